@@ -1,0 +1,3 @@
+"""Veil: a confidential, decentralized container orchestrator."""
+
+__version__ = "0.1.0"

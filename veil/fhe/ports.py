@@ -1,0 +1,83 @@
+"""What placement asks of the cryptography: numbers in, ciphertexts, bits out. Knows nothing of nodes or workloads.
+
+A *vector* is the opaque ciphertext of one candidate's (or one demand's) digits, of constant size. A *result* is the
+concatenation of one bit ciphertext for each candidate and one for "none fits".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from veil.types import Digest, Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """A node's free resources or a workload's demand, in clear: never leaves the process that measured it."""
+
+    cpu_milli: int
+    memory_bytes: int
+    disk_bytes: int
+    gpu_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an evaluator made of its inputs."""
+
+    result: bytes
+    digest: Digest
+    wall_s: float
+
+
+class Encryptor(Protocol):
+    """Encrypts under the epoch's PUBLIC key; needs numpy only. Raises FheUnavailable, CiphertextInvalid."""
+
+    epoch: Epoch
+
+    def telemetry(self, free: Figures, capacity: Figures) -> bytes:
+        """One fresh vector of what is free; digits rounded down."""
+        ...
+
+    def demand(self, demand: Figures) -> bytes:
+        """One fresh vector of what is asked; digits rounded up. Raises LimitExceeded past the largest encodable size."""
+        ...
+
+    def check_telemetry(self, vector: bytes) -> None:
+        """Raises CiphertextInvalid unless it has the form (length, epoch, key) of a telemetry vector."""
+        ...
+
+    def check_demand(self, vector: bytes) -> None: ...
+
+
+class Evaluator(Protocol):
+    """Evaluates registered circuits on ciphertexts; holds evaluation keys only. Raises FheUnavailable, CiphertextInvalid."""
+
+    async def start(self) -> None:
+        """Ready once its determinism class is one of the epoch's."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def evaluate(self, circuit: str, demand: bytes, telemetry: Sequence[bytes | None]) -> Evaluation:
+        """``telemetry`` in the order of the candidates; None and missing ones are padded as infeasible."""
+        ...
+
+
+class Decryptor(Protocol):
+    """One committee member's share of the epoch's secret key. Not an oracle: its caller checks first."""
+
+    member: int
+    """Its 1-based Shamir index."""
+
+    def partial(self, result: bytes, members: Sequence[int]) -> bytes:
+        """This member's partial decryption of every bit of ``result`` for exactly the set ``members``."""
+        ...
+
+
+class Combiner(Protocol):
+    """Puts partials together; holds nothing secret."""
+
+    def combine(self, result: bytes, members: Sequence[int], partials: Mapping[int, bytes]) -> list[int]:
+        """The bits, candidates first, "none fits" last. Raises CiphertextInvalid when they are no bits."""
+        ...

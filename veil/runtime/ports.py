@@ -1,0 +1,152 @@
+"""What a container runtime must do, whatever drives it. Knows nothing of Veil: only containers, images, bytes and exit codes.
+
+Every driver passes the one conformance suite (``tests/integration/runtime``). Ids are chosen by the caller and unique within
+the driver's own namespace; all operations may be repeated with the same id and then change nothing (idempotent), unless said
+otherwise.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class ContainerState(StrEnum):
+    """A container's life. ``UNKNOWN`` = the record is there and its process's end was not seen."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """What to run. ``cpu_milli``/``memory_bytes``/``pids`` of 0 mean no limit."""
+
+    id: str
+    image: str
+    command: Sequence[str] = ()
+    """Replaces the image's entrypoint when not empty."""
+    args: Sequence[str] = ()
+    """Replaces the image's cmd when not empty."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = ""
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    pids: int = 0
+    network: str = "none"
+    """``none`` (loopback only) or ``host``."""
+    read_only_root: bool = False
+    stdout: Path
+    stderr: Path
+    """Regular files that the driver appends to (O_APPEND), created if missing."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Stored by the runtime and given back by list: how containers are adopted after a restart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What the runtime says of one container. Times are Unix seconds, 0 when unknown or not yet."""
+
+    id: str
+    state: ContainerState
+    pid: int = 0
+    exit_code: int | None = None
+    """Set once EXITED; None when the end was not seen."""
+    started_s: float = 0.0
+    finished_s: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Usage of one container now."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    pids: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """The end of a command run inside a container."""
+
+    exit_code: int
+    output: bytes
+    """stdout and stderr as they came, at most the caller's ``max_output_bytes``."""
+
+
+class EventKind(StrEnum):
+    STARTED = "started"
+    EXITED = "exited"
+    OOM = "oom"
+    RESYNC = "resync"
+    """Events may have been lost (the runtime was away): list again. Its id is empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeEvent:
+    kind: EventKind
+    id: str = ""
+    exit_code: int | None = None
+
+
+class Runtime(Protocol):
+    """One container runtime. Raises RuntimeUnavailable when it does not answer, ImageUnavailable, ContainerFailed, NotFound."""
+
+    name: str
+    """``containerd``, ``docker``, ``process`` or ``fake``."""
+
+    async def start_driver(self) -> None:
+        """Connect; wait until the runtime answers. Called once before anything else."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect. Containers go on running."""
+        ...
+
+    async def version(self) -> str: ...
+
+    async def pull(self, image: str) -> str:
+        """Make ``image`` present; gives back its manifest digest (``sha256:…``). Present already = no network."""
+        ...
+
+    async def import_image(self, name: str, archive: Path) -> str:
+        """Load an OCI image layout tar under ``name``; gives back its manifest digest."""
+        ...
+
+    async def create(self, spec: ContainerSpec) -> Container: ...
+
+    async def start(self, id: str) -> Container:
+        """Start a CREATED container, or start an EXITED one anew (a restart in place)."""
+        ...
+
+    async def stop(self, id: str, *, grace_s: float = 30.0) -> Container:
+        """SIGTERM, then SIGKILL after ``grace_s``. Returns once the process is gone."""
+        ...
+
+    async def delete(self, id: str) -> None:
+        """Kill if running, then remove every trace (record, snapshot, cgroup). Not there = done."""
+        ...
+
+    async def exec(
+        self, id: str, command: Sequence[str], *, timeout_s: float = 60.0, max_output_bytes: int = 1 << 20
+    ) -> ExecResult: ...
+
+    async def state(self, id: str) -> Container:
+        """Raises NotFound."""
+        ...
+
+    async def list(self) -> list[Container]: ...
+
+    async def stats(self, id: str) -> Stats: ...
+
+    def events(self) -> AsyncIterator[RuntimeEvent]:
+        """Every start and exit from now on; never ends by itself. Begins with, and has after every gap, a RESYNC."""
+        ...
+
+    async def update(self, id: str, *, cpu_milli: int = 0, memory_bytes: int = 0, pids: int = 0) -> None:
+        """Change the limits of a running container."""
+        ...

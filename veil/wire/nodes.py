@@ -1,0 +1,62 @@
+"""What a node says of itself in the registry, and what a key epoch publishes."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from veil.wire.codec import Message
+from veil.wire.objects import LABELS_MAX, Bytes32, Name, UInt
+
+
+class NodeInfo(Message, tag="veil/node-info.1"):
+    """Signed by the node's key and published with its registration; the newest ``sequence`` counts."""
+
+    peer: Bytes32
+    sequence: UInt
+    name: Name
+    addresses: Annotated[tuple[str, ...], Meta(max_length=8)]
+    """libp2p multiaddrs without the /p2p part."""
+    labels: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
+    gateway: str = ""
+    """Where the API is reached, for people of the node's own organisation; may be empty."""
+
+
+class PossessionProof(Message, tag="veil/possession.1"):
+    """What the peer key signs to be registered: that this operator may speak for it. Verified by every reader."""
+
+    peer: Bytes32
+    operator: str
+
+
+class CircuitInfo(Message, tag="veil/circuit.1"):
+    """One registered circuit: its profile, its size, the digests of its server part and its public parameters."""
+
+    name: Name
+    """For example ``digc7-n4-r4``."""
+    candidates: Annotated[int, Meta(ge=1, le=64)]
+    server: Bytes32
+    """Digest of Concrete's server archive."""
+    client: Bytes32
+    """Digest of Concrete's client specification."""
+
+
+class KeyEpoch(Message, tag="veil/key-epoch.1"):
+    """Everything public about one epoch; its digest is on chain, itself and what it names are blobs."""
+
+    epoch: UInt
+    parameters: Literal["plain", "flooded"]
+    threshold: Annotated[int, Meta(ge=1, le=64)]
+    committee: Annotated[tuple[Bytes32, ...], Meta(max_length=64)]
+    public_key: Bytes32
+    evaluation_keys: Bytes32
+    circuits: Annotated[tuple[CircuitInfo, ...], Meta(max_length=32)]
+    encoding: Bytes32
+    """Digest of the JSON text that says how figures become the digits of a vector (:mod:`veil.fhe.encoding`)."""
+    classes: Annotated[tuple[Bytes32, ...], Meta(max_length=8)]
+    """Known answers of the determinism classes that evaluators may be in (the digest of one evaluation's output)."""
+    known_input: Bytes32
+    """Digest of the ciphertexts that the known answer is computed from."""
+    max_decryptions: UInt
+    flooding_bits: UInt
+    shares: Annotated[tuple[bytes, ...], Meta(max_length=64)]
+    """The secret key's Shamir shares' digests, in committee order: each sealed share is a blob for its member."""

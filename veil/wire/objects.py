@@ -1,0 +1,138 @@
+"""What a chain-held object consists of: the public envelope, the body, the sealed secret parts, the demand.
+
+The envelope is the only part that is on the chain. It holds digests of the others. Digests of sealed parts are digests of
+ciphertexts under a fresh key: they say nothing about the content.
+"""
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from veil.errors import LimitExceeded
+from veil.types import ObjectId
+from veil.wire.codec import Message, encode
+
+ENVELOPE_MAX_BYTES = 512
+"""What the registry takes in an event."""
+
+BODY_MAX_BYTES = 256 * 1024
+NAME_MAX_CHARS = 63
+LABELS_MAX = 16
+REPLICAS_MAX = 1000
+
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Bytes64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX_CHARS)]
+UInt = Annotated[int, Meta(ge=0, lt=2**63)]
+OptionalDigest = Annotated[bytes, Meta(max_length=32)]
+"""32 bytes, or empty for none."""
+
+KINDS: dict[str, int] = {"Namespace": 1, "Workload": 2, "Job": 3, "CronJob": 4, "GitSource": 5, "Demand": 6}
+"""The kinds of the registry's generic object path and their numbers on chain."""
+
+
+def object_id(namespace: str, name: str) -> ObjectId:
+    """16 bytes of SHA-256 of the namespace, then 16 of the name (a Namespace itself has an empty name).
+
+    The registry reads the namespace's half for its access control, without ever learning more than the hash.
+    """
+    return ObjectId(
+        hashlib.sha256(b"veil/namespace.1" + namespace.encode()).digest()[:16]
+        + (hashlib.sha256(b"veil/name.1" + name.encode()).digest()[:16] if name else bytes(16))
+    )
+
+
+class Envelope(Message, tag="veil/envelope.1"):
+    """The public part of an object, in the registry's event. Generation and owner are the registry's own fields."""
+
+    kind: Literal["Namespace", "Workload", "Job", "CronJob", "GitSource"]
+    namespace: str
+    name: Name
+    uid: Bytes16
+    labels: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
+    replicas: Annotated[int, Meta(ge=0, le=REPLICAS_MAX)] = 0
+    policy: str = ""
+    node_selector: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
+    body: OptionalDigest = b""
+    """The public body's digest; empty when the object is confidential (or has none)."""
+    resources: OptionalDigest = b""
+    """Digest of the SealedPart with the exact resources."""
+    template: OptionalDigest = b""
+    """Digest of the SealedPart with the whole template, when confidential."""
+
+
+class Body(Message, tag="veil/body.1"):
+    """The public template of an object: JSON values only, without any resource figure."""
+
+    spec: dict[str, Any]
+
+
+class SealedPart(Message, tag="veil/sealed-part.1"):
+    """A secret part under its own fresh content key (XSalsa20-Poly1305, libsodium secretbox).
+
+    The key's Shamir shares go to the epoch's committee, each sealed to its member, in committee order; the key itself is
+    sealed to each home node.
+    """
+
+    piece: Literal["resources", "template"]
+    object_id: Bytes32
+    epoch: UInt
+    threshold: Annotated[int, Meta(ge=1, le=64)]
+    box: Annotated[bytes, Meta(max_length=BODY_MAX_BYTES)]
+    shares: Annotated[tuple[bytes, ...], Meta(max_length=64)]
+    homes: Annotated[tuple[tuple[Bytes32, bytes], ...], Meta(max_length=3)]
+
+
+class Resources(Message, tag="veil/resources.1"):
+    """The plaintext of a ``resources`` part, padded to a constant size before it is boxed. Units: see each field."""
+
+    containers: Annotated[dict[str, "ContainerResources"], Meta(max_length=32)]
+
+
+class ContainerResources(Message, tag="veil/container-resources.1"):
+    """One container's exact request (and limit: they are one thing here)."""
+
+    cpu_milli: UInt = 0
+    memory_bytes: UInt = 0
+    disk_bytes: UInt = 0
+    gpu_count: UInt = 0
+
+
+class Demand(Message, tag="veil/demand.1"):
+    """A workload's demand as a ciphertext of one epoch: its own object, outside the workload's generation.
+
+    ``resources`` is the digest of the sealed part whose figures were encrypted: members refuse a demand of another one.
+    """
+
+    object_id: Bytes32
+    epoch: UInt
+    resources: Bytes32
+    vector: bytes
+
+
+class DemandEnvelope(Message, tag="veil/demand-envelope.1"):
+    """What the chain holds of a Demand (kind 6, object id = :func:`demand_id`)."""
+
+    object_id: Bytes32
+    epoch: UInt
+    resources: Bytes32
+    demand: Bytes32
+
+
+def demand_id(of: ObjectId, epoch: int) -> ObjectId:
+    """The object id of the demand of ``of`` in ``epoch``: in the same namespace half, so that the same people may write it."""
+    tail = hashlib.sha256(b"veil/demand-id.1" + of + epoch.to_bytes(8, "big")).digest()[:16]
+    return ObjectId(of[:16] + tail)
+
+
+def encode_envelope(envelope: Envelope | DemandEnvelope) -> bytes:
+    """Canonical bytes. Raises LimitExceeded past ENVELOPE_MAX_BYTES, naming what takes the room."""
+    data = encode(envelope)
+    if len(data) > ENVELOPE_MAX_BYTES:
+        raise LimitExceeded(
+            f"the public envelope takes {len(data)} bytes, ENVELOPE_MAX_BYTES is {ENVELOPE_MAX_BYTES}",
+            hint="shorten or drop labels and nodeSelector entries: they are the only parts that grow",
+        )
+    return data

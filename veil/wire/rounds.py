@@ -1,0 +1,216 @@
+"""The messages of a placement round (DESIGN section 4), in the order in which they are sent.
+
+All travel sealed to their receiver and signed by their author. ``round`` binds each to one round; a message whose round is
+unknown, over or spent is dropped.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from veil.types import Digest
+from veil.wire.codec import Message, encode, sha256
+from veil.wire.objects import Bytes16, Bytes32, OptionalDigest, UInt
+from veil.wire.signed import Signed
+
+CANDIDATES_MAX = 64
+REASON_MAX_CHARS = 200
+
+Reason = Annotated[str, Meta(max_length=REASON_MAX_CHARS)]
+Index = Annotated[int, Meta(ge=0, lt=1000)]
+
+
+class Open(Message, tag="veil/open.1"):
+    """Coordinator → candidates and committee: a round begins. Times are Unix seconds."""
+
+    round: Bytes16
+    shard: Annotated[int, Meta(ge=0, lt=16)]
+    term: UInt
+    object_id: Bytes32
+    generation: UInt
+    replica: Index
+    epoch: UInt
+    circuit: str
+    demand: Bytes32
+    """Digest of the Demand blob, as anchored."""
+    candidates: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=CANDIDATES_MAX)]
+    """In the order of the beacon: position in the circuit, and the order in which ties are broken."""
+    expires_s: UInt
+    excluded: Annotated[tuple[Bytes32, ...], Meta(max_length=CANDIDATES_MAX)] = ()
+    """Active nodes left out because they refused this replica before, or are held to be down."""
+
+
+class Commit(Message, tag="veil/commit.1"):
+    """Candidate → coordinator: the digest of its telemetry, before any telemetry moves."""
+
+    round: Bytes16
+    telemetry: Bytes32
+
+
+class Inputs(Message, tag="veil/inputs.1"):
+    """Coordinator → candidates and committee: all commits (each a Signed Commit, in the order of ``Open.candidates``).
+
+    A candidate that committed nothing in time is absent; its cells are padded with an infeasible constant.
+    """
+
+    round: Bytes16
+    commits: Annotated[tuple[Signed, ...], Meta(max_length=CANDIDATES_MAX)]
+
+
+class Telemetry(Message, tag="veil/telemetry.1"):
+    """Candidate → each committee member: ONE fresh ciphertext of constant size, the content of its Commit."""
+
+    round: Bytes16
+    epoch: UInt
+    vector: bytes
+    """Opaque: described by the epoch's encoding."""
+
+
+class ReleaseRequest(Message, tag="veil/release-request.1"):
+    """Coordinator → committee member: everything that the member must check before it decrypts its part."""
+
+    open: Signed
+    inputs: Signed
+    evaluation: OptionalDigest
+    """The digest of the result ciphertexts as reported by a member, empty in the first request of a round."""
+    members: Annotated[tuple[int, ...], Meta(min_length=1, max_length=64)]
+    """The 1-based Shamir indices of the members asked, sorted: partials are made for exactly this set."""
+
+
+class Partial(Message, tag="veil/partial.1"):
+    """Committee member → coordinator: its partial decryption of the result it evaluated itself."""
+
+    round: Bytes16
+    member: Annotated[int, Meta(ge=1, le=64)]
+    members: Annotated[tuple[int, ...], Meta(min_length=1, max_length=64)]
+    evaluation: Bytes32
+    result: bytes
+    """The result ciphertexts, so that the coordinator, which may evaluate nothing, can combine."""
+    partial: bytes
+
+
+class Withheld(Message, tag="veil/withheld.1"):
+    """Committee member → coordinator: it does not release, and why (a stable reason, then words)."""
+
+    round: Bytes16
+    reason: Reason
+    message: Reason = ""
+
+
+class Offer(Message, tag="veil/offer.1"):
+    """Coordinator → the node that the round chose."""
+
+    open: Signed
+    transcript: Bytes32
+    offer: Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
+    """How many nodes were offered this replica in this round before."""
+
+
+class KeyRequest(Message, tag="veil/key-request.1"):
+    """Coordinator → committee members: release the content key's share to the chosen node.
+
+    ``partials`` prove the choice: a member combines them itself and checks that the decision names ``winner``.
+    """
+
+    round: Bytes16
+    winner: Bytes32
+    offer: Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
+    piece: Literal["resources", "template"]
+    partials: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=64)]
+
+
+class KeyShare(Message, tag="veil/key-share.1"):
+    """Committee member → winner: its share of a sealed part's content key."""
+
+    round: Bytes16
+    piece: Literal["resources", "template"]
+    part: Bytes32
+    member: Annotated[int, Meta(ge=1, le=64)]
+    share: bytes
+
+
+class Accept(Message, tag="veil/accept.1"):
+    """Winner → coordinator: capacity is reserved until ``expires_s``; ``salt`` blinds the leaf for everybody else."""
+
+    round: Bytes16
+    salt: Bytes32
+    expires_s: UInt
+
+
+class Decline(Message, tag="veil/decline.1"):
+    """Winner → coordinator: it does not take the replica. ``reason`` is a stable identifier without figures."""
+
+    round: Bytes16
+    reason: Reason
+
+
+class Leaf(Message, tag="veil/leaf.1"):
+    """One placement: the preimage of a leaf of the shard's log. Known to winner and coordinator (and their auditors)."""
+
+    salt: Bytes32
+    object_id: Bytes32
+    generation: UInt
+    replica: Index
+    round: Bytes16
+    epoch: UInt
+    transcript: Bytes32
+    peer: Bytes32
+
+
+class Bound(Message, tag="veil/bound.1"):
+    """Coordinator → winner: the leaf is appended; here is its proof."""
+
+    leaf: Leaf
+    shard: Annotated[int, Meta(ge=0, lt=16)]
+    sequence: UInt
+    root: Bytes32
+    proof: Annotated[tuple[Bytes32, ...], Meta(max_length=16)]
+
+
+class LeafBatch(Message, tag="veil/leaf-batch.1"):
+    """The data of one append (``dataDigest``): leaf hashes in order. A blob."""
+
+    shard: Annotated[int, Meta(ge=0, lt=16)]
+    sequence: UInt
+    leaves: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=1024)]
+
+
+class InstanceStatus(Message, tag="veil/instance-status.1"):
+    """What the winner (or, before there is one, the coordinator) says of one replica. No figures of capacity or demand."""
+
+    phase: Literal["Pending", "Creating", "Running", "Succeeded", "Failed", "Terminating"]
+    reason: Reason = ""
+    message: Reason = ""
+    restarts: UInt = 0
+    exit_code: int = 0
+    ready: bool = False
+    started_s: UInt = 0
+    observed_s: UInt = 0
+
+
+class Renew(Message, tag="veil/renew.1"):
+    """Winner → coordinator, first stand-in and home nodes, at a constant cadence: it holds this replica, in this state."""
+
+    bound: Bound
+    status: InstanceStatus
+
+
+class RenewReply(Message, tag="veil/renew-reply.1"):
+    """Coordinator → winner: keep it, or stop it (superseded, scaled down, deleted, another generation)."""
+
+    keep: bool
+    reason: Reason = ""
+
+
+class Pending(Message, tag="veil/pending.1"):
+    """Coordinator → home nodes: what keeps a replica unplaced, in the words of a condition. Never a figure."""
+
+    object_id: Bytes32
+    generation: UInt
+    replica: Index
+    status: InstanceStatus
+
+
+def transcript_root(opened: Signed, inputs: Signed, evaluation: Digest) -> Digest:
+    """What a leaf says about its round: digest over the signed opening, the signed inputs and the evaluation."""
+    return sha256(b"veil/transcript.1" + sha256(encode(opened)) + sha256(encode(inputs)) + evaluation)
