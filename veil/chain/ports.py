@@ -173,7 +173,7 @@ class Receipt(Protocol):
 
 
 class Chain(Protocol):
-    """The registry. Raises ChainUnavailable; Conflict (generation, sequence); Forbidden; NotFound; LimitExceeded; HeadMismatch."""
+    """Raises ChainUnavailable; Conflict (generation, sequence); Forbidden; NotFound; LimitExceeded; HeadMismatch."""
 
     cluster: ClusterId
     operator: Address
@@ -203,7 +203,9 @@ class Chain(Protocol):
 
     async def head(self) -> Head: ...
 
-    def follow(self, *, from_block: int, from_head: Head, known: Sequence[Block] = ()) -> AsyncIterator[BlockEvents | Rollback | Finalized]:
+    def follow(
+        self, *, from_block: int, from_head: Head, known: Sequence[Block] = ()
+    ) -> AsyncIterator[BlockEvents | Rollback | Finalized]:
         """Every block with events after ``from_block`` (the cursor: what the caller has stored), gap-checked against
         ``head()``; Rollback and Finalized as they happen; blocks without events are reported only to move the cursor.
         ``known`` are the newest stored blocks, newest last, for finding the fork point after a restart. Never ends by itself;

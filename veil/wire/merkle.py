@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from eth_utils import keccak
+from eth_hash.auto import keccak
 
 from veil.types import Digest
 from veil.wire.codec import encode

@@ -8,7 +8,7 @@ from veil.wire.codec import Message
 from veil.wire.objects import LABELS_MAX, Bytes32, Name, UInt
 
 
-class NodeInfo(Message, tag="veil/node-info.1"):
+class NodeInfo(Message, frozen=True, tag="veil/node-info.1"):
     """Signed by the node's key and published with its registration; the newest ``sequence`` counts."""
 
     peer: Bytes32
@@ -21,14 +21,14 @@ class NodeInfo(Message, tag="veil/node-info.1"):
     """Where the API is reached, for people of the node's own organisation; may be empty."""
 
 
-class PossessionProof(Message, tag="veil/possession.1"):
+class PossessionProof(Message, frozen=True, tag="veil/possession.1"):
     """What the peer key signs to be registered: that this operator may speak for it. Verified by every reader."""
 
     peer: Bytes32
     operator: str
 
 
-class CircuitInfo(Message, tag="veil/circuit.1"):
+class CircuitInfo(Message, frozen=True, tag="veil/circuit.1"):
     """One registered circuit: its profile, its size, the digests of its server part and its public parameters."""
 
     name: Name
@@ -40,7 +40,7 @@ class CircuitInfo(Message, tag="veil/circuit.1"):
     """Digest of Concrete's client specification."""
 
 
-class KeyEpoch(Message, tag="veil/key-epoch.1"):
+class KeyEpoch(Message, frozen=True, tag="veil/key-epoch.1"):
     """Everything public about one epoch; its digest is on chain, itself and what it names are blobs."""
 
     epoch: UInt

@@ -44,7 +44,7 @@ def object_id(namespace: str, name: str) -> ObjectId:
     )
 
 
-class Envelope(Message, tag="veil/envelope.1"):
+class Envelope(Message, frozen=True, tag="veil/envelope.1"):
     """The public part of an object, in the registry's event. Generation and owner are the registry's own fields."""
 
     kind: Literal["Namespace", "Workload", "Job", "CronJob", "GitSource"]
@@ -63,13 +63,13 @@ class Envelope(Message, tag="veil/envelope.1"):
     """Digest of the SealedPart with the whole template, when confidential."""
 
 
-class Body(Message, tag="veil/body.1"):
+class Body(Message, frozen=True, tag="veil/body.1"):
     """The public template of an object: JSON values only, without any resource figure."""
 
     spec: dict[str, Any]
 
 
-class SealedPart(Message, tag="veil/sealed-part.1"):
+class SealedPart(Message, frozen=True, tag="veil/sealed-part.1"):
     """A secret part under its own fresh content key (XSalsa20-Poly1305, libsodium secretbox).
 
     The key's Shamir shares go to the epoch's committee, each sealed to its member, in committee order; the key itself is
@@ -85,13 +85,13 @@ class SealedPart(Message, tag="veil/sealed-part.1"):
     homes: Annotated[tuple[tuple[Bytes32, bytes], ...], Meta(max_length=3)]
 
 
-class Resources(Message, tag="veil/resources.1"):
+class Resources(Message, frozen=True, tag="veil/resources.1"):
     """The plaintext of a ``resources`` part, padded to a constant size before it is boxed. Units: see each field."""
 
     containers: Annotated[dict[str, "ContainerResources"], Meta(max_length=32)]
 
 
-class ContainerResources(Message, tag="veil/container-resources.1"):
+class ContainerResources(Message, frozen=True, tag="veil/container-resources.1"):
     """One container's exact request (and limit: they are one thing here)."""
 
     cpu_milli: UInt = 0
@@ -100,7 +100,7 @@ class ContainerResources(Message, tag="veil/container-resources.1"):
     gpu_count: UInt = 0
 
 
-class Demand(Message, tag="veil/demand.1"):
+class Demand(Message, frozen=True, tag="veil/demand.1"):
     """A workload's demand as a ciphertext of one epoch: its own object, outside the workload's generation.
 
     ``resources`` is the digest of the sealed part whose figures were encrypted: members refuse a demand of another one.
@@ -112,7 +112,7 @@ class Demand(Message, tag="veil/demand.1"):
     vector: bytes
 
 
-class DemandEnvelope(Message, tag="veil/demand-envelope.1"):
+class DemandEnvelope(Message, frozen=True, tag="veil/demand-envelope.1"):
     """What the chain holds of a Demand (kind 6, object id = :func:`demand_id`)."""
 
     object_id: Bytes32

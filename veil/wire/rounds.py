@@ -20,7 +20,7 @@ Reason = Annotated[str, Meta(max_length=REASON_MAX_CHARS)]
 Index = Annotated[int, Meta(ge=0, lt=1000)]
 
 
-class Open(Message, tag="veil/open.1"):
+class Open(Message, frozen=True, tag="veil/open.1"):
     """Coordinator → candidates and committee: a round begins. Times are Unix seconds."""
 
     round: Bytes16
@@ -40,14 +40,14 @@ class Open(Message, tag="veil/open.1"):
     """Active nodes left out because they refused this replica before, or are held to be down."""
 
 
-class Commit(Message, tag="veil/commit.1"):
+class Commit(Message, frozen=True, tag="veil/commit.1"):
     """Candidate → coordinator: the digest of its telemetry, before any telemetry moves."""
 
     round: Bytes16
     telemetry: Bytes32
 
 
-class Inputs(Message, tag="veil/inputs.1"):
+class Inputs(Message, frozen=True, tag="veil/inputs.1"):
     """Coordinator → candidates and committee: all commits (each a Signed Commit, in the order of ``Open.candidates``).
 
     A candidate that committed nothing in time is absent; its cells are padded with an infeasible constant.
@@ -57,7 +57,7 @@ class Inputs(Message, tag="veil/inputs.1"):
     commits: Annotated[tuple[Signed, ...], Meta(max_length=CANDIDATES_MAX)]
 
 
-class Telemetry(Message, tag="veil/telemetry.1"):
+class Telemetry(Message, frozen=True, tag="veil/telemetry.1"):
     """Candidate → each committee member: ONE fresh ciphertext of constant size, the content of its Commit."""
 
     round: Bytes16
@@ -66,7 +66,7 @@ class Telemetry(Message, tag="veil/telemetry.1"):
     """Opaque: described by the epoch's encoding."""
 
 
-class ReleaseRequest(Message, tag="veil/release-request.1"):
+class ReleaseRequest(Message, frozen=True, tag="veil/release-request.1"):
     """Coordinator → committee member: everything that the member must check before it decrypts its part."""
 
     open: Signed
@@ -77,7 +77,7 @@ class ReleaseRequest(Message, tag="veil/release-request.1"):
     """The 1-based Shamir indices of the members asked, sorted: partials are made for exactly this set."""
 
 
-class Partial(Message, tag="veil/partial.1"):
+class Partial(Message, frozen=True, tag="veil/partial.1"):
     """Committee member → coordinator: its partial decryption of the result it evaluated itself."""
 
     round: Bytes16
@@ -89,7 +89,7 @@ class Partial(Message, tag="veil/partial.1"):
     partial: bytes
 
 
-class Withheld(Message, tag="veil/withheld.1"):
+class Withheld(Message, frozen=True, tag="veil/withheld.1"):
     """Committee member → coordinator: it does not release, and why (a stable reason, then words)."""
 
     round: Bytes16
@@ -97,7 +97,7 @@ class Withheld(Message, tag="veil/withheld.1"):
     message: Reason = ""
 
 
-class Offer(Message, tag="veil/offer.1"):
+class Offer(Message, frozen=True, tag="veil/offer.1"):
     """Coordinator → the node that the round chose."""
 
     open: Signed
@@ -106,7 +106,7 @@ class Offer(Message, tag="veil/offer.1"):
     """How many nodes were offered this replica in this round before."""
 
 
-class KeyRequest(Message, tag="veil/key-request.1"):
+class KeyRequest(Message, frozen=True, tag="veil/key-request.1"):
     """Coordinator → committee members: release the content key's share to the chosen node.
 
     ``partials`` prove the choice: a member combines them itself and checks that the decision names ``winner``.
@@ -119,7 +119,7 @@ class KeyRequest(Message, tag="veil/key-request.1"):
     partials: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=64)]
 
 
-class KeyShare(Message, tag="veil/key-share.1"):
+class KeyShare(Message, frozen=True, tag="veil/key-share.1"):
     """Committee member → winner: its share of a sealed part's content key."""
 
     round: Bytes16
@@ -129,7 +129,7 @@ class KeyShare(Message, tag="veil/key-share.1"):
     share: bytes
 
 
-class Accept(Message, tag="veil/accept.1"):
+class Accept(Message, frozen=True, tag="veil/accept.1"):
     """Winner → coordinator: capacity is reserved until ``expires_s``; ``salt`` blinds the leaf for everybody else."""
 
     round: Bytes16
@@ -137,14 +137,14 @@ class Accept(Message, tag="veil/accept.1"):
     expires_s: UInt
 
 
-class Decline(Message, tag="veil/decline.1"):
+class Decline(Message, frozen=True, tag="veil/decline.1"):
     """Winner → coordinator: it does not take the replica. ``reason`` is a stable identifier without figures."""
 
     round: Bytes16
     reason: Reason
 
 
-class Leaf(Message, tag="veil/leaf.1"):
+class Leaf(Message, frozen=True, tag="veil/leaf.1"):
     """One placement: the preimage of a leaf of the shard's log. Known to winner and coordinator (and their auditors)."""
 
     salt: Bytes32
@@ -157,7 +157,7 @@ class Leaf(Message, tag="veil/leaf.1"):
     peer: Bytes32
 
 
-class Bound(Message, tag="veil/bound.1"):
+class Bound(Message, frozen=True, tag="veil/bound.1"):
     """Coordinator → winner: the leaf is appended; here is its proof."""
 
     leaf: Leaf
@@ -167,7 +167,7 @@ class Bound(Message, tag="veil/bound.1"):
     proof: Annotated[tuple[Bytes32, ...], Meta(max_length=16)]
 
 
-class LeafBatch(Message, tag="veil/leaf-batch.1"):
+class LeafBatch(Message, frozen=True, tag="veil/leaf-batch.1"):
     """The data of one append (``dataDigest``): leaf hashes in order. A blob."""
 
     shard: Annotated[int, Meta(ge=0, lt=16)]
@@ -175,7 +175,7 @@ class LeafBatch(Message, tag="veil/leaf-batch.1"):
     leaves: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=1024)]
 
 
-class InstanceStatus(Message, tag="veil/instance-status.1"):
+class InstanceStatus(Message, frozen=True, tag="veil/instance-status.1"):
     """What the winner (or, before there is one, the coordinator) says of one replica. No figures of capacity or demand."""
 
     phase: Literal["Pending", "Creating", "Running", "Succeeded", "Failed", "Terminating"]
@@ -188,21 +188,21 @@ class InstanceStatus(Message, tag="veil/instance-status.1"):
     observed_s: UInt = 0
 
 
-class Renew(Message, tag="veil/renew.1"):
+class Renew(Message, frozen=True, tag="veil/renew.1"):
     """Winner → coordinator, first stand-in and home nodes, at a constant cadence: it holds this replica, in this state."""
 
     bound: Bound
     status: InstanceStatus
 
 
-class RenewReply(Message, tag="veil/renew-reply.1"):
+class RenewReply(Message, frozen=True, tag="veil/renew-reply.1"):
     """Coordinator → winner: keep it, or stop it (superseded, scaled down, deleted, another generation)."""
 
     keep: bool
     reason: Reason = ""
 
 
-class Pending(Message, tag="veil/pending.1"):
+class Pending(Message, frozen=True, tag="veil/pending.1"):
     """Coordinator → home nodes: what keeps a replica unplaced, in the words of a condition. Never a figure."""
 
     object_id: Bytes32

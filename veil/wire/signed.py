@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Message)
 _DOMAIN = b"veil/signature.1"
 
 
-class Signed(Message, tag="veil/signed.1"):
+class Signed(Message, frozen=True, tag="veil/signed.1"):
     """``body`` is the canonical encoding of a message, ``signature`` its Ed25519 signature by ``signer``."""
 
     signer: Annotated[bytes, Meta(min_length=32, max_length=32)]
