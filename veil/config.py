@@ -1,0 +1,125 @@
+"""Every VEIL_* setting of a node, typed and documented in one place.
+
+A node reads them from its environment and, below that, from ``node.env`` in its directory (``NAME=value`` lines), so that a
+service manager, a shell and `veil dev` configure it in the same way. Secrets are never settings: only paths to files are.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from veil.errors import ConfigInvalid
+
+ENV_FILE = "node.env"
+
+
+def _setting(variable: str, doc: str, parse: Callable[[str], Any] = str, default: Any = MISSING) -> Any:
+    metadata = {"variable": variable, "doc": doc, "parse": parse}
+    return field(metadata=metadata) if default is MISSING else field(metadata=metadata, default=default)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError("must be over 0 and at most 1")
+    return value
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _bootstrap(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """One node's settings. Field order is the order of the reference page."""
+
+    directory: Path = _setting("VEIL_DIR", "the node's directory: keys, store.db, journal.db, blobs, logs", Path)
+    name: str = _setting("VEIL_NODE_NAME", "the node's name, as it publishes it in the registry")
+    rpc_url: str = _setting("VEIL_RPC_URL", "an Ethereum JSON-RPC endpoint")
+    contract: str = _setting("VEIL_CONTRACT_ADDRESS", "the VeilRegistry's address (the proxy)")
+    contract_block: int = _setting("VEIL_CONTRACT_BLOCK", "the block in which the registry was deployed", int, 0)
+    peer_id: str = _setting("VEIL_NODE_PEERID", "the expected peer ID: a start with another key is refused", str, "")
+    listen: str = _setting("VEIL_LIBP2P_LISTEN", "the multiaddr that the mesh listens on", str, "/ip4/127.0.0.1/tcp/0")
+    bootstrap: tuple[str, ...] = _setting(
+        "VEIL_LIBP2P_BOOTSTRAP",
+        "multiaddrs with /p2p part, comma separated, for peers not yet known from the chain",
+        _bootstrap,
+        (),
+    )
+    public_key_file: Path | None = _setting(
+        "VEIL_ZAMA_PUBLICKEY_FILE", "the epoch's FHE public key; must have the digest that the chain names", Path, None
+    )
+    api_listen: str = _setting("VEIL_API_LISTEN", "host:port of the API (TLS, bearer token)", str, "127.0.0.1:0")
+    runtime: str = _setting(
+        "VEIL_RUNTIME", "containerd or process (no isolation)", _one_of("containerd", "process"), "containerd"
+    )
+    containerd_socket: Path = _setting(
+        "VEIL_CONTAINERD_SOCKET", "containerd's socket", Path, Path("/run/containerd/containerd.sock")
+    )
+    containerd_namespace: str = _setting(
+        "VEIL_CONTAINERD_NAMESPACE", "the containerd namespace of this node's containers", str, "veil"
+    )
+    runc_root: str = _setting("VEIL_RUNC_ROOT", "runc's state directory; empty for its default", str, "")
+    cgroup_parent: str = _setting("VEIL_CGROUP_PARENT", "the cgroup below which containers live", str, "/veil")
+    docker_socket: str = _setting("VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker driver", str, "")
+    capacity_share: float = _setting(
+        "VEIL_CAPACITY_SHARE", "which part of the machine is this node's (several nodes on one machine)", _share, 1.0
+    )
+    preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev or lan", _one_of("dev", "lan"), "lan")
+    finality: str = _setting(
+        "VEIL_FINALITY", "how deep a placement must be before it starts", _one_of("latest", "safe", "finalized"), "finalized"
+    )
+    capture: Path | None = _setting(
+        "VEIL_MESH_CAPTURE", "write everything given to other nodes, as sealed, to this file (for audits)", Path, None
+    )
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def load_settings(directory: Path, environment: Mapping[str, str] | None = None) -> NodeSettings:
+    """The settings of the node in ``directory``: the environment first, then ``node.env``.
+
+    Raises ConfigInvalid, naming every variable that is missing, unknown or wrong.
+    """
+    environment = os.environ if environment is None else environment
+    known = {item.metadata["variable"]: item for item in fields(NodeSettings)}
+    values = {"VEIL_DIR": str(directory)} | _read_env_file(directory / ENV_FILE)
+    wrong = [f"{name}: no such setting" for name in values if name not in known]
+    values |= {name: value for name, value in environment.items() if name in known}
+    parsed: dict[str, Any] = {}
+    for variable, item in known.items():
+        if values.get(variable, "") == "":
+            if item.default is MISSING:
+                wrong.append(f"{variable}: not set ({item.metadata['doc']})")
+            continue
+        try:
+            parsed[item.name] = item.metadata["parse"](values[variable])
+        except ValueError as error:
+            wrong.append(f"{variable}: {values[variable]!r} {error}")
+    if wrong:
+        raise ConfigInvalid("\n".join(wrong), hint=f"set them in the environment or in {directory / ENV_FILE}")
+    return NodeSettings(**parsed)
+
+
+def write_settings(directory: Path, values: Mapping[str, str]) -> None:
+    """Write ``node.env``; only known settings are taken."""
+    known = {item.metadata["variable"] for item in fields(NodeSettings)}
+    if unknown := sorted(set(values) - known):
+        raise ConfigInvalid(f"no such setting: {', '.join(unknown)}")
+    (directory / ENV_FILE).write_text("".join(f"{name}={value}\n" for name, value in values.items()))
