@@ -23,11 +23,11 @@ setup: .setup/debian .setup/venv .setup/npm ## install what is missing (Debian p
 	@SUDO="$(SUDO)" packaging/install-debian packaging/debian.txt
 	@touch $@
 
-.setup/venv: requirements.txt | .setup .setup/debian
+.setup/venv: requirements.txt pyproject.toml | .setup .setup/debian
 	@echo "==> Python environment in $(VENV)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
-	@$(BIN)/python -c "import sysconfig,pathlib,os; pathlib.Path(sysconfig.get_path('purelib'),'veil-checkout.pth').write_text(os.getcwd()+'\n')"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .setup/npm: contracts/package.json contracts/package-lock.json | .setup
