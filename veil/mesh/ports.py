@@ -9,6 +9,7 @@ from veil.types import Digest, PeerId
 
 REQUEST_MAX_BYTES = 4 * 1024 * 1024
 BLOB_MAX_BYTES = 512 * 1024 * 1024
+METADATA_MAX_BYTES = 256
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 """Serves one request: the authenticated sender and its bytes; gives back the reply's bytes."""
