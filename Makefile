@@ -34,3 +34,40 @@ setup: .setup/debian .setup/venv .setup/npm ## install what is missing (Debian p
 	@echo "==> npm packages (solc, OpenZeppelin, anvil, forge) in contracts/node_modules"
 	@cd contracts && npm install --no-save --ignore-scripts --no-fund --no-audit --loglevel=error
 	@touch $@
+
+# ------------------------------------------------------------------ seeing it
+DEV_DIR ?= $(HOME)/.veil/dev
+RUNTIME ?= containerd
+
+.PHONY: demo
+demo: setup ## a 3-node cluster on this machine, a workload placed under encryption, and what happened
+	@PATH="$(CURDIR)/$(BIN):$$PATH" packaging/demo --dir "$(DEV_DIR)" --runtime "$(RUNTIME)"
+
+# ------------------------------------------------------------------ proving it
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: test lint unit integration e2e
+test: setup lint unit integration e2e ## every test but the slow proofs
+
+lint: setup ## ruff, mypy strict, the layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+unit: setup ## no process, no socket, no sleep
+	@$(PYTEST) tests/unit
+
+integration: setup ## each part against the real thing: anvil, libp2p, Concrete, containerd, kubectl
+	@$(PYTEST) tests/integration
+
+e2e: setup ## a whole cluster
+	@$(PYTEST) tests/e2e
+
+# ------------------------------------------------------------------ building it
+.PHONY: contracts format
+contracts: .setup/npm ## compile the contracts; the artifacts are committed and reproducible
+	@cd contracts && node build.js
+
+format: setup ## put the sources into the house's shape
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
