@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from veil.types import Address, ClusterId, Digest, Generation, ObjectId, PeerId, Shard
+from veil.types import Address, ClusterId, Digest, Epoch, Generation, ObjectId, PeerId, Shard
+
+ENVELOPE_MAX_BYTES = 512
+"""What :meth:`Chain.apply_object` takes at most; the registry checks the same figure."""
+
+INFO_MAX_BYTES = 1024
+"""What :meth:`Registry.publish_node_info` takes at most."""
+
+POLICY_MAX_BYTES = 4096
+"""What :meth:`Registry.set_policy` takes at most."""
 
 
 class Finality(StrEnum):
@@ -24,6 +33,10 @@ class Head:
     accumulator: bytes
 
 
+EMPTY_HEAD = Head(0, bytes(24))
+"""The head before the first event: where a follower without a cursor begins, with ``from_block=0``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     number: int
@@ -33,6 +46,8 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectApplied:
+    """``deleting``: a delete waits for finalizers; ``envelope`` is empty then and the last one still holds."""
+
     rv: int
     kind: int
     object_id: ObjectId
@@ -92,8 +107,17 @@ class NodeMarkedDown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeMarkedUp:
+    """The way back from NodeMarkedDown, by the node's own operator, in a higher incarnation."""
+
+    rv: int
+    peer: PeerId
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementsAppended:
-    """``sender`` is the operator whose transaction it was, ``block`` where it stands."""
+    """``sender`` is the operator whose transaction it was."""
 
     rv: int
     shard: Shard
@@ -135,6 +159,7 @@ ChainEvent = (
     | NodeInfoPublished
     | NodeStatusChanged
     | NodeMarkedDown
+    | NodeMarkedUp
     | PlacementsAppended
     | PolicyChanged
     | EpochPublished
@@ -195,7 +220,18 @@ class Chain(Protocol):
         """Raises Conflict when ``sequence`` is not the log's last + 1: somebody else appended."""
         ...
 
-    async def mark_down(self, peer: PeerId, incarnation: int, signatures: Sequence[bytes]) -> None: ...
+    async def sign_mark_down(self, peer: PeerId, incarnation: int) -> bytes:
+        """This operator's signature (65 bytes) for :meth:`mark_down`. Accusers exchange these over the mesh."""
+        ...
+
+    async def mark_down(self, peer: PeerId, incarnation: int, signatures: Sequence[bytes]) -> None:
+        """Needs signatures of k distinct operators. ``incarnation`` must be over the last marked one (so it starts at 1):
+        Conflict otherwise. Forbidden when signatures are too few or by others."""
+        ...
+
+    async def mark_up(self, peer: PeerId, incarnation: int) -> None:
+        """By the node's own operator, with an ``incarnation`` over the marked one."""
+        ...
 
     async def placement_sequence(self, shard: Shard) -> int:
         """The sequence of the shard's last append, 0 for none."""
@@ -211,3 +247,49 @@ class Chain(Protocol):
         ``known`` are the newest stored blocks, newest last, for finding the fork point after a restart. Never ends by itself;
         an endpoint that is away is waited for (it raises only HeadMismatch)."""
         ...
+
+
+class Registry(Chain, Protocol):
+    """The calls of those who run a cluster; what :mod:`veil.placement` and :mod:`veil.agent` need is :class:`Chain` alone."""
+
+    async def register_node(self, peer: PeerId, operator: Address) -> None:
+        """A Pending node without a proof."""
+        ...
+
+    async def prove_node(self, peer: PeerId, proof: bytes) -> None: ...
+
+    async def register_node_with_proof(self, peer: PeerId, operator: Address, proof: bytes) -> None:
+        """AlreadyExists when the peer is registered."""
+        ...
+
+    async def approve_node(self, peer: PeerId) -> None:
+        """Pending to Active; the proof is checked by every reader, so check it before."""
+        ...
+
+    async def remove_node(self, peer: PeerId) -> None: ...
+
+    async def publish_node_info(self, peer: PeerId, info: bytes) -> None: ...
+
+    async def set_node_status(self, peer: PeerId, status: NodeStatus) -> None: ...
+
+    async def set_editor(self, namespace: bytes, account: Address, allowed: bool) -> None:
+        """``namespace``: the upper 16 bytes of its objects' ids."""
+        ...
+
+    async def remove_finalizer(self, kind: int, object_id: ObjectId, mask: int) -> None: ...
+
+    async def set_policy(self, policy: bytes) -> None: ...
+
+    async def get_policy(self) -> bytes: ...
+
+    async def set_down_signers(self, count: int) -> None:
+        """k of :meth:`Chain.mark_down`; 0 for min(3, floor(members / 2) + 1)."""
+        ...
+
+    async def publish_epoch(self, epoch: Epoch, digest: Digest) -> None: ...
+
+    async def retire_epoch(self, epoch: Epoch) -> None: ...
+
+    async def anchor_deployment(self, assignment: Digest) -> bool: ...
+
+    async def verify_placement(self, shard: Shard, sequence: int, leaf: Digest, proof: Sequence[Digest]) -> bool: ...
