@@ -78,15 +78,24 @@ class ReleaseRequest(Message, frozen=True, tag="veil/release-request.1"):
 
 
 class Partial(Message, frozen=True, tag="veil/partial.1"):
-    """Committee member → coordinator: its partial decryption of the result it evaluated itself."""
+    """A committee member's partial decryption of the result it evaluated itself; small, so that others can be shown it."""
 
     round: Bytes16
     member: Annotated[int, Meta(ge=1, le=64)]
     members: Annotated[tuple[int, ...], Meta(min_length=1, max_length=64)]
     evaluation: Bytes32
+    """SHA-256 of the result ciphertexts."""
+    transcript: Bytes32
+    """Of the signed opening, the signed inputs and ``evaluation``: ties the partial to what its author checked."""
+    partial: bytes
+
+
+class Release(Message, frozen=True, tag="veil/release.1"):
+    """Committee member → coordinator: its signed Partial, and what it decrypts."""
+
+    partial: Signed
     result: bytes
     """The result ciphertexts, so that the coordinator, which may evaluate nothing, can combine."""
-    partial: bytes
 
 
 class Withheld(Message, frozen=True, tag="veil/withheld.1"):
@@ -95,6 +104,8 @@ class Withheld(Message, frozen=True, tag="veil/withheld.1"):
     round: Bytes16
     reason: Reason
     message: Reason = ""
+    peers: Annotated[tuple[Bytes32, ...], Meta(max_length=CANDIDATES_MAX)] = ()
+    """The candidates that it is about: whose telemetry is missing, or is a copy."""
 
 
 class Offer(Message, frozen=True, tag="veil/offer.1"):
@@ -104,19 +115,6 @@ class Offer(Message, frozen=True, tag="veil/offer.1"):
     transcript: Bytes32
     offer: Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
     """How many nodes were offered this replica in this round before."""
-
-
-class KeyRequest(Message, frozen=True, tag="veil/key-request.1"):
-    """Coordinator → committee members: release the content key's share to the chosen node.
-
-    ``partials`` prove the choice: a member combines them itself and checks that the decision names ``winner``.
-    """
-
-    round: Bytes16
-    winner: Bytes32
-    offer: Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
-    piece: Literal["resources", "template"]
-    partials: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=64)]
 
 
 class KeyShare(Message, frozen=True, tag="veil/key-share.1"):
@@ -138,7 +136,7 @@ class Accept(Message, frozen=True, tag="veil/accept.1"):
 
 
 class Decline(Message, frozen=True, tag="veil/decline.1"):
-    """Winner → coordinator: it does not take the replica. ``reason`` is a stable identifier without figures."""
+    """Winner → coordinator: it does not take, or no longer holds, the replica. ``reason`` is stable and has no figures."""
 
     round: Bytes16
     reason: Reason
@@ -165,6 +163,24 @@ class Bound(Message, frozen=True, tag="veil/bound.1"):
     sequence: UInt
     root: Bytes32
     proof: Annotated[tuple[Bytes32, ...], Meta(max_length=16)]
+
+
+class KeyRequest(Message, frozen=True, tag="veil/key-request.1"):
+    """Coordinator → committee members: release the content key's share to the chosen node.
+
+    ``partials`` prove the choice: a member combines them itself and checks that the decision names ``winner``. It needs no
+    memory of the round for that, so that one which restarted, or was not asked to decrypt, can answer.
+    """
+
+    open: Signed
+    inputs: Signed
+    winner: Bytes32
+    offer: Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
+    piece: Literal["resources", "template"]
+    partials: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=64)]
+    result: bytes
+    bound: Bound | None = None
+    """The appended leaf: required for ``template``."""
 
 
 class LeafBatch(Message, frozen=True, tag="veil/leaf-batch.1"):
