@@ -25,7 +25,7 @@ Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Bytes64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX_CHARS)]
-UInt = Annotated[int, Meta(ge=0, lt=2**63)]
+UInt = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 OptionalDigest = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or empty for none."""
 
