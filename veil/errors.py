@@ -18,6 +18,7 @@
     │   ├── NodeUnavailable            the node's API
     │   ├── FheUnavailable             evaluator, keys or quorum
     │   ├── RuntimeUnavailable
+    │   ├── StorageUnavailable         this node's disk does not take writes
     │   └── DeadlineExceeded
     ├── Untrusted             exit 3   something signed, hashed or encrypted is not what it claims
     │   ├── WireInvalid                not canonical, unknown, oversize
@@ -128,6 +129,10 @@ class FheUnavailable(Unavailable):
 
 class RuntimeUnavailable(Unavailable):
     """The container runtime does not answer."""
+
+
+class StorageUnavailable(Unavailable):
+    """This node's own database does not take writes: the disk is full, gone or read-only."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -4,8 +4,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from veil.wire.codec import Message
+from veil.identity import Identity
+from veil.types import Address, ClusterId, PeerId
+from veil.wire.codec import Message, decode, encode
 from veil.wire.objects import LABELS_MAX, Bytes32, Name, UInt
+from veil.wire.signed import Signed, open_signed, sign
 
 
 class NodeInfo(Message, frozen=True, tag="veil/node-info.1"):
@@ -26,6 +29,18 @@ class PossessionProof(Message, frozen=True, tag="veil/possession.1"):
 
     peer: Bytes32
     operator: str
+
+
+def prove_possession(identity: Identity, cluster: ClusterId, operator: Address) -> bytes:
+    """What goes with a node's registration: the 64 bytes of its key's signature over the PossessionProof for ``operator``."""
+    return sign(identity, cluster, PossessionProof(peer=identity.peer_id, operator=operator)).signature
+
+
+def check_possession(proof: bytes, cluster: ClusterId, peer: PeerId, operator: Address) -> None:
+    """Raises Untrusted unless ``proof`` is what :func:`prove_possession` makes for exactly these."""
+    body = encode(PossessionProof(peer=peer, operator=operator))
+    signed = decode(encode(Signed(signer=peer, body=body, signature=proof)), Signed)
+    open_signed(signed, cluster, PossessionProof, by=peer)
 
 
 class CircuitInfo(Message, frozen=True, tag="veil/circuit.1"):

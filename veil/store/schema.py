@@ -1,0 +1,29 @@
+"""The tables of ``store.db``. A change of any needs a new STORE_VERSION: the file is then rebuilt, not migrated."""
+
+STORE_VERSION = 1
+
+STORE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS api_objects (
+    kind TEXT, namespace TEXT, name TEXT, object BLOB NOT NULL, PRIMARY KEY (kind, namespace, name)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS finality (level TEXT PRIMARY KEY, block INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS undo (
+    n INTEGER PRIMARY KEY, block INTEGER NOT NULL, tab TEXT NOT NULL, key BLOB NOT NULL, before BLOB);
+CREATE INDEX IF NOT EXISTS undo_by_block ON undo (block);
+
+CREATE TABLE IF NOT EXISTS blocks (
+    number INTEGER PRIMARY KEY, hash BLOB NOT NULL, timestamp_s INTEGER NOT NULL, rv INTEGER NOT NULL, accumulator BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS objects (
+    kind INTEGER, object_id BLOB, generation INTEGER NOT NULL, owner TEXT NOT NULL, envelope BLOB NOT NULL,
+    deleting INTEGER NOT NULL, block INTEGER NOT NULL, block_hash BLOB NOT NULL, PRIMARY KEY (kind, object_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nodes (
+    peer BLOB PRIMARY KEY, operator TEXT NOT NULL, status TEXT NOT NULL, proven INTEGER NOT NULL, info BLOB NOT NULL,
+    down_incarnation INTEGER, registered_rv INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, digest BLOB NOT NULL, active INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS policy (one INTEGER PRIMARY KEY, policy BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS log (
+    shard INTEGER, sequence INTEGER, root BLOB NOT NULL, count INTEGER NOT NULL, data BLOB NOT NULL, sender TEXT NOT NULL,
+    block INTEGER NOT NULL, PRIMARY KEY (shard, sequence)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS terms (term INTEGER PRIMARY KEY, accumulator BLOB NOT NULL, members BLOB NOT NULL);
+"""

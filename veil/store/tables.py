@@ -1,0 +1,99 @@
+"""Tables whose every change can be taken back, block by block.
+
+Before a row changes, what was there is written to ``undo`` together with the block that changes it. A reorg plays that back,
+newest first. Records older than UNDO_BLOCKS are dropped.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+UNDO_BLOCKS = 256
+"""How deep a reorg can be undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of ``store.db``: its columns in their order, the first ``key`` of them its primary key."""
+
+    name: str
+    columns: tuple[str, ...]
+    key: int
+
+    @property
+    def where(self) -> str:
+        return " AND ".join(f"{column}=?" for column in self.columns[: self.key])
+
+
+BLOCKS = Table("blocks", ("number", "hash", "timestamp_s", "rv", "accumulator"), 1)
+OBJECTS = Table("objects", ("kind", "object_id", "generation", "owner", "envelope", "deleting", "block", "block_hash"), 2)
+NODES = Table("nodes", ("peer", "operator", "status", "proven", "info", "down_incarnation", "registered_rv"), 1)
+EPOCHS = Table("epochs", ("epoch", "digest", "active"), 1)
+POLICY = Table("policy", ("one", "policy"), 1)
+LOG = Table("log", ("shard", "sequence", "root", "count", "data", "sender", "block"), 2)
+TERMS = Table("terms", ("term", "accumulator", "members"), 1)
+
+TABLES = {table.name: table for table in (BLOCKS, OBJECTS, NODES, EPOCHS, POLICY, LOG, TERMS)}
+
+_SELECT = {t.name: f"SELECT {', '.join(t.columns)} FROM {t.name}" for t in TABLES.values()}  # noqa: S608
+_REPLACE = {
+    t.name: f"INSERT OR REPLACE INTO {t.name} VALUES ({', '.join('?' * len(t.columns))})"  # noqa: S608
+    for t in TABLES.values()
+}
+_DELETE = {t.name: f"DELETE FROM {t.name} WHERE {t.where}" for t in TABLES.values()}  # noqa: S608
+
+Row = tuple[Any, ...]
+
+
+class Tables:
+    """Reads and undoable writes over one connection. Transactions are the caller's."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def read(self, table: Table, *key: Any) -> Row | None:
+        row: Row | None = self._connection.execute(f"{_SELECT[table.name]} WHERE {table.where}", key).fetchone()
+        return row
+
+    def scan(self, table: Table, condition: str = "1", *values: Any) -> list[Row]:
+        """Rows by primary key. ``condition`` is SQL written in this package, never made of data."""
+        order = ", ".join(table.columns[: table.key])
+        return self._connection.execute(f"{_SELECT[table.name]} WHERE {condition} ORDER BY {order}", values).fetchall()
+
+    def write(self, table: Table, row: Row, *, block: int) -> None:
+        """Insert or replace ``row`` as something that ``block`` did."""
+        self._remember(table, row[: table.key], block)
+        self._connection.execute(_REPLACE[table.name], row)
+
+    def erase(self, table: Table, *key: Any, block: int) -> None:
+        self._remember(table, key, block)
+        self._connection.execute(_DELETE[table.name], key)
+
+    def _remember(self, table: Table, key: Row, block: int) -> None:
+        before = self.read(table, *key)
+        self._connection.execute(
+            "INSERT INTO undo (block, tab, key, before) VALUES (?, ?, ?, ?)",
+            (block, table.name, msgspec.msgpack.encode(key), None if before is None else msgspec.msgpack.encode(before)),
+        )
+
+    def undo(self, to_block: int) -> None:
+        """Make every table what it was after ``to_block``."""
+        records: Iterable[Row] = self._connection.execute(
+            "SELECT tab, key, before FROM undo WHERE block > ? ORDER BY n DESC", (to_block,)
+        ).fetchall()
+        for name, key, before in records:
+            if before is None:
+                self._connection.execute(_DELETE[name], msgspec.msgpack.decode(key))
+            else:
+                self._connection.execute(_REPLACE[name], msgspec.msgpack.decode(before))
+        self._connection.execute("DELETE FROM undo WHERE block > ?", (to_block,))
+
+    def forget(self, up_to_block: int) -> None:
+        """Drop what is needed only to undo blocks up to ``up_to_block``. One block row at or below it stays: the cursor."""
+        self._connection.execute("DELETE FROM undo WHERE block <= ?", (up_to_block,))
+        self._connection.execute(
+            "DELETE FROM blocks WHERE number < (SELECT max(number) FROM blocks WHERE number <= ?)", (up_to_block,)
+        )
