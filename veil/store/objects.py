@@ -138,6 +138,10 @@ class ObjectStore:
             raise NotFound(f"there is no {kind} {name}{where}", hint=f"`veil get {kind.lower()}` lists what there is")
         return found
 
+    def find(self, kind: str, namespace: str, name: str) -> Obj | None:
+        """Like :meth:`get`, with None for nothing."""
+        return self._objects.get(kind, {}).get((namespace, name))
+
     def list(self, kind: str, namespace: str | None = None) -> builtins.list[Obj]:
         """By namespace and name; None lists all namespaces."""
         items = sorted(self._objects.get(kind, {}).items())
