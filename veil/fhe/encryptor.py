@@ -1,0 +1,28 @@
+"""Encryptor under the epoch's public key: what nodes and admission use. Needs numpy only."""
+
+from veil.fhe import vectors
+from veil.fhe.encoding import parse_encoding
+from veil.fhe.ports import Figures
+from veil.fhe.publickey import PublicKey
+from veil.types import Epoch
+
+
+class PublicKeyEncryptor:
+    """Implements Encryptor from two published artifacts. Raises CiphertextInvalid when they are not usable."""
+
+    def __init__(self, public_key: bytes, encoding: bytes) -> None:
+        self._key = PublicKey.from_bytes(public_key)
+        self._encoding = parse_encoding(encoding)
+        self.epoch = Epoch(self._key.epoch)
+
+    def telemetry(self, free: Figures, capacity: Figures) -> bytes:
+        return self._key.encrypt(vectors.TELEMETRY, self._encoding.telemetry_digits(free, capacity))
+
+    def demand(self, demand: Figures) -> bytes:
+        return self._key.encrypt(vectors.DEMAND, self._encoding.demand_digits(demand))
+
+    def check_telemetry(self, vector: bytes) -> None:
+        vectors.check_vector(vector, vectors.TELEMETRY, self._key.name, self._encoding.telemetry_values)
+
+    def check_demand(self, vector: bytes) -> None:
+        vectors.check_vector(vector, vectors.DEMAND, self._key.name, self._encoding.demand_values)
