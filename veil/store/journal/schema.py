@@ -1,0 +1,22 @@
+"""The journal's tables, as the steps by which older files become today's. A step that was released is never edited."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE rounds (
+        round BLOB PRIMARY KEY, epoch INTEGER NOT NULL, owner TEXT NOT NULL, object_id BLOB NOT NULL, replica INTEGER NOT NULL,
+        circuit TEXT NOT NULL, members BLOB NOT NULL, evaluation BLOB NOT NULL, at_s INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX rounds_by_epoch ON rounds (epoch, owner);
+    CREATE TABLE bindings (
+        object_id BLOB, generation INTEGER, replica INTEGER, state TEXT NOT NULL, bound BLOB NOT NULL, leaf BLOB NOT NULL,
+        resources BLOB NOT NULL, template BLOB NOT NULL, expires_s INTEGER NOT NULL, workload TEXT NOT NULL,
+        namespace TEXT NOT NULL, PRIMARY KEY (object_id, generation, replica)) WITHOUT ROWID;
+    CREATE TABLE restarts (
+        instance TEXT, container TEXT, count INTEGER NOT NULL, last_s REAL NOT NULL, backoff_s REAL NOT NULL,
+        PRIMARY KEY (instance, container)) WITHOUT ROWID;
+    CREATE TABLE shares (epoch INTEGER PRIMARY KEY, share BLOB NOT NULL);
+    CREATE TABLE pending (id TEXT PRIMARY KEY, description TEXT NOT NULL, raw BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE appends (
+        shard INTEGER, sequence INTEGER, batch BLOB NOT NULL, PRIMARY KEY (shard, sequence)) WITHOUT ROWID;
+    """,
+)
