@@ -1,0 +1,94 @@
+"""What a valid object must keep to beyond its schema. Each broken rule is a path and what is wrong there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from veil.errors import LimitExceeded
+from veil.manifest.parse import Path
+from veil.manifest.quantity import QUANTITY_MAX, parse_bytes, parse_count, parse_cpu
+from veil.wire.codec import encode
+from veil.wire.objects import BODY_MAX_BYTES, Body, Envelope, encode_envelope
+from veil.wire.sealed import PAD_BYTES
+
+TEMPLATE_MAX_BYTES = BODY_MAX_BYTES - 2 * PAD_BYTES
+"""What a template takes at most, so that it fits a sealed part with its padding."""
+
+PARSERS = {"cpu": parse_cpu, "memory": parse_bytes, "ephemeral-storage": parse_bytes, "nvidia.com/gpu": parse_count}
+"""How each resource's quantity is read."""
+
+Broken = tuple[Path, str]
+
+
+def broken_rules(obj: dict[str, Any]) -> Iterator[Broken]:
+    """Every rule that ``obj``, which its schema allows, breaks."""
+    metadata = obj["metadata"]
+    if obj["kind"] in ("Namespace", "Node") and "namespace" in metadata:
+        yield ("metadata", "namespace"), f"a {obj['kind']} is in no namespace: remove it"
+    if obj["kind"] in ("Namespace", "Workload"):
+        yield from _envelope(obj)
+    if obj["kind"] == "Workload":
+        spec = obj["spec"]
+        yield from _strategy(spec.get("strategy", {}))
+        yield from _template(spec["template"], ("spec", "template"))
+
+
+def _strategy(strategy: dict[str, Any]) -> Iterator[Broken]:
+    rolling = strategy.get("type", "RollingUpdate") == "RollingUpdate"
+    if rolling and strategy.get("maxUnavailable", 0) == 0 and strategy.get("maxSurge", 1) == 0:
+        yield ("spec", "strategy", "maxSurge"), "maxSurge and maxUnavailable are both 0: nothing could ever be replaced"
+
+
+def _template(template: dict[str, Any], path: Path) -> Iterator[Broken]:
+    containers = template["containers"]
+    yield from _twice([container["name"] for container in containers], (*path, "containers"))
+    totals = dict.fromkeys(PARSERS, 0)
+    for index, container in enumerate(containers):
+        here = (*path, "containers", index)
+        yield from _twice([entry["name"] for entry in container.get("env", [])], (*here, "env"))
+        resources = container.get("resources", {})
+        yield from _limits(resources, (*here, "resources"))
+        for name, value in (resources.get("requests") or resources.get("limits") or {}).items():
+            totals[name] += PARSERS[name](value)
+    for name, total in totals.items():
+        if total > QUANTITY_MAX:
+            yield (*path, "containers"), f"the containers ask for too much {name} together"
+    size = len(encode(Body(spec={"template": template})))
+    if size > TEMPLATE_MAX_BYTES:
+        yield path, f"takes {size} bytes, TEMPLATE_MAX_BYTES is {TEMPLATE_MAX_BYTES}"
+
+
+def _twice(names: list[str], path: Path) -> Iterator[Broken]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield (*path, index, "name"), f'"{name}" is there twice'
+
+
+def _limits(resources: dict[str, Any], path: Path) -> Iterator[Broken]:
+    """Requests and limits are one thing here: what a node sets aside is what the container gets."""
+    requests = resources.get("requests")
+    for name, value in resources.get("limits", {}).items():
+        figure = PARSERS[name](value)
+        if requests is not None and (name not in requests or PARSERS[name](requests[name]) != figure):
+            yield (*path, "limits", name), "must equal the request: what a node sets aside is what the container gets"
+
+
+def _envelope(obj: dict[str, Any]) -> Iterator[Broken]:
+    """Whether the public part fits on the chain, whatever its digests turn out to be."""
+    metadata, placement = obj["metadata"], obj.get("spec", {}).get("placement", {})
+    widest = Envelope(
+        kind=obj["kind"],
+        namespace=metadata.get("namespace", "default"),
+        name=metadata["name"],
+        uid=bytes(16),
+        labels=metadata.get("labels", {}),
+        replicas=obj.get("spec", {}).get("replicas", 0),
+        policy=placement.get("policy", "BinPack"),
+        node_selector=placement.get("nodeSelector", {}),
+        body=bytes(32),
+        resources=bytes(32),
+        template=bytes(32) if obj.get("spec", {}).get("confidential") else b"",
+    )
+    try:
+        encode_envelope(widest)
+    except LimitExceeded as error:
+        yield ("metadata", "labels"), f"{error.message}: {error.hint}"
