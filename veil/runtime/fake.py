@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from veil.errors import ContainerFailed, DeadlineExceeded, ImageUnavailable, NotFound, RuntimeUnavailable, VeilError
+from veil.runtime.ids import check_id
 from veil.runtime.ports import Container, ContainerSpec, ContainerState, EventKind, ExecResult, RuntimeEvent, Stats
 from veil.types import Clock
 
@@ -179,7 +180,7 @@ class FakeRuntime:
         return self.machine.images[name]
 
     async def create(self, spec: ContainerSpec) -> Container:
-        self.machine.enter("create", spec.id)
+        self.machine.enter("create", check_id(spec.id))
         if spec.id in self.machine.records:
             return self.machine.records[spec.id].view
         if spec.image not in self.machine.images:
@@ -265,7 +266,13 @@ class FakeRuntime:
     async def update(self, id: str, *, cpu_milli: int = 0, memory_bytes: int = 0, pids: int = 0) -> None:
         self.machine.enter("update", id)
         record = self._record(id)
-        record.spec = replace(record.spec, cpu_milli=cpu_milli, memory_bytes=memory_bytes, pids=pids)
+        old = record.spec
+        record.spec = replace(
+            old,
+            cpu_milli=cpu_milli or old.cpu_milli,
+            memory_bytes=memory_bytes or old.memory_bytes,
+            pids=pids or old.pids,
+        )
 
     def _record(self, id: str) -> _Record:
         record = self.machine.records.get(id)

@@ -133,7 +133,9 @@ class Runtime(Protocol):
 
     async def exec(
         self, id: str, command: Sequence[str], *, timeout_s: float = 60.0, max_output_bytes: int = 1 << 20
-    ) -> ExecResult: ...
+    ) -> ExecResult:
+        """Raises ContainerFailed when the container does not run, DeadlineExceeded (the command is killed then)."""
+        ...
 
     async def state(self, id: str) -> Container:
         """Raises NotFound."""
@@ -148,5 +150,5 @@ class Runtime(Protocol):
         ...
 
     async def update(self, id: str, *, cpu_milli: int = 0, memory_bytes: int = 0, pids: int = 0) -> None:
-        """Change the limits of a running container."""
+        """Change limits, now and for later starts; 0 leaves one as it is."""
         ...

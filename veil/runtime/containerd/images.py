@@ -1,0 +1,153 @@
+"""Images in containerd: from a source (registry or archive) to unpacked layers and a record under the image's name.
+
+containerd 1.6 has no service that pulls, so this does: blobs into the content store, layers into snapshots, labels from
+document to document so that containerd's garbage collector keeps exactly what the record needs, and a lease over it all until
+the record is there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from veil.errors import AlreadyExists, ImageUnavailable, NotFound
+from veil.runtime.containerd import content
+from veil.runtime.containerd.connection import Connection
+from veil.runtime.containerd.schema import message
+from veil.runtime.containerd.snapshots import Snapshots, chain_id
+from veil.runtime.layout import LayoutSource
+from veil.runtime.oci import Descriptor, Manifest, Source, resolve
+from veil.runtime.reference import parse_reference
+from veil.runtime.registry import RegistrySource
+
+PARALLEL_BLOBS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An unpacked image: its manifest's digest, the snapshot to stand on, and the config's defaults for a process."""
+
+    digest: str
+    chain: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+class Images:
+    """The images of one namespace."""
+
+    def __init__(self, connection: Connection, snapshots: Snapshots) -> None:
+        self._connection = connection
+        self._snapshots = snapshots
+        self._known: dict[str, Image] = {}
+        self._pulls: dict[str, asyncio.Lock] = {}
+
+    async def get(self, name: str) -> Image:
+        """Raises ImageUnavailable when the image is not here, whole and unpacked."""
+        full = str(parse_reference(name))
+        try:
+            record = (await self._connection.call("images", "Get", name=full)).image
+            image = self._known.get(record.target.digest) or await self._read(record.target.digest)
+        except NotFound as error:
+            raise ImageUnavailable(f"image {full} is not on this node", hint="pull it first") from error
+        self._known[image.digest] = image
+        return image
+
+    async def pull(self, name: str) -> str:
+        """Raises ImageUnavailable, DigestMismatch."""
+        reference = parse_reference(name)
+        async with self._pulls.setdefault(str(reference), asyncio.Lock()):
+            try:
+                image = await self.get(name)
+                if await self._snapshots.exists(image.chain):
+                    return image.digest
+            except ImageUnavailable:
+                pass
+            async with RegistrySource(reference) as source:
+                return await self._ingest(str(reference), source)
+
+    async def load(self, name: str, archive: Path) -> str:
+        """Raises ImageUnavailable, DigestMismatch."""
+        async with LayoutSource(archive) as source:
+            return await self._ingest(str(parse_reference(name)), source)
+
+    async def _ingest(self, name: str, source: Source) -> str:
+        manifest = await resolve(source, name)
+        slots = asyncio.Semaphore(PARALLEL_BLOBS)
+        async with self._connection.lease() as lease:
+
+            async def fetch(descriptor: Descriptor) -> None:
+                async with slots:
+                    await content.write(
+                        self._connection,
+                        descriptor.digest,
+                        descriptor.size_bytes,
+                        source.blob(descriptor),
+                        labels={},
+                        lease=lease,
+                    )
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for descriptor in {manifest.config, *manifest.layers}:
+                        group.create_task(fetch(descriptor))
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            chain = await self._unpack(manifest, name, lease)
+            await self._store_manifest(manifest, chain, lease)
+            await self._record(name, manifest, lease)
+        return manifest.descriptor.digest
+
+    async def _unpack(self, manifest: Manifest, name: str, lease: str) -> str:
+        config = await content.read_json(self._connection, manifest.config.digest)
+        diff_ids = _diff_ids(config)
+        if len(diff_ids) != len(manifest.layers):
+            raise ImageUnavailable(f"image {name}: its config does not match its layers", hint="build the image anew")
+        chain = ""
+        for layer, diff_id in zip(manifest.layers, diff_ids, strict=True):
+            chain = await self._snapshots.unpack(layer, diff_id, chain, lease=lease)
+        return chain
+
+    async def _store_manifest(self, manifest: Manifest, chain: str, lease: str) -> None:
+        """The manifest keeps its parts, the config keeps the snapshot: containerd's own convention."""
+        labels = {"containerd.io/gc.ref.content.config": manifest.config.digest}
+        labels |= {f"containerd.io/gc.ref.content.l.{i}": layer.digest for i, layer in enumerate(manifest.layers)}
+        await content.label(
+            self._connection,
+            manifest.config.digest,
+            {f"containerd.io/gc.ref.snapshot.{self._snapshots.snapshotter}": chain},
+        )
+        descriptor = manifest.descriptor
+        await content.write(
+            self._connection, descriptor.digest, descriptor.size_bytes, _once(manifest.raw), labels=labels, lease=lease
+        )
+
+    async def _record(self, name: str, manifest: Manifest, lease: str) -> None:
+        descriptor = manifest.descriptor
+        target = message("containerd.types.Descriptor")(
+            media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size_bytes
+        )
+        image = message("containerd.services.images.v1.Image")(name=name, target=target)
+        try:
+            await self._connection.call("images", "Create", lease=lease, image=image)
+        except AlreadyExists:
+            await self._connection.call("images", "Update", lease=lease, image=image)
+
+    async def _read(self, digest: str) -> Image:
+        manifest = await content.read_json(self._connection, digest)
+        config = await content.read_json(self._connection, manifest["config"]["digest"])
+        chain = ""
+        for diff_id in _diff_ids(config):
+            chain = chain_id(chain, diff_id)
+        return Image(digest, chain, config.get("config") or {})
+
+
+def _diff_ids(config: dict[str, Any]) -> list[str]:
+    found = (config.get("rootfs") or {}).get("diff_ids")
+    if not isinstance(found, list):
+        raise ImageUnavailable("an image config without rootfs", hint="this is no container image")
+    return found
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,137 @@
+"""The OCI runtime specification of a container: isolated as far as namespaces, capabilities, seccomp and cgroups go.
+
+Pure. No rlimits and no oomScoreAdj, because setting them needs CAP_SYS_RESOURCE, which sandboxes often lack. There is no user
+namespace: root in a container is the machine's root with few capabilities and few system calls.
+Source: OCI runtime specification 1.0.2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from veil.errors import ContainerFailed
+from veil.runtime.containerd.seccomp import default_profile
+from veil.runtime.ports import ContainerSpec
+
+PIDS_DEFAULT = 1024
+"""The limit on processes of a container that asks for none: a fork bomb stays in its container."""
+CPU_PERIOD_US = 100_000
+MIN_CPU_QUOTA_US = 1000
+"""The kernel refuses less."""
+MIN_CPU_SHARES = 2
+MAX_HOSTNAME_CHARS = 63
+
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+"""What common images need to drop from root to their own user; not MKNOD, NET_RAW, SETFCAP, AUDIT_WRITE."""
+
+_MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")
+_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2))
+"""null, zero, full, random, urandom, tty, console, ptmx."""
+_PTY_MAJOR = 136
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom the process runs as."""
+
+    uid: int = 0
+    gid: int = 0
+    additional_gids: tuple[int, ...] = ()
+
+
+def runtime_spec(spec: ContainerSpec, image: Mapping[str, Any], user: User, cgroup: str) -> dict[str, Any]:
+    """``config.json`` for runc. ``image`` is the image config's ``config``, ``cgroup`` an absolute cgroup path.
+
+    Raises ContainerFailed when there is nothing to run or the network is of an unknown kind.
+    """
+    if spec.network not in ("none", "host"):
+        raise ContainerFailed(f"container {spec.id}: no network {spec.network!r}", hint="use none or host")
+    host = spec.network == "host"
+    namespaces = ["pid", "ipc", "mount", "uts", *([] if host else ["network"])]
+    return {
+        "ociVersion": "1.0.2",
+        "process": _process(spec, image, user),
+        "root": {"path": "rootfs", "readonly": spec.read_only_root},
+        "hostname": spec.id[:MAX_HOSTNAME_CHARS],
+        "mounts": [*_MOUNTS, *(_NAME_FILES if host else ())],
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": [{"type": kind} for kind in namespaces],
+            "resources": {"devices": _devices(), **resources(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT)},
+            "seccomp": default_profile(),
+            "maskedPaths": [*(f"/proc/{name}" for name in _MASKED), "/sys/firmware", "/sys/devices/virtual/powercap"],
+            "readonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],
+        },
+    }
+
+
+def resources(cpu_milli: int, memory_bytes: int, pids: int) -> dict[str, Any]:
+    """``LinuxResources`` for limits; 0 leaves a limit out."""
+    limits: dict[str, Any] = {}
+    if cpu_milli:
+        quota = max(MIN_CPU_QUOTA_US, cpu_milli * CPU_PERIOD_US // 1000)
+        shares = max(MIN_CPU_SHARES, cpu_milli * 1024 // 1000)
+        limits["cpu"] = {"shares": shares, "quota": quota, "period": CPU_PERIOD_US}
+    if memory_bytes:
+        limits["memory"] = {"limit": memory_bytes}
+    if pids:
+        limits["pids"] = {"limit": pids}
+    return limits
+
+
+def _process(spec: ContainerSpec, image: Mapping[str, Any], user: User) -> dict[str, Any]:
+    entrypoint = list(spec.command or image.get("Entrypoint") or [])
+    # a new command makes the image's arguments meaningless (as in Kubernetes)
+    arguments = list(spec.args or ([] if spec.command else image.get("Cmd") or []))
+    if not entrypoint + arguments:
+        raise ContainerFailed(f"container {spec.id}: neither it nor its image says what to run", hint="set command")
+    return {
+        "terminal": False,
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.additional_gids)},
+        "args": entrypoint + arguments,
+        "env": _environment(image.get("Env") or [], spec.env),
+        "cwd": spec.workdir or image.get("WorkingDir") or "/",
+        "noNewPrivileges": True,
+        "capabilities": {kind: list(CAPABILITIES) for kind in ("bounding", "effective", "permitted")},
+    }
+
+
+def _environment(image: list[str], own: Mapping[str, str]) -> list[str]:
+    merged = dict(line.partition("=")[::2] for line in (_DEFAULT_PATH, *image))
+    return [f"{key}={value}" for key, value in {**merged, **own}.items()]
+
+
+def _devices() -> list[dict[str, Any]]:
+    allowed: list[dict[str, Any]] = [{"major": major, "minor": minor} for major, minor in _DEVICES]
+    rules = [{"allow": True, "type": "c", "access": "rwm", **device} for device in (*allowed, {"major": _PTY_MAJOR})]
+    return [{"allow": False, "access": "rwm"}, *rules]
+
+
+def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
+    return {"destination": destination, "type": kind, "source": source, "options": list(options)}
+
+
+_MOUNTS = (
+    _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
+    _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+    _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+    _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),  # noqa: S108
+    _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+    _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+    _mount("/run", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+)
+_NAME_FILES = tuple(_mount(path, "bind", path, "rbind", "ro") for path in ("/etc/resolv.conf", "/etc/hosts"))
+"""With the host's network a container resolves names as the host does."""
