@@ -85,12 +85,13 @@ class FakeChain:
         def change(state: State) -> list[ChainEvent]:
             record = state.objects.get((kind, object_id))
             live = record is not None and record.live
+            if live or kind != NAMESPACE:
+                self._may_write(state, kind, object_id)
             require_generation(object_id, expected, record.generation if record and live else 0)
             if record is None or not live:
                 self._count(state, kind, object_id, 1)
                 owner = self.operator
             else:
-                self._may_write(state, kind, object_id)
                 owner = record.owner
                 if record.deleting:
                     raise Conflict(f"object {object_id.hex()} is being deleted", hint="wait until it is gone")
@@ -122,7 +123,6 @@ class FakeChain:
         """A namespace counts its live objects, so that it cannot be deleted from under them."""
         if kind == NAMESPACE or not self.ledger.acl:
             return
-        self._may_write(state, kind, object_id)
         key = (NAMESPACE, object_id[:16] + bytes(16))
         namespace = state.live_object(*key)
         if step > 0 and namespace.deleting:

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+/// @title The hash chain over every event
+/// @notice Every event of the registry has four topics: its signature, the resource version rv, and two of its own. That
+/// one shape lets a reader who knows no event at all check that none is missing, changed or out of order: folding
+///
+///   acc' = bytes24(keccak256(abi.encode(acc, rv, topic0, topic2, topic3, keccak256(data))))
+///
+/// over the logs gives head(). Events of OpenZeppelin (roles, pause, proxy) stand outside.
+abstract contract HeadChain {
+    /// @custom:storage-location erc7201:veil.head
+    struct Head {
+        uint64 rv;
+        bytes24 acc;
+    }
+
+    // keccak256(abi.encode(uint256(keccak256("veil.head")) - 1)) & ~bytes32(uint256(0xff))
+    bytes32 private constant HEAD_SLOT = 0xbdc66f2a2d186c6f57439af8dade3557e7e3e0c2ef26cb5b87592dc20d11c800;
+
+    function _head() private pure returns (Head storage h) {
+        assembly {
+            h.slot := HEAD_SLOT
+        }
+    }
+
+    /// @notice How many events there were, and the chain over them.
+    function head() external view returns (uint64 rv, bytes24 acc) {
+        Head storage h = _head();
+        return (h.rv, h.acc);
+    }
+
+    /// @dev The only place that emits. The events are declared where they belong, for the ABI.
+    function _record(bytes32 topic0, bytes32 topic2, bytes32 topic3, bytes memory data) internal {
+        Head storage h = _head();
+        uint64 rv = h.rv + 1;
+        bytes24 acc = bytes24(keccak256(abi.encode(h.acc, rv, topic0, topic2, topic3, keccak256(data))));
+        h.rv = rv;
+        h.acc = acc;
+        assembly {
+            log4(add(data, 0x20), mload(data), topic0, rv, topic2, topic3)
+        }
+    }
+
+    function _topic(address account) internal pure returns (bytes32) {
+        return bytes32(uint256(uint160(account)));
+    }
+}

@@ -1,0 +1,310 @@
+"""Every block's events once, in order, checked; and the way back after a reorg.
+
+Three rules make it right. (1) Nothing is given out before the fold over the logs equals ``head()`` at the block they end
+with: a gap, a repeated or a changed log cannot pass. (2) Reorgs are found by comparing hashes of remembered blocks, never by
+``removed`` logs, which many endpoints do not send. (3) Errors of the endpoint are waited out; only a contradiction that
+lasts is an error (HeadMismatch).
+
+The same path serves the newest block and a cold sync: a range of logs, its size halved on every refusal. Where
+an endpoint no longer has the state of an old block the check waits for the next block whose state it has.
+"""
+
+import asyncio
+import bisect
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from veil.chain import logs
+from veil.chain.logs import RawLog
+from veil.chain.ports import EMPTY_HEAD, Block, BlockEvents, Finality, Finalized, Head, Rollback
+from veil.chain.rpc import Answer, Header, LogEntry, Rpc, RpcRefused
+from veil.errors import ChainUnavailable, HeadMismatch
+from veil.types import Address
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+"""Between looks at the newest block."""
+
+BLOCKS_REMEMBERED = 512
+"""How many blocks a fork point is looked for among; deeper, everything is read again."""
+
+RANGE_FIRST_BLOCKS = 2_000
+RANGE_MAX_BLOCKS = 50_000
+AWAY_MAX_S = 2.0
+"""The longest pause between looks for an endpoint that is away."""
+
+MISMATCH_ATTEMPTS = 3
+"""How often logs and ``head()`` of one block may disagree: an endpoint behind a balancer can lag once."""
+
+_HEAD_CALL = "0x8f7dcfa3"  # head(), checked against the ABI by a test
+Item = BlockEvents | Rollback | Finalized
+
+
+class _Seen:
+    """One remembered block; ``head`` is unknown for those that the caller stored."""
+
+    __slots__ = ("hash", "head", "number")
+
+    def __init__(self, number: int, block_hash: bytes, head: Head | None) -> None:
+        self.number = number
+        self.hash = block_hash
+        self.head = head
+
+
+class _Cursor:
+    """Where one follower stands."""
+
+    def __init__(self, tip: int, head: Head, known: Sequence[Block]) -> None:
+        self.tip = tip
+        self.head = head
+        self.seen = [_Seen(b.number, b.hash, head if b.number == tip else None) for b in known if b.number <= tip]
+        self.range_blocks = RANGE_FIRST_BLOCKS
+        self.unchecked: list[RawLog] = []
+        """Logs after ``head`` and up to ``fetched`` that wait for a block whose head() can be asked."""
+        self.fetched = tip
+        self.mismatches = 0
+        self.levels: dict[Finality, int] = {}
+
+    @property
+    def tip_hash(self) -> bytes | None:
+        return self.seen[-1].hash if self.seen and self.seen[-1].number == self.tip else None
+
+    def remember(self, number: int, block_hash: bytes, head: Head) -> None:
+        self.seen.append(_Seen(number, block_hash, head))
+        del self.seen[:-BLOCKS_REMEMBERED]
+
+    def move(self, tip: int, head: Head) -> None:
+        self.tip = self.fetched = tip
+        self.head = head
+        self.unchecked = []
+
+    def back_to(self, tip: int, head: Head) -> Rollback:
+        self.seen = self.seen[: bisect.bisect_right([block.number for block in self.seen], tip)]
+        self.move(tip, head)
+        self.mismatches = 0
+        self.levels = {level: min(number, tip) for level, number in self.levels.items()}
+        return Rollback(tip)
+
+
+class Informer:
+    """Follows one registry through one endpoint. ``deploy_block`` is where its first event can be."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        registry: Address,
+        *,
+        deploy_block: int = 0,
+        poll_s: float = POLL_S,
+        levels: Sequence[Finality] = (Finality.SAFE, Finality.FINALIZED),
+    ) -> None:
+        self._rpc = rpc
+        self._registry = registry
+        self._start = max(deploy_block - 1, 0)
+        self._poll_s = poll_s
+        self._levels = [level for level in levels if level is not Finality.LATEST]
+
+    async def follow(self, *, from_block: int, from_head: Head, known: Sequence[Block] = ()) -> AsyncIterator[Item]:
+        """See :meth:`veil.chain.ports.Chain.follow`. A cursor that cannot be proven canonical is rolled back to the start."""
+        cursor = _Cursor(max(from_block, self._start), from_head, known)
+        away = 0
+        while True:
+            try:
+                items = await self._step(cursor)
+                away = 0
+            except ChainUnavailable as error:
+                if away == 0:
+                    logger.warning("waiting for the chain: %s", error.message)
+                away = min(away + 1, 8)
+                await asyncio.sleep(random.uniform(0.5, 1) * min(self._poll_s * 2**away, AWAY_MAX_S))  # noqa: S311
+                continue
+            for item in items:
+                yield item
+            if not items:
+                await asyncio.sleep(self._poll_s)
+
+    async def _step(self, cursor: _Cursor) -> list[Item]:
+        """One look at the chain: a rollback, or the next blocks, or nothing."""
+        calls: list[tuple[str, list[Any]]] = [("eth_getBlockByNumber", [tag, False]) for tag in ("latest", hex(cursor.tip))]
+        calls += [("eth_getBlockByNumber", [str(level), False]) for level in self._levels]
+        latest_answer, tip_answer, *levels = await self._rpc.batch(calls)
+        latest = latest_answer.value(Header)
+        at_tip = tip_answer.optional(Header)
+        if not await self._canonical(cursor, at_tip, int(latest.number, 16)):
+            return [await self._back(cursor)]
+        items: list[Item] = []
+        if int(latest.number, 16) > cursor.tip:
+            items += await self._forward(cursor, latest)
+        return items + self._finalized(cursor, levels)
+
+    async def _canonical(self, cursor: _Cursor, at_tip: Header | None, latest: int) -> bool:
+        if cursor.tip <= self._start and not cursor.seen:
+            return True
+        if at_tip is None:
+            # The endpoint is behind this cursor: it lags, or it came back without its newest blocks. It is waited for
+            # unless what it has contradicts what is remembered.
+            older = [block for block in cursor.seen if block.number <= latest]
+            if not older:
+                return True
+            header = await self._rpc.call(Header, "eth_getBlockByNumber", hex(older[-1].number), False)
+            return _bytes(header.hash) == older[-1].hash
+        if cursor.tip_hash is not None:
+            return _bytes(at_tip.hash) == cursor.tip_hash
+        if await self._head_at({"blockHash": at_tip.hash}) != cursor.head:
+            return False
+        cursor.remember(cursor.tip, _bytes(at_tip.hash), cursor.head)
+        return True
+
+    async def _back(self, cursor: _Cursor) -> Rollback:
+        """To the newest remembered block that is still canonical, or to the start."""
+        older = [block for block in cursor.seen if block.number < cursor.tip or cursor.tip_hash is not None]
+        for first in range(len(older), 0, -32):
+            chunk = older[max(0, first - 32) : first]
+            answers = await self._rpc.batch([("eth_getBlockByNumber", [hex(block.number), False]) for block in chunk])
+            for block, answer in zip(reversed(chunk), reversed(answers), strict=True):
+                header = answer.optional(Header)
+                if header is None or _bytes(header.hash) != block.hash:
+                    continue
+                head = block.head or await self._head_at({"blockHash": header.hash})
+                if head is not None:
+                    block.head = head
+                    logger.info("reorg: back from block %d to %d", cursor.tip, block.number)
+                    return cursor.back_to(block.number, head)
+        logger.warning("no remembered block is canonical: reading the chain again from block %d", self._start)
+        return cursor.back_to(self._start, EMPTY_HEAD)
+
+    async def _forward(self, cursor: _Cursor, latest: Header) -> list[Item]:
+        """Fetch the next range, check it against head(), give out its blocks."""
+        target, number = latest, int(latest.number, 16)
+        if number > cursor.fetched + cursor.range_blocks:
+            number = cursor.fetched + cursor.range_blocks
+            target = await self._rpc.call(Header, "eth_getBlockByNumber", hex(number), False)
+        if number > cursor.fetched:
+            where = (
+                {"blockHash": target.hash}
+                if number == cursor.fetched + 1
+                else {"fromBlock": hex(cursor.fetched + 1), "toBlock": hex(number)}
+            )
+            logs_answer, head_answer = await self._rpc.batch(
+                [
+                    ("eth_getLogs", [{"address": self._registry, **where}]),
+                    ("eth_call", [{"to": self._registry, "data": _HEAD_CALL}, {"blockHash": target.hash}]),
+                ]
+            )
+            found = self._logs_of(cursor, logs_answer)
+            if found is None:
+                return []
+            fetched, head = found, _head_of(head_answer)
+        else:
+            fetched, head = [], await self._head_at({"blockHash": target.hash})
+        pending = cursor.unchecked + fetched
+        if head is None and target is not latest:
+            cursor.unchecked, cursor.fetched = pending, number
+            return []
+        if head is None or not _folds_to(cursor.head, pending, head):
+            await self._mismatch(cursor, target, head, pending)
+            return []
+        return await self._accept(cursor, target, pending)
+
+    def _logs_of(self, cursor: _Cursor, answer: Answer) -> list[RawLog] | None:
+        """The registry's logs, or None when the range was too large and is smaller now."""
+        try:
+            entries = answer.value(list[LogEntry])
+        except RpcRefused as error:
+            if cursor.range_blocks == 1:
+                raise
+            cursor.range_blocks = max(1, cursor.range_blocks // 2)
+            logger.info("%s; now %d blocks at a time", error.message, cursor.range_blocks)
+            return None
+        cursor.range_blocks = min(cursor.range_blocks * 2, RANGE_MAX_BLOCKS)
+        return [log for log in map(logs.parse, entries) if logs.in_chain(log)]
+
+    async def _mismatch(self, cursor: _Cursor, target: Header, head: Head | None, pending: list[RawLog]) -> None:
+        """Start the range over if the block is gone by now; raise if the contradiction lasts."""
+        cursor.unchecked, cursor.fetched = [], cursor.tip
+        now = await self._rpc.find(Header, "eth_getBlockByNumber", target.number, False)
+        if now is None or now.hash != target.hash or head is None:
+            return
+        cursor.mismatches += 1
+        if cursor.mismatches >= MISMATCH_ATTEMPTS:
+            raise HeadMismatch(
+                f"up to block {int(target.number, 16)} the endpoint shows {len(pending)} events after rv {cursor.head.rv}, "
+                f"its head() says rv {head.rv}, and the hash chain over them differs",
+                hint="events are missing or changed: use another RPC endpoint",
+            )
+        await asyncio.sleep(self._poll_s)
+
+    async def _accept(self, cursor: _Cursor, target: Header, pending: list[RawLog]) -> list[Item]:
+        """Checked logs become items; the cursor moves to the range's end."""
+        cursor.mismatches = 0
+        items: list[Item] = []
+        times = await self._times(pending)
+        head = cursor.head
+        for (number, block_hash), group in groupby(pending, key=lambda log: (log.block, log.block_hash)):
+            events = []
+            for log in group:
+                head = logs.fold(head, log)
+                events.append(logs.decode(log))
+            items.append(BlockEvents(Block(number, block_hash, times[number]), tuple(events), head))
+            cursor.remember(number, block_hash, head)
+        end = int(target.number, 16)
+        if not pending or pending[-1].block != end:
+            items.append(BlockEvents(Block(end, _bytes(target.hash), int(target.timestamp, 16)), (), head))
+            cursor.remember(end, _bytes(target.hash), head)
+        cursor.move(end, head)
+        items.append(Finalized(Finality.LATEST, end))
+        return items
+
+    async def _times(self, pending: list[RawLog]) -> dict[int, int]:
+        """The blocks' timestamps: in the logs where the endpoint puts them there, else from the headers."""
+        times = {log.block: log.timestamp_s for log in pending}
+        missing = [number for number, time in times.items() if time is None]
+        for first in range(0, len(missing), 100):
+            numbers = missing[first : first + 100]
+            answers = await self._rpc.batch([("eth_getBlockByNumber", [hex(number), False]) for number in numbers])
+            times.update({n: int(a.value(Header).timestamp, 16) for n, a in zip(numbers, answers, strict=True)})
+        return {number: time or 0 for number, time in times.items()}
+
+    def _finalized(self, cursor: _Cursor, answers: Sequence[Answer]) -> list[Item]:
+        items: list[Item] = []
+        for level, answer in zip(self._levels, answers, strict=True):
+            try:
+                header = answer.optional(Header)
+            except RpcRefused:
+                continue
+            number = min(int(header.number, 16), cursor.tip) if header else 0
+            if number > cursor.levels.get(level, 0):
+                cursor.levels[level] = number
+                items.append(Finalized(level, number))
+        return items
+
+    async def _head_at(self, block: Any) -> Head | None:
+        """head() at a block, None when the endpoint has no state of it."""
+        answers = await self._rpc.batch([("eth_call", [{"to": self._registry, "data": _HEAD_CALL}, block])])
+        return _head_of(answers[0])
+
+
+def _head_of(answer: Answer) -> Head | None:
+    try:
+        value = bytes.fromhex(answer.value(str)[2:])
+    except RpcRefused:
+        return None
+    if not value:
+        return EMPTY_HEAD  # no contract there yet
+    return Head(int.from_bytes(value[:32], "big"), value[32:56])
+
+
+def _folds_to(head: Head, pending: Sequence[RawLog], expected: Head) -> bool:
+    for log in pending:
+        if log.rv != head.rv + 1:
+            return False
+        head = logs.fold(head, log)
+    return head == expected
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text[2:])

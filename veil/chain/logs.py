@@ -1,0 +1,202 @@
+"""Logs of the registry: the hash chain over them, and what they mean.
+
+All events of the registry have one shape (four topics, the second is rv), so a reader folds them without knowing any. Roles,
+pause and proxy events of OpenZeppelin stand outside and are skipped. Decoding is by hand: the layouts are few, fixed by the
+ABI (checked by a test), and the generic decoder is several times slower.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
+
+from veil.chain import artifacts, ports
+from veil.chain.ports import ChainEvent, Head, NodeStatus
+from veil.chain.rpc import LogEntry
+from veil.errors import HeadMismatch
+from veil.types import Address, Digest, Generation, ObjectId, PeerId, Shard
+
+STATUSES = (None, NodeStatus.PENDING, NodeStatus.ACTIVE, NodeStatus.CORDONED, NodeStatus.LEAVING, NodeStatus.GONE)
+"""The contract's enum, in its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawLog:
+    """One log in bytes."""
+
+    block: int
+    block_hash: bytes
+    timestamp_s: int | None
+    topics: tuple[bytes, ...]
+    data: bytes
+
+    @property
+    def rv(self) -> int:
+        return int.from_bytes(self.topics[1], "big")
+
+
+def parse(entry: LogEntry) -> RawLog:
+    """The bytes of a JSON log. Raises HeadMismatch for anything that is none."""
+    try:
+        return RawLog(
+            int(entry.block_number, 16),
+            bytes.fromhex(entry.block_hash[2:]),
+            int(entry.block_timestamp, 16) if entry.block_timestamp else None,
+            tuple(bytes.fromhex(topic[2:]) for topic in entry.topics),
+            bytes.fromhex(entry.data[2:]),
+        )
+    except ValueError as error:
+        raise HeadMismatch(f"the RPC endpoint gave a log that is none: {error}", hint="ask another endpoint") from error
+
+
+def in_chain(log: RawLog) -> bool:
+    """Whether this is an event of the registry itself, and so in the chain of ``head()``."""
+    return len(log.topics) == 4 and log.topics[0] not in _foreign()
+
+
+def fold(head: Head, log: RawLog) -> Head:
+    """The head after ``log``. The preimage is that of HeadChain.sol; rv is taken as told, the caller compares it."""
+    topic0, rv, topic2, topic3 = log.topics
+    words = head.accumulator + bytes(8) + rv + topic0 + topic2 + topic3 + keccak(log.data)
+    return Head(int.from_bytes(rv, "big"), bytes(keccak(words)[:24]))
+
+
+def decode(log: RawLog) -> ChainEvent:
+    """What a log of the chain means. An event that this release does not know is an OtherEvent."""
+    name = _names().get(log.topics[0], "Unknown")
+    reader = _READERS.get(name)
+    if reader is None:
+        return ports.OtherEvent(rv=log.rv, name=name)
+    try:
+        return reader(log)
+    except (IndexError, ValueError) as error:
+        raise HeadMismatch(f"event {log.rv} ({name}) has another layout: {error}", hint="upgrade this program") from error
+
+
+def topic_of(name: str) -> bytes:
+    """The first topic of the registry's event ``name``."""
+    return next(topic for topic, known in _names().items() if known == name)
+
+
+@functools.cache
+def _topics() -> dict[bytes, tuple[str, bool]]:
+    """Topic to name, and whether the event is in the chain."""
+    result = {}
+    for item in artifacts.load("VeilRegistry").abi:
+        if item["type"] == "event":
+            inputs = item["inputs"]
+            signature = f"{item['name']}({','.join(part['type'] for part in inputs)})"
+            ours = bool(inputs) and inputs[0]["name"] == "rv"
+            result[bytes(keccak(signature.encode()))] = (item["name"], ours)
+    return result
+
+
+@functools.cache
+def _names() -> dict[bytes, str]:
+    return {topic: name for topic, (name, ours) in _topics().items() if ours}
+
+
+@functools.cache
+def _foreign() -> frozenset[bytes]:
+    return frozenset(topic for topic, (_, ours) in _topics().items() if not ours)
+
+
+@functools.lru_cache(maxsize=4096)
+def _address(word: bytes) -> Address:
+    return Address(to_checksum_address(word[12:]))
+
+
+def _word(log: RawLog, index: int) -> bytes:
+    word = log.data[index * 32 : index * 32 + 32]
+    if len(word) != 32:
+        raise IndexError(f"no word {index}")
+    return word
+
+
+def _number(log: RawLog, index: int) -> int:
+    return int.from_bytes(_word(log, index), "big")
+
+
+def _tail(log: RawLog, index: int) -> bytes:
+    start = _number(log, index)
+    size = int.from_bytes(log.data[start : start + 32], "big")
+    value = log.data[start + 32 : start + 32 + size]
+    if len(value) != size:
+        raise IndexError(f"{size} bytes announced, {len(value)} there")
+    return value
+
+
+def _object_applied(log: RawLog) -> ChainEvent:
+    return ports.ObjectApplied(
+        rv=log.rv,
+        kind=log.topics[3][31],
+        object_id=ObjectId(log.topics[2]),
+        generation=Generation(_number(log, 0)),
+        owner=_address(_word(log, 1)),
+        envelope=_tail(log, 2),
+    )
+
+
+def _object_deleting(log: RawLog) -> ChainEvent:
+    return ports.ObjectApplied(
+        rv=log.rv,
+        kind=log.topics[3][31],
+        object_id=ObjectId(log.topics[2]),
+        generation=Generation(_number(log, 0)),
+        owner=_address(_word(log, 1)),
+        envelope=b"",
+        deleting=True,
+    )
+
+
+def _object_deleted(log: RawLog) -> ChainEvent:
+    return ports.ObjectDeleted(
+        rv=log.rv, kind=log.topics[3][31], object_id=ObjectId(log.topics[2]), generation=Generation(_number(log, 0))
+    )
+
+
+def _node_status(log: RawLog) -> ChainEvent:
+    status = STATUSES[_number(log, 0)]
+    if status is None:
+        raise ValueError("status None in an event")
+    return ports.NodeStatusChanged(rv=log.rv, peer=PeerId(log.topics[2]), status=status)
+
+
+def _placements(log: RawLog) -> ChainEvent:
+    return ports.PlacementsAppended(
+        rv=log.rv,
+        shard=Shard(log.topics[2][31]),
+        sequence=_number(log, 0),
+        root=Digest(_word(log, 1)),
+        count=_number(log, 2),
+        data=Digest(_word(log, 3)),
+        sender=_address(log.topics[3]),
+    )
+
+
+def _epoch(log: RawLog) -> ChainEvent:
+    return ports.EpochPublished(
+        rv=log.rv,
+        epoch=int.from_bytes(log.topics[2], "big"),
+        digest=Digest(log.topics[3]),
+        active=bool(_number(log, 0)),
+    )
+
+
+_READERS: dict[str, Callable[[RawLog], ChainEvent]] = {
+    "ObjectApplied": _object_applied,
+    "ObjectDeleting": _object_deleting,
+    "ObjectDeleted": _object_deleted,
+    "NodeRegistered": lambda log: ports.NodeRegistered(
+        rv=log.rv, peer=PeerId(log.topics[2]), operator=_address(log.topics[3]), proof=_tail(log, 0)
+    ),
+    "NodeInfoPublished": lambda log: ports.NodeInfoPublished(rv=log.rv, peer=PeerId(log.topics[2]), info=_tail(log, 0)),
+    "NodeStatusChanged": _node_status,
+    "NodeMarkedDown": lambda log: ports.NodeMarkedDown(rv=log.rv, peer=PeerId(log.topics[2]), incarnation=_number(log, 0)),
+    "NodeMarkedUp": lambda log: ports.NodeMarkedUp(rv=log.rv, peer=PeerId(log.topics[2]), incarnation=_number(log, 0)),
+    "PlacementsAppended": _placements,
+    "PolicyChanged": lambda log: ports.PolicyChanged(rv=log.rv, policy=_tail(log, 0)),
+    "EpochPublished": _epoch,
+}

@@ -1,0 +1,107 @@
+"""Custom errors of the contract as VeilErrors: what was refused, why, and what to do.
+
+An error arrives as raw data, four bytes of selector and the arguments; the ABI says which it is.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+from eth_abi.abi import decode as abi_decode
+from eth_hash.auto import keccak
+from web3.exceptions import ContractCustomError, ContractLogicError, Web3RPCError
+
+from veil.chain import artifacts
+from veil.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound, Refused, VeilError
+
+_READ_AGAIN = "somebody changed it first: read it again, apply the change to what is there now"
+_ASK = "sign with the account that may do this, or ask its owner"
+
+
+class _Meaning(NamedTuple):
+    kind: type[VeilError]
+    message: str
+    hint: str
+
+
+_MEANINGS: dict[str, _Meaning] = {
+    "StaleGeneration": _Meaning(Conflict, "object {0} is at generation {2}, not {1} (0: it does not exist)", _READ_AGAIN),
+    "StaleSequence": _Meaning(Conflict, "shard {0}: sequence {1} does not follow the log's last, {2}", _READ_AGAIN),
+    "StaleIncarnation": _Meaning(Conflict, "node {0}: incarnation {1} cannot follow {2}", "use a higher incarnation"),
+    "StaleEpoch": _Meaning(Conflict, "epoch {0} is not over the last one, {1}", "use the next number"),
+    "BeingDeleted": _Meaning(Conflict, "object {1} of kind {0} is being deleted", "wait until it is gone"),
+    "NamespaceNotEmpty": _Meaning(Conflict, "namespace {0} has {1} objects", "delete its objects first"),
+    "WrongNodeStatus": _Meaning(Conflict, "node {0} has status {1}, from which this step does not lead", "look at the node"),
+    "NotProven": _Meaning(Conflict, "node {0} has given no proof of possession", "its operator runs `veil node register`"),
+    "EpochNotActive": _Meaning(Conflict, "epoch {0} is not active", "look at the epochs"),
+    "NodeExists": _Meaning(AlreadyExists, "node {0} is registered", "an administrator can remove a squatter"),
+    "AlreadyAnchored": _Meaning(AlreadyExists, "assignment {0} is anchored", "it needs no second note"),
+    "UnknownNode": _Meaning(NotFound, "node {0} is not registered", "register it first"),
+    "UnknownObject": _Meaning(NotFound, "object {1} of kind {0} does not exist", "it was never created, or is deleted"),
+    "NamespaceMissing": _Meaning(NotFound, "namespace {0} does not exist", "create the Namespace first"),
+    "NotWriter": _Meaning(Forbidden, "{1} is neither owner nor editor of namespace {0}", _ASK),
+    "NotOperator": _Meaning(Forbidden, "{1} does not operate node {0}", _ASK),
+    "NotMember": _Meaning(Forbidden, "{0} operates no Active node", "register a node and have it approved"),
+    "TooFewSigners": _Meaning(Forbidden, "{0} operators sign, {1} must", "collect more signatures"),
+    "SignersNotAscending": _Meaning(Forbidden, "the signature of {0} counts twice or is out of order", "one per operator"),
+    "AccessControlUnauthorizedAccount": _Meaning(Forbidden, "{0} does not hold the role {1}", _ASK),
+    "ECDSAInvalidSignature": _Meaning(Forbidden, "a signature is by nobody", "each operator signs anew"),
+    "ECDSAInvalidSignatureLength": _Meaning(Forbidden, "a signature of {0} bytes", "each operator signs anew"),
+    "ECDSAInvalidSignatureS": _Meaning(Forbidden, "a malleable signature", "each operator signs anew"),
+    "TooLong": _Meaning(LimitExceeded, "{0} bytes, the registry takes {1}", "shorten it"),
+    "TooManySigners": _Meaning(LimitExceeded, "{0} signatures, the registry takes {1}", "send fewer"),
+    "UnknownKind": _Meaning(InvalidInput, "kind {0} is not taken by the generic path", "see veil.wire.objects.KINDS"),
+    "UnknownShard": _Meaning(InvalidInput, "there is no shard {0}", "shards are numbered from 0 to 15"),
+    "NotNamespaceId": _Meaning(InvalidInput, "{0} is not the id of a Namespace", "its lower 16 bytes are zero"),
+    "WrongProofLength": _Meaning(InvalidInput, "a proof of {0} bytes", "an Ed25519 signature has 64"),
+    "ZeroValue": _Meaning(InvalidInput, "an argument is zero that must not be", "see docs/reference/contract.md"),
+    "EnforcedPause": _Meaning(Refused, "the registry is paused", "a guardian paused it; an administrator unpauses it"),
+}
+
+
+@functools.cache
+def _selectors() -> dict[bytes, tuple[str, list[str]]]:
+    result = {}
+    for item in artifacts.load("VeilRegistry").abi:
+        if item["type"] == "error":
+            types = [part["type"] for part in item["inputs"]]
+            result[bytes(keccak(f"{item['name']}({','.join(types)})".encode())[:4])] = (item["name"], types)
+    return result
+
+
+def from_data(data: bytes) -> VeilError:
+    """The error that ``data`` is. One that is not known by name becomes Refused with its selector."""
+    name, types = _selectors().get(data[:4], ("", []))
+    meaning = _MEANINGS.get(name)
+    if meaning is None:
+        return Refused(f"the registry refused: {name or '0x' + data[:4].hex()}", hint="see docs/reference/contract.md")
+    values = [_text(value) for value in abi_decode(types, data[4:])]
+    return meaning.kind(meaning.message.format(*values), hint=meaning.hint)
+
+
+def from_web3(error: Exception) -> VeilError | None:
+    """The registry's error inside one of web3's, or None when there is no revert in it."""
+    data = _data_of(error)
+    if data is not None and len(data) >= 4:
+        return from_data(data)
+    if isinstance(error, ContractLogicError):
+        return Refused(f"the contract refused: {error}", hint="see docs/reference/contract.md")
+    return None
+
+
+def _data_of(error: Exception) -> bytes | None:
+    value: Any = None
+    if isinstance(error, ContractCustomError | ContractLogicError):
+        value = error.data
+    elif isinstance(error, Web3RPCError) and error.rpc_response is not None:
+        failure: Any = error.rpc_response.get("error")
+        value = failure.get("data") if isinstance(failure, dict) else None
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            return bytes.fromhex(value[2:])
+        except ValueError:
+            return None
+    return None
+
+
+def _text(value: Any) -> str:
+    return "0x" + value.hex() if isinstance(value, bytes) else str(value)
