@@ -32,7 +32,7 @@ CHILD_DEADLINE_S = 300.0
 CLASS_PROBES = 5
 """Evaluators started, at most, to find the common class."""
 
-CLASS_MAJORITY = 3
+CLASS_MAJORITY = 2
 """No more are started once this many agree."""
 
 

@@ -2,8 +2,8 @@
 
 Frames on standard input, frames on standard output, one answer for each question, in order:
 
-* first ``[{}, material]`` → ``[{"class": hex, "wall_s": s, "rss_bytes": n}]``: the digest of the known answer. Concrete picks
-  its Fourier plan by a timing at start, so that processes fall into classes; within one every result is bit-identical.
+* first ``[{}, material]`` → ``[{"class": hex, "wall_s": s, "rss_bytes": n}]``: the digest of the known answer, by which
+  processes whose results agree bit for bit know each other (:mod:`veil.fhe.fourier_plan` says why they may not).
 * then ``[{"circuit": name, "present": [bool, …]}, demand, vector, …]`` →
   ``[{"wall_s": s, "rss_bytes": n}, result]``, or ``[{"error": message, "hint": hint}]`` for inputs that are not well-formed.
 
@@ -18,7 +18,7 @@ from typing import BinaryIO
 import msgspec
 
 from veil.errors import CiphertextInvalid
-from veil.fhe import child, frames
+from veil.fhe import child, fourier_plan, frames
 from veil.fhe.material import EpochMaterial
 
 MEMORY_LIMIT_VARIABLE = "VEIL_EVALD_MEMORY_BYTES"
@@ -55,7 +55,8 @@ def main() -> int:
     material = EpochMaterial.from_bytes(setup[1])
     evaluations = Evaluations(material)
     demand, *telemetry = frames.unpack(material.known_input)
-    result, wall_s = evaluations.evaluate(material.circuits[0].name, demand, telemetry)
+    with fourier_plan.pinned():
+        result, wall_s = evaluations.evaluate(material.circuits[0].name, demand, telemetry)
     del setup, material
     known = hashlib.sha256(result).hexdigest()
     _answer(responses, Answer(wall_s=wall_s, rss_bytes=child.rss_bytes(), known=known))

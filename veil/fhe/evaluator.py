@@ -22,7 +22,7 @@ from veil.types import Epoch
 log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 12
-"""Children tried for the right class. Two classes were seen, about 5 to 1, and ceremonies take the common one."""
+"""Children tried for the right class. With the Fourier plan pinned the first one is in it; without, one in three or so."""
 
 EVALUATE_ATTEMPTS = 2
 """An evaluation whose child died is tried once more in a new one; inputs that kill children must not do so for ever."""
