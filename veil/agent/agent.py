@@ -1,0 +1,299 @@
+"""Desired Instances in, containers out: the part of a node that starts, restarts and ends things.
+
+Everything is level-triggered. Whatever happens (another desired state, an event of the runtime, a gap in its events, a timer)
+only says *which* Instance to look at; what is done follows from what is desired, what the runtime has and what the journal
+remembers (:mod:`veil.agent.reconcile`). So a node that was killed adopts what still runs and deals with what ended meanwhile
+by doing what it always does.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from veil.agent.backoff import History, first_start, restarted
+from veil.agent.containers import Containers
+from veil.agent.images import Images, ImageState
+from veil.agent.keys import DesiredInstance, InstanceKey
+from veil.agent.logs import Logs
+from veil.agent.queue import WorkQueue, without_figures
+from veil.agent.reconcile import Action, Decision, Verb, decide
+from veil.agent.spec import InstancePlan, plan_instance
+from veil.agent.status import instance_status, invalid_template, runtime_unavailable, same, terminating, without_names
+from veil.agent.troubles import Troubles
+from veil.errors import DeadlineExceeded, InvalidInput, NotFound, RuntimeUnavailable, Unavailable, VeilError
+from veil.runtime.ports import EventKind, Runtime
+from veil.store.journal import RestartRow
+from veil.types import Clock, Random, SystemRandom
+from veil.wire.rounds import InstanceStatus
+
+log = logging.getLogger(__name__)
+
+RESYNC_S = 30.0
+"""How often everything is looked at without a reason: what no event told is repaired within that time."""
+
+PASSES_MAX = 4
+"""How often one look decides again after it has acted; what is left then is done in a next look."""
+
+STARTS_AT_ONCE = 8
+"""Creations and starts in the runtime at a time: more only makes each slower (facts: 16 a second on two cores, 8 wide)."""
+
+EVENTS_RETRY_S = 0.5
+ROTATE_S = 10.0
+
+
+class RestartTable(Protocol):
+    """The journal's memory of restarts, by instance and container."""
+
+    def get(self, instance: str, container: str) -> RestartRow: ...
+
+    def put(self, instance: str, container: str, row: RestartRow) -> None: ...
+
+    def forget(self, instance: str) -> None: ...
+
+
+class AgentJournal(Protocol):
+    """The part of the journal that the agent writes."""
+
+    @property
+    def restarts(self) -> RestartTable: ...
+
+
+class Agent:
+    """Runs this node's Instances.
+
+    ``on_status`` hears every change of an Instance's status; ``on_gone`` that nothing of an Instance is left. ``node`` is the
+    node's name: containers carry it, and those of another name are never touched. Nothing is removed before the first
+    :meth:`set_desired`.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        journal: AgentJournal,
+        clock: Clock,
+        log_dir: Path,
+        on_status: Callable[[InstanceKey, InstanceStatus], None],
+        *,
+        node: str,
+        on_gone: Callable[[InstanceKey], None] = lambda key: None,
+        random: Random | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._restarts = journal.restarts
+        self._clock = clock
+        self._on_status = on_status
+        self._on_gone = on_gone
+        self._node = node
+        self._logs = Logs(log_dir, clock)
+        self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
+        self._images = Images(runtime, clock, self._queue.add)
+        self._containers = Containers(runtime, node)
+        self._desired: dict[InstanceKey, DesiredInstance] | None = None
+        self._statuses: dict[InstanceKey, InstanceStatus] = {}
+        self._troubles = Troubles(clock)
+        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin. The runtime's driver has been started; it may be away."""
+        self._queue.start()
+        self._queue.add(None)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._hear(), name="agent events"), loop.create_task(self._rotate(), name="agent logs")]
+
+    async def close(self) -> None:
+        """Stop looking. Containers go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._queue.close()
+        await self._images.close()
+
+    def set_desired(self, desired: Mapping[InstanceKey, DesiredInstance]) -> None:
+        """Exactly these are to run here from now on; every other Instance of this node is stopped and removed."""
+        before, self._desired = self._desired, dict(desired)
+        if before is None:
+            changed = set(self._desired) | self._containers.keys()
+        else:
+            changed = {key for key in before.keys() | self._desired.keys() if before.get(key) != self._desired.get(key)}
+        for key in sorted(changed):
+            self._queue.add(key)
+
+    def statuses(self) -> dict[InstanceKey, InstanceStatus]:
+        """What was last said of each Instance that is here."""
+        return dict(self._statuses)
+
+    async def logs(
+        self,
+        key: InstanceKey,
+        container: str = "",
+        follow: bool = False,
+        tail_lines: int | None = None,
+        since_s: float | None = None,
+    ) -> AsyncIterator[bytes]:
+        """What a container of the Instance said; ``container`` may be left out when there is one. Raises NotFound, InvalidInput."""
+        name = self._logs.choose(key.text, container)
+        pieces = self._logs.read(
+            key.text, name, follow=follow, tail_lines=tail_lines, since_s=since_s, alive=lambda: self._goes_on(key)
+        )
+        async for piece in pieces:
+            yield piece
+
+    def _goes_on(self, key: InstanceKey) -> bool:
+        status = self._statuses.get(key)
+        return key in (self._desired or {}) and (status is None or status.phase not in ("Succeeded", "Failed"))
+
+    async def _look(self, key: InstanceKey | None) -> float | None:
+        """Bring one Instance closer to what is desired (None: find out which there are). Gives back when to look again."""
+        try:
+            if key is None:
+                return await self._resync()
+            if self._desired is None:
+                return None
+            desired = self._desired.get(key)
+            if desired is not None:
+                return await self._run(desired)
+            await self._remove(key)
+            return None
+        except (RuntimeUnavailable, DeadlineExceeded):
+            if key is not None and key in (self._desired or {}):
+                self._publish(key, runtime_unavailable(self._statuses.get(key), self._clock.now_s()))
+            raise
+
+    async def _resync(self) -> float:
+        await self._containers.learn()
+        for key in self._containers.keys() | (self._desired or {}).keys() | self._statuses.keys():
+            self._queue.add(key)
+        return RESYNC_S
+
+    async def _run(self, desired: DesiredInstance) -> float | None:
+        try:
+            plan = plan_instance(desired, node=self._node, log_paths=self._logs.paths)
+        except InvalidInput as error:
+            log.warning("%s: %s", desired.key.text, without_figures(error.message))
+            self._publish(desired.key, invalid_template(self._clock.now_s()))
+            return None
+        for _ in range(PASSES_MAX):
+            decision = await self._decide(desired.key, plan)
+            if not decision.actions:
+                return self._until(decision)
+            if not await self._carry_out(desired.key, plan, decision):
+                return self._until(await self._decide(desired.key, plan))
+        return 0.0
+
+    def _until(self, decision: Decision) -> float | None:
+        return None if decision.wake_s is None else max(0.0, decision.wake_s - self._clock.now_s())
+
+    async def _decide(self, key: InstanceKey, plan: InstancePlan) -> Decision:
+        """What is to be done now; the status is what can be seen on the way."""
+        actual = await self._containers.of(key, [planned.spec.id for planned in plan.containers])
+        histories = {planned.name: self._history(key, planned.name) for planned in plan.containers}
+        troubles = self._troubles.of(key)
+        now_s = self._clock.now_s()
+        status = instance_status(plan, actual, histories=histories, troubles=troubles, pulling=self._images.pulling, now_s=now_s)
+        self._publish(key, status)
+        return decide(plan, actual, histories=histories, troubles=troubles, now_s=now_s)
+
+    async def _carry_out(self, key: InstanceKey, plan: InstancePlan, decision: Decision) -> bool:
+        """Act in order. False when something could not be done now: a later look goes on with it."""
+        stuck: set[str] = set()
+        for action in decision.actions:
+            if action.container in stuck:
+                continue
+            try:
+                if not await self._act(key, plan, action):
+                    stuck.add(action.container)
+            except NotFound:
+                stuck.add(action.container)
+                self._queue.add(key)
+            except Unavailable:
+                raise
+            except (VeilError, OSError) as error:
+                stuck.add(action.container)
+                self._troubles.failed(key, action.container, error)
+        return not stuck
+
+    async def _act(self, key: InstanceKey, plan: InstancePlan, action: Action) -> bool:
+        if action.verb is Verb.REMOVE:
+            await self._containers.remove(key, action.id, grace_s=action.grace_s)
+            return True
+        (planned,) = [planned for planned in plan.containers if planned.name == action.container]
+        if action.verb is Verb.CREATE:
+            image = planned.spec.image
+            if (state := self._images.ensure(image, key)) is not ImageState.PRESENT:
+                if state is ImageState.FAILED and (trouble := self._images.trouble(image)) is not None:
+                    self._troubles.set(key, planned.name, trouble)
+                return False
+            self._logs.prepare(key.text, planned.name)
+            async with self._starts:
+                await self._containers.create(key, planned.spec)
+            return True
+        self._remember_start(key, action)
+        async with self._starts:
+            await self._runtime.start(action.id)
+        self._troubles.over(key, planned.name)
+        return True
+
+    def _remember_start(self, key: InstanceKey, action: Action) -> None:
+        """Before the start: a crash in between may count one start too many, never one too few."""
+        history, now_s = self._history(key, action.container), self._clock.now_s()
+        if action.verb is Verb.RESTART:
+            history = restarted(history, ended_s=action.ended_s, now_s=now_s)
+        else:
+            history = first_start(history, now_s)
+        self._restarts.put(key.text, action.container, RestartRow(history.count, history.last_s, history.backoff_s))
+
+    def _history(self, key: InstanceKey, container: str) -> History:
+        row = self._restarts.get(key.text, container)
+        return History(count=row.count, last_s=row.last_s, backoff_s=row.backoff_s)
+
+    async def _remove(self, key: InstanceKey) -> None:
+        """Stop what there is of an Instance, then forget it (its restarts, too: should it come back, it begins anew)."""
+        actual = await self._containers.of(key)
+        if actual:
+            self._publish(key, terminating(self._statuses.get(key), self._clock.now_s()))
+            gone = decide(None, actual, histories={}, troubles={}, now_s=self._clock.now_s())
+            removals = [self._containers.remove(key, action.id, grace_s=action.grace_s) for action in gone.actions]
+            for failure in await asyncio.gather(*removals, return_exceptions=True):
+                if failure is not None:
+                    raise failure
+        if not self._containers.listed:
+            return
+        self._restarts.forget(key.text)
+        self._troubles.forget(key)
+        self._logs.remove(key.text)
+        self._statuses.pop(key, None)
+        if key not in (self._desired or {}):
+            self._on_gone(key)
+
+    def _publish(self, key: InstanceKey, status: InstanceStatus) -> None:
+        desired = (self._desired or {}).get(key)
+        if desired is None or not desired.public:
+            status = without_names(status)
+        before = self._statuses.get(key)
+        self._statuses[key] = status
+        if not same(before, status):
+            self._on_status(key, status)
+
+    async def _hear(self) -> None:
+        """Events only say where to look; after a gap everything is looked at."""
+        while True:
+            try:
+                async for event in self._runtime.events():
+                    if event.kind is EventKind.RESYNC:
+                        self._queue.add(None)
+                    elif (key := self._containers.owner(event.id)) is not None:
+                        self._queue.add(key)
+            except VeilError as error:
+                log.warning("events of the runtime: %s: %s", error.reason, without_figures(error.message))
+            await asyncio.sleep(EVENTS_RETRY_S)
+
+    async def _rotate(self) -> None:
+        while True:
+            await asyncio.sleep(ROTATE_S)
+            try:
+                await asyncio.to_thread(self._logs.rotate)
+            except OSError as error:
+                log.warning("log files cannot be rotated: %s", error.strerror)

@@ -1,0 +1,113 @@
+"""What to do next for one Instance, given what is desired, what the runtime has, what is remembered, and the time. Pure.
+
+The agent carries the actions out in order and then asks again, until there is nothing left to do now. Every action may be
+repeated: after a crash between two of them the next agent sees what is there and goes on.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from veil.agent.backoff import History, Trouble, due_s
+from veil.agent.keys import LABEL_SPEC, grace_of
+from veil.agent.spec import GRACE_DEFAULT_S, InstancePlan, Planned, RestartPolicy
+from veil.runtime.ports import Container, ContainerState
+
+ENDED = (ContainerState.EXITED, ContainerState.UNKNOWN)
+
+
+class Verb(StrEnum):
+    REMOVE = "remove"
+    """Stop within the grace period, then delete."""
+    CREATE = "create"
+    START = "start"
+    """The first start of a container."""
+    RESTART = "restart"
+    """A further one: counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """``container`` is its name in the template (empty for one that the template does not know)."""
+
+    verb: Verb
+    id: str
+    container: str = ""
+    grace_s: int = 0
+    ended_s: float = 0.0
+    """RESTART: when the run before ended, 0 = unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """``wake_s``: look again at that time (Unix seconds) even if nothing happens; None = no need."""
+
+    actions: tuple[Action, ...] = ()
+    wake_s: float | None = None
+
+
+def decide(
+    plan: InstancePlan | None,
+    actual: Collection[Container],
+    *,
+    histories: Mapping[str, History],
+    troubles: Mapping[str, Trouble],
+    now_s: float,
+) -> Decision:
+    """The next actions. ``plan`` None = nothing of this Instance should be here. Histories and troubles go by container name."""
+    wanted = {planned.spec.id: planned for planned in plan.containers} if plan else {}
+    there = {container.id: container for container in actual}
+    actions = [_remove(container) for container in actual if container.id not in wanted]
+    wakes: list[float] = []
+    for id, planned in wanted.items():
+        assert plan is not None
+        trouble = troubles.get(planned.name)
+        if trouble is not None and trouble.until_s > now_s:
+            wakes.append(trouble.until_s)
+            continue
+        step = _container(planned, there.get(id), plan.policy, histories.get(planned.name, History()), now_s)
+        if isinstance(step, float):
+            wakes.append(step)
+        else:
+            actions += step
+    return Decision(actions=tuple(actions), wake_s=min(wakes, default=None))
+
+
+def final(policy: RestartPolicy, container: Container | None, history: History) -> bool:
+    """Has this container ended for good? One that was started and is no longer there has ended, nobody knows how."""
+    if container is None:
+        return policy is RestartPolicy.NEVER and history.started
+    if container.state not in ENDED:
+        return False
+    return policy is RestartPolicy.NEVER or (policy is RestartPolicy.ON_FAILURE and container.exit_code == 0)
+
+
+def _container(
+    planned: Planned, container: Container | None, policy: RestartPolicy, history: History, now_s: float
+) -> list[Action] | float:
+    """What to do now, or when there will be something to do."""
+    if container is not None and container.labels.get(LABEL_SPEC) != planned.digest:
+        return [_remove(container), _do(Verb.CREATE, planned), _do(Verb.START, planned)]
+    if container is not None and container.state is ContainerState.CREATED:
+        return [_do(Verb.START, planned)]
+    if (container is not None and container.state is ContainerState.RUNNING) or final(policy, container, history):
+        return []
+    if container is None and not history.started:
+        return [_do(Verb.CREATE, planned), _do(Verb.START, planned)]
+    ended_s = container.finished_s if container is not None else 0.0
+    due = due_s(history, ended_s=ended_s)
+    if due > now_s:
+        return due
+    restart = Action(verb=Verb.RESTART, id=planned.spec.id, container=planned.name, ended_s=ended_s)
+    if container is not None and container.state is ContainerState.EXITED:
+        return [restart]
+    lost = [_remove(container)] if container is not None else []
+    return [*lost, _do(Verb.CREATE, planned), restart]
+
+
+def _do(verb: Verb, planned: Planned) -> Action:
+    return Action(verb=verb, id=planned.spec.id, container=planned.name)
+
+
+def _remove(container: Container) -> Action:
+    return Action(verb=Verb.REMOVE, id=container.id, grace_s=grace_of(container.labels, GRACE_DEFAULT_S))

@@ -1,0 +1,125 @@
+"""From a Workload's template to what the runtime is asked to create. Pure.
+
+A template that was sealed could be validated by nobody but its author's node, so everything is checked here as it is read: a
+wrong one is one Instance's failure, never the agent's.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from veil.agent.keys import DesiredInstance, container_id, container_labels
+from veil.errors import InvalidInput
+from veil.rollout.names import instance_name
+from veil.runtime.ports import ContainerSpec
+from veil.wire.objects import ContainerResources
+
+GRACE_DEFAULT_S = 30
+GRACE_MAX_S = 3600
+PIDS_MAX = 4096
+"""Processes in one container: enough for any server, not enough for a fork bomb to take the machine along."""
+
+CONTAINERS_MAX = 32
+
+
+class RestartPolicy(StrEnum):
+    ALWAYS = "Always"
+    ON_FAILURE = "OnFailure"
+    NEVER = "Never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One container as it should be, and its name inside the template."""
+
+    name: str
+    spec: ContainerSpec
+    digest: str
+    """Of all that the container was made from: another one means that it has to be made anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancePlan:
+    """One Instance as it should be."""
+
+    policy: RestartPolicy
+    grace_s: int
+    containers: tuple[Planned, ...]
+
+
+def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths") -> InstancePlan:
+    """What the runtime should have. Raises InvalidInput for a template that cannot be run."""
+    template = desired.spec
+    try:
+        policy = RestartPolicy(template.get("restartPolicy", RestartPolicy.ALWAYS))
+        grace_s = min(GRACE_MAX_S, max(0, int(template.get("terminationGracePeriodSeconds", GRACE_DEFAULT_S))))
+        containers = template["containers"]
+        names = [str(container["name"]) for container in containers]
+        if not 0 < len(names) <= CONTAINERS_MAX or len(set(names)) != len(names) or any("/" in name for name in names):
+            raise ValueError("names of containers")
+        planned = tuple(_planned(desired, container, node, grace_s, log_paths) for container in containers)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(
+            f"the template of {desired.namespace}/{desired.workload} cannot be run: {type(error).__name__}",
+            hint="apply the manifest again: admission says which field is wrong",
+        ) from error
+    return InstancePlan(policy=policy, grace_s=grace_s, containers=planned)
+
+
+class LogPaths:
+    """Where a container's output goes: ``<root>/<instance>/<container>/<stream>.log``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def instance(self, instance: str) -> Path:
+        return self.root / instance
+
+    def stream(self, instance: str, container: str, stream: str) -> Path:
+        return self.root / instance / container / f"{stream}.log"
+
+
+def _planned(desired: DesiredInstance, container: Mapping[str, Any], node: str, grace_s: int, log_paths: LogPaths) -> Planned:
+    name = str(container["name"])
+    limits = desired.resources.containers.get(name, ContainerResources())
+    host_network = bool(desired.spec.get("hostNetwork", False))
+    made_from = [dict(container), host_network, limits.cpu_milli, limits.memory_bytes]
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
+    spec = ContainerSpec(
+        id=container_id(desired.key, name),
+        image=str(container["image"]),
+        command=_words(container.get("command")),
+        args=_words(container.get("args")),
+        env=_environment(desired, container, node),
+        workdir=str(container.get("workingDir", "")),
+        cpu_milli=limits.cpu_milli,
+        memory_bytes=limits.memory_bytes,
+        pids=PIDS_MAX,
+        network="host" if host_network else "none",
+        read_only_root=bool(container.get("readOnlyRootFilesystem", False)),
+        stdout=log_paths.stream(desired.key.text, name, "stdout"),
+        stderr=log_paths.stream(desired.key.text, name, "stderr"),
+        labels=container_labels(desired.key, name, node=node, grace_s=grace_s, spec_digest=digest),
+    )
+    return Planned(name=name, spec=spec, digest=digest)
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError("a list of words, not one")
+    return tuple(str(word) for word in value or ())
+
+
+def _environment(desired: DesiredInstance, container: Mapping[str, Any], node: str) -> dict[str, str]:
+    """The template's variables; the three of Veil's own cannot be replaced by it."""
+    given = {str(entry["name"]): str(entry.get("value", "")) for entry in container.get("env") or ()}
+    key = desired.key
+    return given | {
+        "VEIL_NODE": node,
+        "VEIL_INSTANCE": instance_name(desired.workload, key.generation, key.replica),
+        "VEIL_NAMESPACE": desired.namespace,
+    }
