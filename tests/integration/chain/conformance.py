@@ -1,0 +1,436 @@
+"""What every Chain must do: run against the real registry on anvil and against the fake.
+
+A bench gives clients of one fresh registry: ``client(i)`` is account i, account 0 is the administrator.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import pytest
+
+from veil.chain.ports import (
+    EMPTY_HEAD,
+    Block,
+    BlockEvents,
+    ChainEvent,
+    EpochPublished,
+    Finality,
+    Finalized,
+    Head,
+    NodeMarkedDown,
+    NodeMarkedUp,
+    NodeRegistered,
+    NodeStatus,
+    NodeStatusChanged,
+    ObjectApplied,
+    ObjectDeleted,
+    PlacementsAppended,
+    PolicyChanged,
+    Registry,
+    Rollback,
+)
+from veil.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound
+from veil.types import Digest, Epoch, Generation, PeerId, Shard
+from veil.wire.merkle import proof_of, root_of
+from veil.wire.objects import KINDS, object_id
+
+WORKLOAD, NAMESPACE = KINDS["Workload"], KINDS["Namespace"]
+SPACE = object_id("default", "")
+WEB = object_id("default", "web")
+PROOF = bytes(range(64))
+
+
+class Bench(Protocol):
+    async def client(self, index: int = 0) -> Registry: ...
+
+    async def reorg(self, depth: int) -> None: ...
+
+    async def mine(self, blocks: int = 1) -> None: ...
+
+
+def peer(name: str) -> PeerId:
+    return PeerId(hashlib.sha256(name.encode()).digest())
+
+
+def digest(name: str) -> Digest:
+    return Digest(hashlib.sha256(name.encode()).digest())
+
+
+async def join(bench: Bench, index: int) -> PeerId:
+    """Account ``index`` becomes the operator of an Active node."""
+    client, admin = await bench.client(index), await bench.client(0)
+    who = peer(f"node {index}")
+    await client.register_node_with_proof(who, client.operator, PROOF)
+    await admin.approve_node(who)
+    return who
+
+
+class View:
+    """What a follower has made of the events: the same from every way that leads to one head."""
+
+    def __init__(self) -> None:
+        self.blocks: list[tuple[Block, tuple[ChainEvent, ...], Head]] = []
+        self.rollbacks = 0
+        self.finalized: dict[Finality, int] = {}
+
+    def take(self, item: BlockEvents | Rollback | Finalized) -> None:
+        match item:
+            case Rollback(to):
+                self.rollbacks += 1
+                self.blocks = [entry for entry in self.blocks if entry[0].number <= to]
+            case BlockEvents(block, events, head):
+                assert not self.blocks or block.number > self.blocks[-1][0].number
+                assert head.rv == self.head.rv + len(events)
+                self.blocks.append((block, events, head))
+            case Finalized(level, number):
+                self.finalized[level] = number
+
+    @property
+    def head(self) -> Head:
+        return self.blocks[-1][2] if self.blocks else EMPTY_HEAD
+
+    @property
+    def events(self) -> list[ChainEvent]:
+        return [event for _, events, _ in self.blocks for event in events]
+
+    @property
+    def known(self) -> list[Block]:
+        return [block for block, _, _ in self.blocks]
+
+
+Stream = AsyncIterator[BlockEvents | Rollback | Finalized]
+
+
+async def until(stream: Stream, view: View, done: Callable[[View], bool], *, timeout_s: float = 10) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not done(view):
+            view.take(await anext(stream))
+
+
+async def caught_up(chain: Registry, stream: Stream, view: View) -> None:
+    """Follow until the view has the chain's present head."""
+    head = await chain.head()
+    await until(stream, view, lambda seen: seen.head == head)
+
+
+async def replay(chain: Registry) -> View:
+    view = View()
+    head = await chain.head()
+    if head != EMPTY_HEAD:
+        await until(chain.follow(from_block=0, from_head=EMPTY_HEAD), view, lambda seen: seen.head == head)
+    return view
+
+
+async def object_lifecycle(bench: Bench) -> None:
+    chain = await bench.client()
+    with pytest.raises(NotFound):
+        await chain.apply_object(WORKLOAD, WEB, Generation(0), b"no namespace yet")
+    assert await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space") == 1
+    assert await chain.apply_object(WORKLOAD, WEB, Generation(0), b"one") == 1
+    assert await chain.apply_object(WORKLOAD, WEB, Generation(1), b"two", finalizers=3) == 2
+    await chain.delete_object(WORKLOAD, WEB, Generation(2))
+    with pytest.raises(Conflict):
+        await chain.apply_object(WORKLOAD, WEB, Generation(3), b"while it is being deleted")
+    await chain.remove_finalizer(WORKLOAD, WEB, 1)
+    await chain.remove_finalizer(WORKLOAD, WEB, 2)
+    with pytest.raises(NotFound):
+        await chain.delete_object(WORKLOAD, WEB, Generation(3))
+    assert await chain.apply_object(WORKLOAD, WEB, Generation(0), b"again") == 4
+    events = (await replay(chain)).events
+    assert [type(event).__name__ for event in events] == [
+        "ObjectApplied",
+        "ObjectApplied",
+        "ObjectApplied",
+        "ObjectApplied",
+        "OtherEvent",
+        "ObjectDeleted",
+        "ObjectApplied",
+    ]
+    assert events[3] == ObjectApplied(
+        rv=4, kind=WORKLOAD, object_id=WEB, generation=Generation(3), owner=chain.operator, envelope=b"", deleting=True
+    )
+    assert events[5] == ObjectDeleted(rv=6, kind=WORKLOAD, object_id=WEB, generation=Generation(3))
+    assert events[6] == ObjectApplied(
+        rv=7, kind=WORKLOAD, object_id=WEB, generation=Generation(4), owner=chain.operator, envelope=b"again"
+    )
+
+
+async def generation_conflicts(bench: Bench) -> None:
+    chain = await bench.client()
+    await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space")
+    await chain.apply_object(WORKLOAD, WEB, Generation(0), b"one")
+    for expected in (0, 2, 7):
+        with pytest.raises(Conflict):
+            await chain.apply_object(WORKLOAD, WEB, Generation(expected), b"stale")
+        with pytest.raises(Conflict):
+            await chain.delete_object(WORKLOAD, WEB, Generation(expected))
+    with pytest.raises(Conflict):
+        await chain.delete_object(NAMESPACE, SPACE, Generation(1))  # not empty
+    with pytest.raises(LimitExceeded):
+        await chain.apply_object(WORKLOAD, WEB, Generation(1), bytes(513))
+    with pytest.raises(InvalidInput):
+        await chain.apply_object(7, WEB, Generation(0), b"no such kind")
+    with pytest.raises(InvalidInput):
+        await chain.apply_object(NAMESPACE, WEB, Generation(0), b"not a namespace's id")
+    assert await chain.apply_object(WORKLOAD, WEB, Generation(1), bytes(512)) == 2
+    assert (await chain.head()).rv == 3
+
+
+async def namespaces_belong_to_their_creator(bench: Bench) -> None:
+    owner, other = await bench.client(1), await bench.client(2)
+    await owner.apply_object(NAMESPACE, SPACE, Generation(0), b"mine")
+    for refused in (
+        other.apply_object(WORKLOAD, WEB, Generation(0), b"x"),
+        other.apply_object(NAMESPACE, SPACE, Generation(1), b"x"),
+        other.delete_object(NAMESPACE, SPACE, Generation(1)),
+        other.set_editor(SPACE[:16], other.operator, True),
+    ):
+        with pytest.raises(Forbidden):
+            await refused
+    await owner.set_editor(SPACE[:16], other.operator, True)
+    assert await other.apply_object(WORKLOAD, WEB, Generation(0), b"as editor") == 1
+    with pytest.raises(Forbidden):
+        await other.apply_object(NAMESPACE, SPACE, Generation(1), b"an editor is no owner")
+    await owner.set_editor(SPACE[:16], other.operator, False)
+    with pytest.raises(Forbidden):
+        await other.apply_object(WORKLOAD, WEB, Generation(1), b"no longer")
+    await owner.delete_object(WORKLOAD, WEB, Generation(1))
+    await owner.set_editor(SPACE[:16], other.operator, True)
+    await owner.delete_object(NAMESPACE, SPACE, Generation(1))
+    third = await bench.client(3)
+    assert await third.apply_object(NAMESPACE, SPACE, Generation(0), b"a new owner") == 2
+    with pytest.raises(Forbidden):
+        await other.apply_object(WORKLOAD, WEB, Generation(0), b"the old owner's editor")
+
+
+async def membership(bench: Bench) -> None:
+    admin, squatter, owner = await bench.client(0), await bench.client(1), await bench.client(2)
+    node = peer("wanted")
+    with pytest.raises(Forbidden):
+        await squatter.register_node(node, owner.operator)
+    await squatter.register_node(node, squatter.operator)
+    with pytest.raises(AlreadyExists):
+        await owner.register_node_with_proof(node, owner.operator, PROOF)
+    with pytest.raises(Conflict):
+        await admin.approve_node(node)  # without a proof
+    with pytest.raises(Forbidden):
+        await squatter.approve_node(node)
+    await admin.remove_node(node)
+    await owner.register_node(node, owner.operator)
+    with pytest.raises(InvalidInput):
+        await owner.prove_node(node, b"short")
+    with pytest.raises(Forbidden):
+        await squatter.prove_node(node, PROOF)
+    await owner.prove_node(node, PROOF)
+    with pytest.raises(Conflict):
+        await owner.set_node_status(node, NodeStatus.ACTIVE)  # by approval only
+    await admin.approve_node(node)
+    with pytest.raises(Forbidden):
+        await squatter.publish_node_info(node, b"lies")
+    await owner.publish_node_info(node, bytes(1024))
+    with pytest.raises(LimitExceeded):
+        await owner.publish_node_info(node, bytes(1025))
+    for status in (NodeStatus.CORDONED, NodeStatus.ACTIVE, NodeStatus.LEAVING, NodeStatus.GONE):
+        await owner.set_node_status(node, status)
+    with pytest.raises(NotFound):
+        await owner.publish_node_info(node, b"gone")
+    events = (await replay(admin)).events
+    statuses = [event.status for event in events if isinstance(event, NodeStatusChanged)]
+    assert statuses == ["Gone", "Active", "Cordoned", "Active", "Leaving", "Gone"]
+    proofs = [(event.operator, event.proof) for event in events if isinstance(event, NodeRegistered)]
+    assert proofs == [(squatter.operator, b""), (owner.operator, b""), (owner.operator, PROOF)]
+
+
+async def append_fence(bench: Bench) -> None:
+    await join(bench, 1)
+    await join(bench, 2)
+    first, second, stranger = await bench.client(1), await bench.client(2), await bench.client(3)
+    with pytest.raises(Forbidden):
+        await stranger.append_placements(Shard(0), 1, digest("root"), 1, digest("data"))
+    with pytest.raises(InvalidInput):
+        await first.append_placements(Shard(16), 1, digest("root"), 1, digest("data"))
+    with pytest.raises(Conflict):
+        await first.append_placements(Shard(5), 2, digest("root"), 1, digest("data"))
+    for sequence in range(1, 6):
+        roots = [digest(f"{who} {sequence}") for who in ("first", "second")]
+        results = await asyncio.gather(
+            first.append_placements(Shard(5), sequence, roots[0], 1, digest("data")),
+            second.append_placements(Shard(5), sequence, roots[1], 1, digest("data")),
+            return_exceptions=True,
+        )
+        lost = [result for result in results if isinstance(result, BaseException)]
+        assert len(lost) == 1, results
+        assert isinstance(lost[0], Conflict), lost
+        assert await first.placement_sequence(Shard(5)) == sequence
+    appended = [event for event in (await replay(first)).events if isinstance(event, PlacementsAppended)]
+    assert [event.sequence for event in appended] == [1, 2, 3, 4, 5]
+    assert all(event.sender in (first.operator, second.operator) for event in appended)
+    assert await first.placement_sequence(Shard(4)) == 0
+
+
+async def leaves_are_verified(bench: Bench) -> None:
+    await join(bench, 1)
+    chain = await bench.client(1)
+    leaves = [digest(f"leaf {n}") for n in range(5)]
+    await chain.append_placements(Shard(3), 1, root_of(leaves), len(leaves), digest("data"))
+    for index, leaf in enumerate(leaves):
+        assert await chain.verify_placement(Shard(3), 1, leaf, proof_of(leaves, index))
+    assert not await chain.verify_placement(Shard(3), 1, digest("another"), proof_of(leaves, 0))
+    assert not await chain.verify_placement(Shard(3), 2, leaves[0], proof_of(leaves, 0))
+    assert await chain.anchor_deployment(digest("note"))
+    with pytest.raises(AlreadyExists):
+        await chain.anchor_deployment(digest("note"))
+
+
+async def down_marks(bench: Bench) -> None:
+    lost = await join(bench, 1)
+    await join(bench, 2)
+    await join(bench, 3)  # three members: two must sign
+    clients = [await bench.client(index) for index in range(4)]
+    sign = [await client.sign_mark_down(lost, 4) for client in clients]
+    with pytest.raises(Forbidden):
+        await clients[0].mark_down(lost, 4, sign[2:3])
+    with pytest.raises(Forbidden):
+        await clients[0].mark_down(lost, 4, [sign[2], sign[2]])
+    with pytest.raises(Forbidden):
+        await clients[0].mark_down(lost, 4, [sign[2], sign[0]])  # account 0 operates no node
+    with pytest.raises(Forbidden):
+        await clients[0].mark_down(lost, 5, sign[2:])  # signed for another incarnation
+    with pytest.raises(Conflict):
+        await clients[1].mark_up(lost, 9)  # not down
+    await clients[0].mark_down(lost, 4, sign[2:])
+    with pytest.raises(Conflict):
+        await clients[0].mark_down(lost, 4, sign[2:])
+    with pytest.raises(Conflict):
+        await clients[1].mark_up(lost, 4)
+    with pytest.raises(Forbidden):
+        await clients[2].mark_up(lost, 6)
+    await clients[1].mark_up(lost, 6)
+    stale = [await client.sign_mark_down(lost, 5) for client in clients[2:]]
+    with pytest.raises(Conflict):
+        await clients[0].mark_down(lost, 5, stale)
+    await clients[0].set_down_signers(1)
+    await clients[0].mark_down(lost, 6, [await clients[3].sign_mark_down(lost, 6)])
+    marks = [(type(e), e.incarnation) for e in (await replay(clients[0])).events if isinstance(e, NodeMarkedDown | NodeMarkedUp)]
+    assert marks == [(NodeMarkedDown, 4), (NodeMarkedUp, 6), (NodeMarkedDown, 6)]
+
+
+async def policy_and_epochs(bench: Bench) -> None:
+    admin, other = await bench.client(0), await bench.client(1)
+    assert await admin.get_policy() == b""
+    await admin.set_policy(b"policy" * 20)
+    assert await other.get_policy() == b"policy" * 20
+    with pytest.raises(LimitExceeded):
+        await admin.set_policy(bytes(4097))
+    for refused in (other.set_policy(b"x"), other.publish_epoch(Epoch(1), digest("keys")), other.set_down_signers(1)):
+        with pytest.raises(Forbidden):
+            await refused
+    await admin.publish_epoch(Epoch(1), digest("keys"))
+    with pytest.raises(Conflict):
+        await admin.publish_epoch(Epoch(1), digest("other keys"))
+    await admin.publish_epoch(Epoch(2), digest("new keys"))
+    await admin.retire_epoch(Epoch(1))
+    with pytest.raises(Conflict):
+        await admin.retire_epoch(Epoch(1))
+    events = (await replay(other)).events
+    assert events == [
+        PolicyChanged(rv=1, policy=b"policy" * 20),
+        EpochPublished(rv=2, epoch=1, digest=digest("keys"), active=True),
+        EpochPublished(rv=3, epoch=2, digest=digest("new keys"), active=True),
+        EpochPublished(rv=4, epoch=1, digest=digest("keys"), active=False),
+    ]
+
+
+async def _fill(chain: Registry, count: int) -> None:
+    await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space")
+    for index in range(count):
+        await chain.apply_object(WORKLOAD, object_id("default", f"w{index}"), Generation(0), b"%d" % index)
+
+
+async def follow_and_finality(bench: Bench) -> None:
+    chain = await bench.client()
+    view, stream = View(), chain.follow(from_block=0, from_head=EMPTY_HEAD)
+    await _fill(chain, 3)
+    await caught_up(chain, stream, view)
+    await until(stream, view, lambda seen: seen.finalized.get(Finality.LATEST, 0) >= seen.blocks[-1][0].number)
+    before = view.known[-1].number
+    await bench.mine(2)
+    await until(stream, view, lambda seen: seen.finalized[Finality.LATEST] >= before + 2)
+    assert view.known[-1].number >= before + 2, "blocks without events move the cursor"
+    await until(stream, view, lambda seen: seen.finalized.get(Finality.FINALIZED, 0) > 0)
+    assert view.finalized[Finality.FINALIZED] <= view.finalized[Finality.SAFE] <= view.finalized[Finality.LATEST]
+
+
+async def resume_from_cursor(bench: Bench) -> None:
+    chain = await bench.client()
+    await _fill(chain, 3)
+    view = await replay(chain)
+    await chain.apply_object(WORKLOAD, WEB, Generation(0), b"while away")
+    last = view.known[-1].number
+    for known in (view.known[-3:], []):
+        again = View()
+        again.blocks = list(view.blocks)
+        await caught_up(chain, chain.follow(from_block=last, from_head=view.head, known=known), again)
+        assert [event.rv for event in again.events] == [1, 2, 3, 4, 5]
+
+
+async def reorg_while_following(bench: Bench, depth: int = 3) -> None:
+    chain = await bench.client()
+    await _fill(chain, 5)
+    view, stream = View(), chain.follow(from_block=0, from_head=EMPTY_HEAD)
+    await caught_up(chain, stream, view)
+    await bench.reorg(depth)
+    await chain.apply_object(WORKLOAD, WEB, Generation(0), b"on the other branch")
+    await caught_up(chain, stream, view)
+    assert view.rollbacks >= 1
+    assert view.events == (await replay(chain)).events
+    assert [event.rv for event in view.events] == list(range(1, len(view.events) + 1))
+    last = view.events[-1]
+    assert isinstance(last, ObjectApplied)
+    assert last.envelope == b"on the other branch"
+
+
+async def reorg_while_away(bench: Bench) -> None:
+    chain = await bench.client()
+    await _fill(chain, 5)
+    stored = await replay(chain)
+    await bench.reorg(3)
+    await chain.apply_object(WORKLOAD, WEB, Generation(0), b"on the other branch")
+    fresh = await replay(chain)
+    for known in (stored.known, stored.known[-1:], []):
+        view = View()
+        view.blocks = list(stored.blocks)
+        stream = chain.follow(from_block=stored.known[-1].number, from_head=stored.head, known=known)
+        await until(stream, view, lambda seen: seen.head == fresh.head)
+        assert view.rollbacks >= 1
+        assert view.events == fresh.events
+
+
+async def a_cursor_of_another_history(bench: Bench) -> None:
+    chain = await bench.client()
+    await _fill(chain, 2)
+    view = View()
+    stream = chain.follow(from_block=(await replay(chain)).known[-1].number, from_head=Head(2, b"\1" * 24))
+    await until(stream, view, lambda seen: seen.rollbacks > 0)
+    await caught_up(chain, stream, view)
+    assert view.events == (await replay(chain)).events
+
+
+CASES: list[Callable[[Any], Awaitable[None]]] = [
+    object_lifecycle,
+    generation_conflicts,
+    namespaces_belong_to_their_creator,
+    membership,
+    append_fence,
+    leaves_are_verified,
+    down_marks,
+    policy_and_epochs,
+    follow_and_finality,
+    resume_from_cursor,
+    reorg_while_following,
+    reorg_while_away,
+    a_cursor_of_another_history,
+]
+"""Each takes a :class:`Bench`."""
