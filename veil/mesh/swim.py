@@ -44,7 +44,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A member has another state than before."""
+    """A member (possibly this one) is not what it was: its state, incarnation or metadata."""
 
     member: Member
 
@@ -170,13 +170,13 @@ class Swim:
 
     def _apply(self, entry: Entry, claim: Claim, signed: Signed, now_s: float) -> None:
         """Takes a claim that :meth:`Roster.weigh` found to be news."""
-        before, author = entry.state, PeerId(signed.signer)
+        before, author = entry.member(), PeerId(signed.signer)
         self._news.add(entry.peer, claim.kind, author, signed)
         if claim.kind in ("alive", "left"):
             entry.renew(claim, signed)
         else:
             self._count_accusation(entry, claim, author, signed, now_s)
-        if entry.state is not before:
+        if entry.member() != before:
             self._effects.append(Change(entry.member()))
 
     def _count_accusation(self, entry: Entry, claim: Claim, author: PeerId, signed: Signed, now_s: float) -> None:
@@ -225,6 +225,7 @@ class Swim:
         self._announced_s = now_s
         self._incarnation += 1
         self._own = self._speak("alive")
+        self._effects.append(Change(self.members()[0]))
 
     def _accuse(self, entry: Entry, now_s: float) -> None:
         """This member's own probe of ``entry`` failed."""

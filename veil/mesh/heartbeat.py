@@ -1,0 +1,135 @@
+"""Drives the SWIM machine over libp2p: gives it frames and time, carries out what it answers.
+
+Frames travel on one long-lived stream to each peer. There is no waiting for a slow peer and no dialling here: what cannot
+be sent at once is lost, which SWIM is made for.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+
+import trio
+
+from veil.errors import DeadlineExceeded, MeshUnavailable, WireInvalid
+from veil.mesh.claims import Signatory
+from veil.mesh.framing import FRAME_MAX_BYTES
+from veil.mesh.host import Host
+from veil.mesh.messages import SWIM_PROTOCOL, Frame
+from veil.mesh.ports import Member
+from veil.mesh.preset import Preset
+from veil.mesh.swim import Change, Effect, Swim
+from veil.mesh.wire import Wire
+from veil.types import Clock, PeerId
+from veil.wire.codec import decode
+
+logger = logging.getLogger(__name__)
+
+OUTBOX_MAX = 64
+"""Frames waiting for one peer; a peer that does not read loses the rest."""
+
+WRITE_TIMEOUT_S = 5.0
+
+LEAVE_S = 0.3
+"""How long the farewell has to get out."""
+
+
+class Heartbeat:
+    """One node's membership."""
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        preset: Preset,
+        signatory: Signatory,
+        rng: random.Random,
+        clock: Clock,
+        on_change: Callable[[Member], None],
+    ) -> None:
+        self._host = host
+        self._on_change = on_change
+        # Unix time that never goes back, also when somebody sets the machine's clock.
+        self._clock = clock
+        self._offset_s = clock.now_s() - clock.monotonic_s()
+        self.swim = Swim(preset=preset, signatory=signatory, rng=rng, now_s=self.now_s())
+        self._outboxes: dict[PeerId, trio.MemorySendChannel[Frame]] = {}
+        self._earlier = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        host.serve(SWIM_PROTOCOL, self._on_stream)
+
+    def now_s(self) -> float:
+        return self._clock.monotonic_s() + self._offset_s
+
+    async def run(self) -> None:
+        """Ticks until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for member in self.swim.members():
+                self._on_change(member)
+            while True:
+                wake_s = self.swim.wake_s()
+                with trio.move_on_after(max(0.0, (wake_s or self.now_s()) - self.now_s())):
+                    await self._earlier.wait()
+                self._earlier = trio.Event()
+                self.carry_out(self.swim.tick(self.now_s()))
+                await trio.lowlevel.checkpoint()
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        """Sends the frames, tells the changes."""
+        for effect in effects:
+            if isinstance(effect, Change):
+                self._on_change(effect.member)
+            else:
+                self._post(effect.peer, effect.frame)
+        self._earlier.set()
+
+    def allow(self, peers: set[PeerId]) -> None:
+        for peer in [peer for peer in self._outboxes if peer not in peers]:
+            self._outboxes.pop(peer).close()
+        self.carry_out(self.swim.allow(peers, self.now_s()))
+
+    def connection(self, peer: PeerId, connected: bool) -> None:
+        """A connection was made or ended."""
+        if connected:
+            self.carry_out(self.swim.connected(peer, self.now_s()))
+        else:
+            self.carry_out(self.swim.disconnected(peer, self.now_s()))
+
+    async def leave(self) -> None:
+        """Says farewell."""
+        self.carry_out(self.swim.leave(self.now_s()))
+        await trio.sleep(LEAVE_S)
+
+    def _post(self, peer: PeerId, frame: Frame) -> None:
+        if self._nursery is None or not self._host.connected(peer):
+            return
+        if peer not in self._outboxes:
+            self._outboxes[peer], frames = trio.open_memory_channel[Frame](OUTBOX_MAX)
+            self._nursery.start_soon(self._send_all, peer, frames)
+        try:
+            self._outboxes[peer].send_nowait(frame)
+        except trio.WouldBlock:
+            logger.debug("a peer does not read its SWIM frames; one was dropped")
+
+    async def _send_all(self, peer: PeerId, frames: "trio.MemoryReceiveChannel[Frame]") -> None:
+        wire: Wire | None = None
+        async for frame in frames:
+            try:
+                with trio.fail_after(WRITE_TIMEOUT_S):
+                    if wire is None:
+                        wire = await self._host.open(peer, SWIM_PROTOCOL)
+                    await wire.write(frame)
+            except (MeshUnavailable, DeadlineExceeded, trio.TooSlowError):
+                if wire is not None:
+                    await wire.reset()
+                wire = None
+        if wire is not None:
+            await wire.close()
+
+    async def _on_stream(self, wire: Wire) -> None:
+        try:
+            while True:
+                frame = decode(await wire.read_frame(FRAME_MAX_BYTES), Frame)
+                self.carry_out(self.swim.receive(wire.peer, frame, self.now_s()))
+        except (MeshUnavailable, WireInvalid):
+            await wire.reset()

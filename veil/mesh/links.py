@@ -1,0 +1,106 @@
+"""A connection to every registered peer, kept up, because probing before connecting finds everybody dead.
+
+Of two peers the one with the smaller ID dials at once and the other a moment later, if it still has to: so there is one
+connection, not two. A peer that cannot be reached is tried again with growing, jittered pauses for as long as it is
+registered.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from veil.errors import MeshUnavailable
+from veil.identity import peer_id_text
+from veil.mesh.host import Host
+from veil.types import PeerId
+
+COURTESY_S = 0.5
+"""How long the larger ID waits for the smaller to dial."""
+
+RETRY_MIN_S = 0.2
+RETRY_MAX_S = 5.0
+
+SETTLED_S = 2.0
+"""A connection that ends sooner was refused by the other side, and counts as a failed dial."""
+
+DIALS_AT_ONCE = 8
+
+
+class Links:
+    """Dials; hears from the host when connections come and go."""
+
+    def __init__(self, host: Host, me: PeerId, rng: random.Random) -> None:
+        self._host = host
+        self._me = me
+        self._rng = rng
+        self._addresses: dict[PeerId, tuple[str, ...]] = {}
+        self._keepers: dict[PeerId, trio.CancelScope] = {}
+        self._changed: dict[PeerId, trio.Event] = {}
+        self._dialling: dict[PeerId, trio.Lock] = {}
+        self._limit = trio.CapacityLimiter(DIALS_AT_ONCE)
+
+    def noticed(self, peer: PeerId) -> None:
+        """The host saw a connection with ``peer`` come or go."""
+        self._changed.pop(peer, trio.Event()).set()
+
+    def set_peers(self, addresses: Mapping[PeerId, Sequence[str]], nursery: trio.Nursery) -> None:
+        """Keep connections to exactly these; cut off the others."""
+        gone = self._addresses.keys() - addresses.keys()
+        before, self._addresses = self._addresses, {peer: tuple(texts) for peer, texts in addresses.items()}
+        for peer in self._addresses.keys() & before.keys():
+            if self._addresses[peer] != before[peer]:
+                self.noticed(peer)  # ends the pause before the next dial
+        for peer in gone:
+            self._keepers.pop(peer).cancel()
+            nursery.start_soon(self._host.cut_off, peer)
+        for peer in self._addresses.keys() - self._keepers.keys():
+            self._keepers[peer] = trio.CancelScope()
+            nursery.start_soon(self._keep, peer, self._keepers[peer])
+
+    async def connect(self, peer: PeerId) -> None:
+        """Returns once ``peer`` is connected. Raises MeshUnavailable."""
+        if self._host.connected(peer):
+            return
+        async with self._dialling.setdefault(peer, trio.Lock()):
+            reasons = []
+            for address in self._addresses.get(peer, ()):
+                if self._host.connected(peer):
+                    return
+                try:
+                    async with self._limit:
+                        await self._host.dial(peer, address)
+                    return
+                except MeshUnavailable as error:
+                    reasons.append(error.message)
+            if self._host.connected(peer):
+                return
+        raise MeshUnavailable(
+            f"{peer_id_text(peer)} cannot be reached: {'; '.join(reasons) or 'no known address'}",
+            hint="is the peer running, and registered with this address?",
+        )
+
+    async def _keep(self, peer: PeerId, scope: trio.CancelScope) -> None:
+        pause_s = RETRY_MIN_S
+        with scope:
+            if self._me > peer:
+                await trio.sleep(COURTESY_S)
+            while True:
+                began_s = trio.current_time()
+                try:
+                    await self.connect(peer)
+                    await self._until_disconnected(peer)
+                except MeshUnavailable:
+                    pass  # its reason is given to whoever asks for the peer; here it is tried again
+                if trio.current_time() - began_s > SETTLED_S:
+                    pause_s = RETRY_MIN_S
+                with trio.move_on_after(pause_s * self._rng.uniform(0.5, 1.5)):
+                    await self._until_changed(peer)
+                pause_s = min(RETRY_MAX_S, pause_s * 2)
+
+    async def _until_disconnected(self, peer: PeerId) -> None:
+        while self._host.connected(peer):
+            await self._until_changed(peer)
+
+    async def _until_changed(self, peer: PeerId) -> None:
+        await self._changed.setdefault(peer, trio.Event()).wait()
