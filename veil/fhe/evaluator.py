@@ -1,7 +1,8 @@
 """Evaluator in a supervised child: the node process itself never imports Concrete.
 
 The child is started until its determinism class is one of the epoch's, and again when it dies. One evaluation runs at a
-time; each has a deadline, after which the child is ended, because native code cannot be interrupted.
+time; each has a deadline, after which the child is ended, because native code cannot be interrupted. An evaluation whose
+child died is tried once more in a new one, and not again: inputs that kill children must not do so for ever.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 START_ATTEMPTS = 12
 """Children tried for the right class. With the Fourier plan pinned the first one is in it; without, one in three or so."""
 
-EVALUATE_ATTEMPTS = 2
-"""An evaluation whose child died is tried once more in a new one; inputs that kill children must not do so for ever."""
+EVALUATIONS_WAITING_MAX = 64
+"""More than that many at once are refused."""
 
 START_DEADLINE_S = 60.0
 EVALUATE_DEADLINE_S = 30.0
@@ -63,6 +64,7 @@ class ChildEvaluator:
         self._child: EvalChild | None = None
         self._closed = False
         self._turn = asyncio.Lock()
+        self._waiting: set[asyncio.Task[Evaluation]] = set()
 
     @property
     def child_pid(self) -> int | None:
@@ -81,24 +83,37 @@ class ChildEvaluator:
 
     async def close(self) -> None:
         self._closed = True
+        for task in self._waiting:
+            task.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
         child, self._child = self._child, None
         if child is not None:
             await child.kill()
 
     async def evaluate(self, circuit: str, demand: bytes, telemetry: Sequence[bytes | None]) -> Evaluation:
+        """A caller that is cancelled leaves the evaluation running to its end, because ending it would cost the child."""
         self._check(circuit, demand, telemetry)
+        if len(self._waiting) >= EVALUATIONS_WAITING_MAX:
+            raise FheUnavailable(f"{EVALUATIONS_WAITING_MAX} evaluations are waiting", hint="try again in a few seconds")
+        task = asyncio.create_task(self._in_turn(circuit, demand, telemetry), name="evaluate")
+        self._waiting.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: "asyncio.Task[Evaluation]") -> None:
+        self._waiting.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks it as seen: its caller may be gone
+
+    async def _in_turn(self, circuit: str, demand: bytes, telemetry: Sequence[bytes | None]) -> Evaluation:
         async with self._turn:
-            attempts = AsyncRetrying(
-                stop=stop_after_attempt(EVALUATE_ATTEMPTS),
-                wait=wait_random_exponential(multiplier=0.1, max=1.0),
-                retry=retry_if_exception_type(FheUnavailable),
-                reraise=True,
-            )
-            async for attempt in attempts:
-                with attempt:
-                    child = await self._ready()
-                    return await child.evaluate(circuit, demand, telemetry, self._evaluate_deadline_s)
-        raise AssertionError("the last attempt returns or raises")
+            child = await self._ready()
+            try:
+                return await child.evaluate(circuit, demand, telemetry, self._evaluate_deadline_s)
+            except FheUnavailable as error:
+                log.warning("%s; trying once more in a new one", error)
+            child = await self._ready()
+            return await child.evaluate(circuit, demand, telemetry, self._evaluate_deadline_s)
 
     def _check(self, circuit: str, demand: bytes, telemetry: Sequence[bytes | None]) -> None:
         candidates = self._candidates.get(circuit)

@@ -1,0 +1,70 @@
+"""The clear reference is best-fit; the sanitising look-ups bound every candidate, whatever it sends."""
+
+import random
+
+from veil.fhe.circuits import digc7_clear, digc7_layout
+from veil.fhe.encoding import default_encoding
+from veil.fhe.ports import Figures
+
+ENCODING = default_encoding()
+GIB = 1 << 30
+
+
+def test_it_marks_the_fullest_node_that_fits() -> None:
+    rng = random.Random(11)
+    capacity = Figures(cpu_milli=16_000, memory_bytes=64 * GIB, disk_bytes=500 * GIB, gpu_count=4)
+    for _ in range(500):
+        parts = [rng.random() for _ in range(4)]
+        free = [
+            Figures(
+                cpu_milli=int(16_000 * part), memory_bytes=int(64 * GIB * part), disk_bytes=500 * GIB, gpu_count=rng.randrange(5)
+            )
+            for part in parts
+        ]
+        demand = Figures(
+            cpu_milli=rng.randrange(8000), memory_bytes=rng.randrange(32 * GIB), disk_bytes=GIB, gpu_count=rng.randrange(3)
+        )
+        telemetry = [ENCODING.telemetry_digits(node, capacity) for node in free]
+        *bits, none = digc7_clear.reference(telemetry, ENCODING.demand_digits(demand), 4)
+        chosen = [place for place, bit in enumerate(bits) if bit]
+        if none:
+            assert chosen == [0, 1, 2, 3]
+            continue
+        for place in chosen:
+            assert free[place].cpu_milli >= demand.cpu_milli
+            assert free[place].memory_bytes >= demand.memory_bytes
+            assert free[place].gpu_count >= demand.gpu_count
+        better = [
+            place
+            for place in range(4)
+            if telemetry[place][-1] < telemetry[chosen[0]][-1]
+            and digc7_clear.score(telemetry[place], ENCODING.demand_digits(demand)) < 7
+        ]
+        assert better == []
+
+
+def test_empty_places_are_infeasible_even_for_nothing() -> None:
+    nothing = [0] * 8
+    assert digc7_clear.score(digc7_layout.padding(4), nothing) == 7
+    assert digc7_clear.reference([], nothing, 4) == [1, 1, 1, 1, 1]
+    assert digc7_clear.reference([None, [0] * 8 + [6]], nothing, 4) == [0, 1, 0, 0, 0]
+
+
+def lookup(table: list[int], phase: int) -> int:
+    """A bootstrap of 4 bits and a padding bit: past the padding bit the table is negated."""
+    return table[phase] if phase < 16 else -table[phase - 16]
+
+
+def test_any_phase_becomes_an_honest_score() -> None:
+    clamp = [min(value, 7) for value in range(16)]
+    honest = [value - 8 if value >= 8 else 7 for value in range(16)]
+    for phase in range(32):
+        after = lookup(clamp, phase) + 8
+        assert 1 <= after <= 15
+        assert 0 <= honest[after] <= 7
+    assert [honest[lookup(clamp, value) + 8] for value in range(16)] == clamp
+
+
+def test_without_the_sanitising_a_phase_past_the_padding_bit_would_win() -> None:
+    clamp = [min(value, 7) for value in range(16)]
+    assert min(lookup(clamp, phase) for phase in range(32)) < 0
