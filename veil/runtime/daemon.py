@@ -6,7 +6,6 @@ outside the directory too: containers, shims and their sockets, mounts, cgroups.
 """
 
 import asyncio
-import ctypes
 import hashlib
 import json
 import logging
@@ -19,7 +18,8 @@ from pathlib import Path
 import psutil
 
 from veil.errors import ConfigInvalid, RuntimeUnavailable
-from veil.runtime.detached import ProcessId, read_record, spawn
+from veil.runtime import leftovers
+from veil.runtime.detached import ProcessId, identify, read_record, spawn
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ _POLL_S = 0.01
 _CAP_SYS_ADMIN = 21
 _PROGRAMS = ("containerd", "containerd-shim-runc-v2", "runc")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-_MNT_DETACH = 2
 _TASKS = "io.containerd.runtime.v2.task"
 _PLUGINS_OFF = (
     "io.containerd.grpc.v1.cri",
@@ -54,7 +53,7 @@ def available() -> str | None:
         return f"not installed: {', '.join(missing)} (Debian packages containerd and runc)"
     if not _capability(_CAP_SYS_ADMIN):
         return "this root may not mount (no CAP_SYS_ADMIN): a container without privileges, probably"
-    if not any(os.access(path, os.W_OK) for path in _cgroup_roots()):
+    if not any(os.access(path, os.W_OK) for path in leftovers.cgroup_roots()):
         return "no writable cgroup file system"
     return None
 
@@ -113,7 +112,7 @@ class PrivateContainerd:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         snapshotter = self.directory / "snapshotter"
         if not snapshotter.exists():
-            snapshotter.write_text("overlayfs" if _overlay_works(self.directory / "probe") else "native")
+            snapshotter.write_text("overlayfs" if leftovers.overlay_works(self.directory / "probe") else "native")
         self.socket.unlink(missing_ok=True)
         (self.directory / "config.toml").write_text(self._config())
 
@@ -149,22 +148,22 @@ class PrivateContainerd:
                 process.send(signal.SIGKILL)
                 process.wait_gone_sync(STOP_DEADLINE_S)
         shim_sockets = self._shim_sockets()
-        _kill_all(self._shims())
-        _kill_all(_members(self.cgroup_parent))
+        leftovers.kill_all(self._shims())
+        leftovers.kill_all(leftovers.cgroup_members(self.cgroup_parent))
         for path in shim_sockets:
             path.unlink(missing_ok=True)
-        _unmount_below(self.directory)
-        _remove_cgroups(self.cgroup_parent)
+        leftovers.unmount_below(self.directory)
+        leftovers.remove_cgroups(self.cgroup_parent)
         for path in (self._record, self.socket, self.socket.with_name(self.socket.name + ".ttrpc")):
             path.unlink(missing_ok=True)
 
-    def _shims(self) -> list[psutil.Process]:
+    def _shims(self) -> list[ProcessId]:
         found = []
         for process in psutil.process_iter(["cmdline"]):
-            command = process.info["cmdline"] or []
-            if any("containerd-shim" in word for word in command[:1]) and str(self.socket) in command:
-                found.append(process)
-        return found
+            command = process.info["cmdline"] or [""]
+            if "containerd-shim" in command[0] and str(self.socket) in command:
+                found.append(identify(process.pid))
+        return [process for process in found if process is not None]
 
     def _shim_sockets(self) -> list[Path]:
         """A shim notes its socket, which is outside our directory, in the bundle of its task."""
@@ -195,78 +194,3 @@ def _capability(number: int) -> bool:
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> number & 1)
     return False
-
-
-def _mount_points(kind: str | None = None) -> list[tuple[Path, str]]:
-    """(mount point, file system type) in the order they were mounted (proc(5), mountinfo)."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        head, _, tail = line.partition(" - ")
-        point = head.split()[4].encode().decode("unicode_escape")
-        found.append((Path(point), tail.split()[0]))
-    return [entry for entry in found if kind is None or entry[1] == kind]
-
-
-def _cgroup_roots() -> list[Path]:
-    return [path for kind in ("cgroup", "cgroup2") for path, _ in _mount_points(kind)]
-
-
-def _cgroup_directories(parent: str) -> list[Path]:
-    """All cgroups at and below ``parent`` in every hierarchy, the lowest first."""
-    found: list[Path] = []
-    for root in _cgroup_roots():
-        top = root / parent.lstrip("/")
-        if top.is_dir():
-            found += sorted((path for path in (top, *top.rglob("*")) if path.is_dir()), reverse=True)
-    return found
-
-
-def _members(parent: str) -> list[psutil.Process]:
-    pids = {int(pid) for path in _cgroup_directories(parent) for pid in (path / "cgroup.procs").read_text().split()}
-    return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-
-
-def _kill_all(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(processes, timeout=STOP_DEADLINE_S)
-
-
-def _remove_cgroups(parent: str) -> None:
-    for path in _cgroup_directories(parent):
-        try:
-            path.rmdir()
-        except OSError as error:
-            log.warning("cgroup %s stays: %s", path, error.strerror)
-
-
-def _unmount_below(directory: Path) -> None:
-    for point, _ in reversed(_mount_points()):
-        if point.is_relative_to(directory):
-            _unmount(point)
-
-
-def _unmount(point: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(bytes(point), _MNT_DETACH) != 0:
-        log.warning("mount %s stays: %s", point, os.strerror(ctypes.get_errno()))
-
-
-def _overlay_works(probe: Path) -> bool:
-    """Try it: an overlay on an overlay, for one, is refused by the kernel."""
-    parts = {name: probe / name for name in ("lower", "upper", "work", "merged")}
-    for path in parts.values():
-        path.mkdir(parents=True, exist_ok=True)
-    options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        if libc.mount(b"overlay", bytes(parts["merged"]), b"overlay", 0, options.encode()) != 0:
-            log.info("no overlay mounts here: %s", os.strerror(ctypes.get_errno()))
-            return False
-        _unmount(parts["merged"])
-        return True
-    finally:
-        shutil.rmtree(probe)

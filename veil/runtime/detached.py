@@ -92,6 +92,12 @@ def parse_stat(line: str) -> ProcessId | None:
     return ProcessId(int(head.split(" ", 1)[0]), int(fields[19]))
 
 
+def identify(pid: int) -> ProcessId | None:
+    """The process that has ``pid`` now; None if there is none or it is a zombie."""
+    process = parse_stat(_read(Path(f"/proc/{pid}/stat")))
+    return process if process is not None and process.alive() else None
+
+
 def read_record(record: Path) -> ProcessId | None:
     """The process that wrote ``record``, alive or not; None if there is no record."""
     return parse_stat(_read(record))

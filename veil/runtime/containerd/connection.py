@@ -31,6 +31,10 @@ _OPTIONS = (
 )
 
 
+class ShimGone(RuntimeUnavailable):
+    """The container's shim has died and containerd is about to clean up after it: a retry will see that."""
+
+
 class Connection:
     """Calls into ``socket`` in ``namespace``. Must be made and used in one event loop."""
 
@@ -106,6 +110,8 @@ def translate(error: grpc.aio.AioRpcError, what: str, socket: Path) -> VeilError
         return AlreadyExists(text)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return Conflict(text)
+    if details.endswith("ttrpc: closed"):
+        return ShimGone(text, hint="try again")
     if "no space left" in details:
         return ContainerFailed(text, hint="the disk of this node is full: free space on it")
     return ContainerFailed(text, hint="containerd's log may say more")

@@ -16,9 +16,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random
+
 from veil.errors import AlreadyExists, Conflict, ContainerFailed, NotFound, RuntimeUnavailable, VeilError
 from veil.runtime.containerd import events as event_stream
-from veil.runtime.containerd.connection import Connection
+from veil.runtime.containerd.connection import Connection, ShimGone
 from veil.runtime.containerd.execution import execute
 from veil.runtime.containerd.images import Image, Images
 from veil.runtime.containerd.schema import message
@@ -127,7 +129,7 @@ class ContainerdRuntime:
             mounts = await self._snapshots.prepare(id, record.labels[_CHAIN])
             await self._set_label(record, _STARTED, repr(time.time()))
             try:
-                await self._tasks.create(id, mounts, *logs)
+                await self._create_task(id, mounts, logs)
                 await self._tasks.start(id)
             except RuntimeUnavailable:
                 raise
@@ -228,14 +230,25 @@ class ContainerdRuntime:
 
     async def _remove_task(self, id: str) -> None:
         """A task that was made and never started is no RUNNING one and containerd deletes it as it is."""
-        await self._end(id, signal.SIGKILL, KILL_DEADLINE_S)
-        with contextlib.suppress(NotFound):
-            try:
-                await self._tasks.delete(id)
-            except Conflict:
-                await self._tasks.kill(id, signal.SIGKILL)
-                await self._tasks.wait(id, timeout_s=KILL_DEADLINE_S)
-                await self._tasks.delete(id)
+        async for attempt in _while_cleaning_up():
+            with attempt:
+                await self._end(id, signal.SIGKILL, KILL_DEADLINE_S)
+                with contextlib.suppress(NotFound):
+                    await self._delete_task(id)
+
+    async def _create_task(self, id: str, mounts: Any, logs: tuple[Path, Path]) -> None:
+        """A task whose shim was killed is not found and yet exists until containerd has cleaned up after it."""
+        async for attempt in _while_cleaning_up():
+            with attempt:
+                await self._tasks.create(id, mounts, *logs)
+
+    async def _delete_task(self, id: str) -> None:
+        try:
+            await self._tasks.delete(id)
+        except Conflict:
+            await self._tasks.kill(id, signal.SIGKILL)
+            await self._tasks.wait(id, timeout_s=KILL_DEADLINE_S)
+            await self._tasks.delete(id)
 
     async def _running(self, id: str) -> None:
         task = await self._tasks.get(id)
@@ -258,6 +271,15 @@ class ContainerdRuntime:
 
     async def _call(self, service: str, name: str, /, **fields: Any) -> Any:
         return await self._connection.call(service, name, **fields)
+
+
+def _while_cleaning_up() -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry_if_exception_type((ShimGone, AlreadyExists)),
+        wait=wait_random(0.02, 0.1),
+        stop=stop_after_delay(KILL_DEADLINE_S),
+        reraise=True,
+    )
 
 
 def _record(**fields: Any) -> Any:
