@@ -1,0 +1,92 @@
+"""Chain-held objects as the API shows them, put together from their parts. Pure.
+
+What this node may not read (the exact resources away from the home nodes, the template of a confidential workload) is left
+out and named in an annotation, so that nobody takes a gap for a wish.
+"""
+
+import uuid
+
+from veil.manifest.split import Parts, join
+from veil.store.objects import Obj
+from veil.store.rows import ObjectRow
+from veil.wire.objects import Body, Envelope, Resources
+
+API_VERSION = "veil.dev/v1alpha1"
+
+WITHHELD = "veil.dev/withheld"
+"""The annotation that names the parts of an object (template, resources) that this node is not allowed to read."""
+
+
+def withheld_from(obj: Obj | None) -> frozenset[str]:
+    """The parts of an object that this node cannot read."""
+    annotations = (obj or {"metadata": {}})["metadata"].get("annotations") or {}
+    return frozenset(str(annotations.get(WITHHELD, "")).split(",")) - {""}
+
+
+def assemble(
+    row: ObjectRow,
+    envelope: Envelope,
+    body: Body | None,
+    resources: Resources | None,
+    live: Obj | None,
+    template: Body | None = None,
+) -> Obj:
+    """The object of a projection's row. ``template`` is the opened sealed one; what is None is not known here.
+
+    What is local (annotations, finalizers, status …) is that of ``live``, unless that is another object of the same name.
+    """
+    uid = str(uuid.UUID(bytes=envelope.uid))
+    if live is not None and live["metadata"].get("uid") != uid:
+        live = None
+    spec = join(envelope, body, resources, (template.spec.get("template") if template else None))
+    local = {key: value for key, value in (live or {}).get("metadata", {}).items() if key not in ("labels", "generation")}
+    metadata: Obj = local | {"name": envelope.name, "uid": uid, "generation": row.generation}
+    if envelope.kind != "Namespace":
+        metadata["namespace"] = envelope.namespace
+    if envelope.labels:
+        metadata["labels"] = dict(envelope.labels)
+    annotations = {key: value for key, value in (local.get("annotations") or {}).items() if key != WITHHELD}
+    if withheld := _withheld(envelope, spec, resources):
+        annotations[WITHHELD] = ",".join(withheld)
+    metadata.pop("annotations", None)
+    if annotations:
+        metadata["annotations"] = annotations
+    obj: Obj = {"apiVersion": API_VERSION, "kind": envelope.kind, "metadata": metadata, "spec": spec}
+    status = dict((live or {}).get("status") or {})
+    if envelope.kind == "Namespace":
+        status["owner"] = row.owner
+    return obj | ({"status": status} if status else {})
+
+
+def _withheld(envelope: Envelope, spec: Obj, resources: Resources | None) -> list[str]:
+    gaps = []
+    if envelope.kind != "Namespace" and "template" not in spec:
+        gaps.append("template")
+    if envelope.resources and resources is None:
+        gaps.append("resources")
+    return gaps
+
+
+def canonical_spec(parts: Parts) -> Obj:
+    """The spec as it will be shown once anchored: quantities in their shortest form, defaults filled in."""
+    confidential = parts.template is not None
+    envelope = make_envelope(parts, uid=bytes(16), template=bytes(32) if confidential else b"")
+    return join(envelope, parts.body, parts.resources, parts.template)
+
+
+def make_envelope(parts: Parts, *, uid: bytes, body: bytes = b"", resources: bytes = b"", template: bytes = b"") -> Envelope:
+    """The public part of an object: its own fields, and the digests of the rest."""
+    assert parts.kind in ("Namespace", "Workload")
+    return Envelope(
+        kind="Namespace" if parts.kind == "Namespace" else "Workload",
+        namespace=parts.namespace,
+        name=parts.name,
+        uid=uid,
+        labels=parts.labels,
+        replicas=parts.replicas,
+        policy=parts.policy,
+        node_selector=parts.node_selector,
+        body=body,
+        resources=resources,
+        template=template,
+    )

@@ -1,0 +1,75 @@
+"""TEST ONLY: the ports of the API without a chain and without containers, with faults on demand.
+
+Nothing in ``veil`` imports this module. What is written is given generations and uids as a chain would, at once.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+from veil.errors import NotFound, VeilError
+from veil.store.objects import Obj
+
+
+class FakeWriter:
+    """Implements :class:`veil.api.ports.ObjectWriter` in memory. Errors put into ``faults`` are raised by the next calls."""
+
+    def __init__(self, on_deleted: Callable[[Obj], object] | None = None) -> None:
+        self.faults: list[VeilError] = []
+        self.applied: list[Obj] = []
+        self.deleted: list[Obj] = []
+        self.hold = asyncio.Event()
+        """Clear it to keep writes waiting."""
+        self.hold.set()
+        self._on_deleted = on_deleted
+        self._generations: dict[tuple[str, str, str], int] = {}
+
+    async def apply(self, obj: Obj, live: Obj | None) -> Obj:
+        await self.hold.wait()
+        self._fail()
+        self.applied.append(obj)
+        metadata = obj["metadata"]
+        key = (obj["kind"], metadata.get("namespace", ""), metadata["name"])
+        self._generations[key] = self._generations.get(key, 0) + 1
+        kept = {part: metadata[part] for part in ("name", "namespace", "labels") if part in metadata}
+        uid = live["metadata"]["uid"] if live else str(uuid.uuid4())
+        anchored = {"uid": uid, "generation": self._generations[key]}
+        return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept | anchored, "spec": obj["spec"]}
+
+    async def delete(self, obj: Obj) -> None:
+        await self.hold.wait()
+        self._fail()
+        self.deleted.append(obj)
+        if self._on_deleted is not None:
+            self._on_deleted(obj)
+
+    def _fail(self) -> None:
+        if self.faults:
+            raise self.faults.pop(0)
+
+
+class FakeLogs:
+    """Implements :class:`veil.api.ports.LogSource`: lines by instance name."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[bytes]] = {}
+        self.asked: list[dict[str, object]] = []
+        self.more = asyncio.Event()
+        """What a follower waits for before it looks at ``lines`` again."""
+
+    async def logs(
+        self, instance: Obj, *, container: str, follow: bool, tail_lines: int | None, since_s: float | None
+    ) -> AsyncIterator[bytes]:
+        name = instance["metadata"]["name"]
+        self.asked.append({"name": name, "container": container, "follow": follow, "tail": tail_lines, "since": since_s})
+        if name not in self.lines:
+            raise NotFound(f"{name} has no log yet", hint="wait until it runs")
+        sent = max(0, len(self.lines[name]) - tail_lines) if tail_lines is not None else 0
+        while True:
+            for line in self.lines[name][sent:]:
+                yield line
+            sent = len(self.lines[name])
+            if not follow:
+                return
+            await self.more.wait()
+            self.more = asyncio.Event()

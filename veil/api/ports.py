@@ -1,0 +1,43 @@
+"""What the API needs of the rest of the node: a way to write chain-held objects, and logs."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from veil.store.objects import Obj
+
+
+class ObjectWriter(Protocol):
+    """Writes objects whose truth is on the chain. Implemented by :class:`veil.api.admission.Admission`."""
+
+    async def apply(self, obj: Obj, live: Obj | None) -> Obj:
+        """Create ``obj`` (``live`` None) or bring ``live`` to it. ``obj`` is validated and has its defaults.
+
+        Gives back the object as it is anchored: spec, labels, uid and generation; what is local to the node is not in it.
+        Returns once this node has seen it on the chain. Raises Conflict, Forbidden, LimitExceeded, Unavailable.
+        """
+        ...
+
+    async def delete(self, obj: Obj) -> None:
+        """Returns once this node has seen the deletion on the chain. Raises NotFound, Conflict, Forbidden, Unavailable."""
+        ...
+
+
+class LogSource(Protocol):
+    """The logs of one Instance, wherever it runs."""
+
+    def logs(
+        self, instance: Obj, *, container: str, follow: bool, tail_lines: int | None, since_s: float | None
+    ) -> AsyncIterator[bytes]:
+        """``container`` empty: the only one. Raises NotFound, Forbidden, Unavailable, at the latest before the first piece."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks, by the door they came through: people and tools, or this node's controllers."""
+
+    name: str
+    controllers: bool = False
+    visible: Callable[[Obj], bool] = lambda obj: True
+    """Which objects exist for this caller. Asked anew for every object and event."""

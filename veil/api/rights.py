@@ -1,0 +1,65 @@
+"""Who may write what through which door. The contract decides about chain-held objects; this is about everything else.
+
+Replicas are made and removed by this node's controllers alone, over their own socket; projections and views by nobody.
+"""
+
+from veil.api.kinds import Kind
+from veil.api.ports import Caller
+from veil.api.status import Rejected
+from veil.errors import Forbidden
+from veil.store.objects import Obj
+
+_WORKLOAD_HINT = "change the Workload: its controller makes and removes replicas"
+
+
+def check_create(caller: Caller, kind: Kind) -> None:
+    """Raises Rejected (405), Forbidden."""
+    _writable(kind)
+    if kind.controllers_create and not caller.controllers:
+        raise Forbidden(f"{kind.resource.plural} are made by this node's controllers", hint=_WORKLOAD_HINT)
+    if not kind.anchored and not kind.controllers_create:
+        raise Rejected(405, "MethodNotAllowed", f"{kind.resource.plural} are a projection of the chain and cannot be created")
+
+
+def check_delete(caller: Caller, kind: Kind) -> None:
+    """Raises Rejected (405), Forbidden."""
+    _writable(kind)
+    if kind.controllers_create and not caller.controllers:
+        raise Forbidden(f"{kind.resource.plural} are removed by this node's controllers", hint=_WORKLOAD_HINT)
+    if not kind.anchored and not kind.controllers_create:
+        raise Rejected(405, "MethodNotAllowed", f"{kind.resource.plural} are a projection of the chain and cannot be deleted")
+
+
+def check_update(caller: Caller, kind: Kind, *, status: bool) -> None:
+    """Raises Rejected (405), Forbidden."""
+    _writable(kind)
+    if caller.controllers or (kind.anchored and not status):
+        return
+    what = f"the status of {kind.resource.plural}" if status else kind.resource.plural
+    raise Forbidden(f"{what} can be written by this node's controllers only", hint="" if status else _WORKLOAD_HINT)
+
+
+def check_visible(caller: Caller, obj: Obj) -> None:
+    """Raises Forbidden when a controller writes an object that another node's controllers are in charge of."""
+    if not caller.visible(obj):
+        raise Forbidden(
+            f"{obj['kind']} {obj['metadata']['name']} is not in this node's charge", hint="leave it to its coordinator"
+        )
+
+
+def allowed(caller: Caller, kind: Kind, verb: str, subresource: str) -> bool:
+    """The answer to a SelfSubjectAccessReview."""
+    checks = {"create": check_create, "delete": check_delete, "deletecollection": check_delete}
+    try:
+        if verb in checks:
+            checks[verb](caller, kind)
+        elif verb in ("update", "patch"):
+            check_update(caller, kind, status=subresource == "status")
+    except (Forbidden, Rejected):
+        return False
+    return True
+
+
+def _writable(kind: Kind) -> None:
+    if kind.view:
+        raise Rejected(405, "MethodNotAllowed", f"{kind.resource.plural} are a view of instances and cannot be written")
