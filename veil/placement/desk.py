@@ -1,0 +1,356 @@
+"""The coordinator's desk: all replicas that this node is to place, their rounds, appends and leases.
+
+Nothing here is durable. Whatever it knows it can learn again: from the log, from one lease of listening, from the Instance
+objects. What keeps two nodes from placing one replica twice is not this file but the log's fence; this file only sees to it
+that what it appends was decided on what it knew as of the sequence before.
+"""
+
+import logging
+
+from veil.placement import reasons
+from veil.placement.acting import Acting
+from veil.placement.append import Appended, ShardAppends, Waiting, key_of
+from veil.placement.backlog import Backlog, Entry
+from veil.placement.coordinator import Accepted, Failed, Round, key_request
+from veil.placement.effects import Append, Effects, Gone, Show
+from veil.placement.eligibility import Anchored, anchored, anchored_demand, candidates_of, choose_circuit, eligible
+from veil.placement.leases import LeaseTable
+from veil.placement.local import Local
+from veil.placement.ports import EpochParts, ReplicaKey, Wanted
+from veil.placement.ranking import shard_of
+from veil.placement.settings import ROUNDS_AT_ONCE
+from veil.types import ObjectId, PeerId, RoundId, Shard
+from veil.wire.objects import DemandEnvelope
+from veil.wire.rounds import (
+    CANDIDATES_MAX,
+    Accept,
+    Bound,
+    Commit,
+    Decline,
+    InstanceStatus,
+    Open,
+    Partial,
+    Renew,
+    RenewReply,
+    Withheld,
+)
+from veil.wire.signed import Signed
+
+log = logging.getLogger(__name__)
+
+_CONDITIONS = {
+    reason: reason
+    for reason in (
+        reasons.NO_NODE_FITS,
+        reasons.NO_CANDIDATES,
+        reasons.FHE_UNAVAILABLE,
+        reasons.QUORUM_MISSING,
+        reasons.BUDGET_EXHAUSTED,
+        reasons.CAPACITY_SHORT,
+        reasons.KEY_UNAVAILABLE,
+    )
+} | {
+    reasons.EVALUATION_DIFFERS: reasons.FHE_UNAVAILABLE,
+    reasons.EPOCH_DIFFERS: reasons.EPOCH_MISSING,
+    reasons.EPOCH_MISSING: reasons.EPOCH_MISSING,
+    reasons.DEMAND_NOT_ANCHORED: reasons.DEMAND_NOT_IN_EPOCH,
+}
+"""How a round's end is told to people; all others come down to a quorum that did not come about."""
+
+
+class Desk:
+    """One node's coordination of all its shards."""
+
+    def __init__(self, local: Local, leases: LeaseTable) -> None:
+        self.local = local
+        self.leases = leases
+        self.acting = Acting(local)
+        self.backlog = Backlog(local)
+        self._rounds: dict[RoundId, Round] = {}
+        self._appends: dict[Shard, ShardAppends] = {}
+        self._proofs: dict[ReplicaKey, Accepted] = {}
+        self._bound_due_s = 0.0
+        self._silent: frozenset[int] = frozenset()
+        self._shown: dict[ReplicaKey, InstanceStatus] = {}
+
+    # what is told
+
+    def set_wanted(self, wanted: list[Wanted]) -> None:
+        """All replicas with an Instance object here. One that is no longer among them, of a shard coordinated here, retires."""
+        for key in self.backlog.set_wanted(wanted):
+            self._shown.pop(key, None)
+            self._forget(key)
+            if self.acting.is_acting(shard_of(key.object_id)):
+                self.leases.retire(key)
+        for one in wanted:
+            self.leases.want(one.key)
+
+    def view_changed(self) -> Effects:
+        """The chain has moved."""
+        for shard in self.acting.view_changed():
+            log.info("another node appended in shard %d: listening before anything is placed again", shard)
+            self._stale(shard)
+        effects: Effects = []
+        for shard, appends in self._appends.items():
+            effects += self._landed(shard, appends.settle())
+        for entry in self.backlog.entries():
+            if entry.setting is not None:
+                self.backlog.reconsider(entry, self._setting(entry.wanted.key))
+        return effects + self.tick()
+
+    def tick(self) -> Effects:
+        """Time has passed."""
+        self.acting.tick()
+        effects: Effects = []
+        for key in self.leases.expired():
+            effects += self._show(key, reasons.NODE_LOST, "the node that held it is not heard any more")
+        for round in list(self._rounds.values()):
+            effects += round.tick() + self._after(round)
+        for shard, appends in self._appends.items():
+            if (sequence := appends.give_up()) is not None:
+                self.acting.own.pop((shard, sequence), None)
+            effects += self._next(shard)
+        return effects + self._tell_winners() + self._tell_gone() + self._open_rounds()
+
+    # what is heard
+
+    def on_commit(self, signer: PeerId, commit: Commit, signed: Signed) -> Effects:
+        round = self._rounds.get(RoundId(commit.round))
+        return round.on_commit(signer, commit, signed) + self._after(round) if round else []
+
+    def on_release(self, signer: PeerId, signed: Signed, partial: Partial, result: bytes) -> Effects:
+        round = self._rounds.get(RoundId(partial.round))
+        return round.on_release(signer, signed, partial, result) + self._after(round) if round else []
+
+    def on_withheld(self, signer: PeerId, withheld: Withheld) -> Effects:
+        round = self._rounds.get(RoundId(withheld.round))
+        return round.on_withheld(signer, withheld) + self._after(round) if round else []
+
+    def on_accept(self, signer: PeerId, accept: Accept) -> Effects:
+        round = self._rounds.get(RoundId(accept.round))
+        return round.on_accept(signer, accept) + self._after(round) if round else []
+
+    def on_decline(self, signer: PeerId, decline: Decline) -> Effects:
+        """Of an offer; or, after the append, of the binding itself."""
+        round = self._rounds.get(RoundId(decline.round))
+        if round:
+            return round.on_decline(signer, decline) + self._after(round)
+        if decline.reason == reasons.RELEASED and (key := self.leases.refused(signer, decline.round)):
+            log.info("a winner no longer holds its reservation: its replica is placed again")
+            self._proofs.pop(key, None)
+        return []
+
+    def on_renew(self, sender: PeerId, renew: Renew) -> RenewReply:
+        """Somebody holds a replica: whatever is under way for it ends."""
+        key = key_of(renew.bound.leaf)
+        acting = self.acting.is_acting(shard_of(key.object_id))
+        if self.leases.heard(sender, renew) and acting:
+            self._forget(key)
+            self._shown.pop(key, None)
+            if renew.status.reason != reasons.WAITING_FOR_KEY:
+                self._proofs.pop(key, None)
+            self.backlog.settled(key)
+        return self.leases.reply(renew, acting=acting)
+
+    def on_append(self, shard: Shard, sequence: int, outcome: str) -> Effects:
+        """What the chain said: ``appended``, ``conflict`` or ``unknown``."""
+        appends = self._appends.get(shard)
+        return self._landed(shard, appends.on_answer(sequence, outcome)) if appends else []
+
+    # rounds
+
+    def _open_rounds(self) -> Effects:
+        effects: Effects = []
+        for entry in self.backlog.due():
+            if len(self._rounds) >= ROUNDS_AT_ONCE:
+                break
+            effects += self._try(entry)
+        return effects
+
+    def _try(self, entry: Entry) -> Effects:
+        key = entry.wanted.key
+        shard = shard_of(key.object_id)
+        if not self.acting.is_acting(shard) or self.leases.get(key) or self._is_under_way(key):
+            return []
+        found = anchored(self.local.view, key.object_id)
+        if found is None or found.generation != key.generation or key.replica >= found.envelope.replicas:
+            return []
+        if not self.acting.may_place(shard, found.block):
+            return self._show(key, reasons.LISTENING, "waiting for a lease, in case another node holds it")
+        parts = self.local.epoch
+        if parts is None:
+            return self._postpone(entry, reasons.EPOCH_MISSING, "the cluster has no key epoch that this node can use")
+        demand = anchored_demand(self.local.view, key.object_id, parts.key_epoch.epoch)
+        if demand is None or demand.resources != found.envelope.resources:
+            return self._postpone(entry, reasons.DEMAND_NOT_IN_EPOCH, "its demand is not encrypted for the present key epoch")
+        return self._open(entry, parts, found, demand)
+
+    def _open(self, entry: Entry, parts: EpochParts, found: Anchored, demand: DemandEnvelope) -> Effects:
+        key, view = entry.wanted.key, self.local.view
+        members = self._members(parts)
+        if len(members) < parts.key_epoch.threshold:
+            return self._postpone(entry, reasons.QUORUM_MISSING, "too few key holders are alive")
+        able = eligible(view, found.envelope)
+        out = {peer for peer in able if self.local.liveness.gone(peer) and peer != self.local.peer}
+        out |= entry.left_out & able
+        excluded = tuple(sorted(out)[:CANDIDATES_MAX])
+        circuit = choose_circuit(parts.key_epoch, len(able - set(excluded)))
+        round = RoundId(self.local.random.bytes(16))
+        candidates = candidates_of(found.seed, round, able - set(excluded), circuit) if circuit else ()
+        if circuit is None or not candidates:
+            return self._postpone(entry, reasons.NO_NODE_FITS, "no eligible node is left to ask")
+        shard = shard_of(key.object_id)
+        opened = Open(
+            round=round,
+            shard=shard,
+            term=self.local.ranking.term(),
+            object_id=key.object_id,
+            generation=key.generation,
+            replica=key.replica,
+            epoch=parts.key_epoch.epoch,
+            circuit=circuit.name,
+            demand=demand.demand,
+            candidates=candidates,
+            expires_s=self.local.wall_s() + int(self.local.settings.round_s),
+            excluded=excluded,
+        )
+        base = max(self.acting.last_sequence(shard), self._shard(shard).last_own)
+        self._rounds[round] = Round(self.local, parts, opened, base=base, members=members)
+        return [*self._show(key, reasons.PLACING, "a round is open"), *self._rounds[round].start()]
+
+    def _members(self, parts: EpochParts) -> list[int]:
+        """Key holders that are not gone, in the order in which they are asked: this node, the prompt ones, the others."""
+        committee = [PeerId(peer) for peer in parts.key_epoch.committee]
+        alive = [
+            index
+            for index, peer in enumerate(committee, start=1)
+            if (parts.decryptor is not None if peer == self.local.peer else not self.local.liveness.gone(peer))
+        ]
+        return sorted(alive, key=lambda index: (index in self._silent, committee[index - 1] != self.local.peer))
+
+    def _after(self, round: Round | None) -> Effects:
+        """Take over the outcome of a round that is over."""
+        if round is None or round.outcome is None or self._rounds.pop(round.id, None) is None:
+            return []
+        outcome, entry = round.outcome, self.backlog.get(round.key)
+        if isinstance(outcome, Accepted):
+            self._silent = frozenset()
+            appends = self._shard(round.shard)
+            if entry is None or self.leases.get(round.key) or round.key in appends:
+                return []
+            appends.add(Waiting(outcome, round.base))
+            return [*self._show(round.key, reasons.APPENDING, "a node has accepted it"), *self._next(round.shard)]
+        log.info("round %s: %s", round.id.hex()[:8], outcome.reason)
+        self._silent = outcome.silent
+        return self._failed(entry, outcome) if entry else []
+
+    def _failed(self, entry: Entry, failed: Failed) -> Effects:
+        if failed.without - entry.left_out:
+            self.backlog.soon(entry, without=failed.without)
+            return []
+        reason = _CONDITIONS.get(failed.reason, reasons.QUORUM_MISSING)
+        return self._postpone(entry, reason, failed.message)
+
+    def _is_under_way(self, key: ReplicaKey) -> bool:
+        appends = self._appends.get(shard_of(key.object_id))
+        return any(round.key == key for round in self._rounds.values()) or (appends is not None and key in appends)
+
+    def _forget(self, key: ReplicaKey) -> None:
+        """End rounds of ``key`` and take its leaf back, if it is not under way."""
+        for round in [round for round in self._rounds.values() if round.key == key]:
+            round.abort(reasons.STALE)
+            del self._rounds[round.id]
+        if appends := self._appends.get(shard_of(key.object_id)):
+            appends.take_back(key)
+
+    def _stale(self, shard: Shard) -> None:
+        """Another appended: rounds opened before that are void."""
+        sequence = self.acting.foreign_sequence(shard)
+        self._shard(shard).stale_sequence = sequence
+        for round in [round for round in self._rounds.values() if round.shard == shard and round.base < sequence]:
+            round.abort(reasons.STALE)
+            del self._rounds[round.id]
+
+    # appends
+
+    def _shard(self, shard: Shard) -> ShardAppends:
+        return self._appends.setdefault(shard, ShardAppends(self.local, shard, self.acting.foreign_sequence(shard)))
+
+    def _next(self, shard: Shard) -> Effects:
+        if not self.acting.is_acting(shard):
+            return []
+        effects = self._shard(shard).next(self.acting.last_sequence(shard))
+        for effect in effects:
+            if isinstance(effect, Append):
+                self.acting.own[shard, effect.sequence] = effect.root
+        return effects
+
+    def _landed(self, shard: Shard, appended: Appended | None) -> Effects:
+        """Tell the winners, and begin the next append."""
+        if appended is None:
+            return []
+        effects: Effects = []
+        for bound, accepted in zip(appended.bounds, appended.accepted, strict=True):
+            key = key_of(bound.leaf)
+            self.leases.appended(bound)
+            self._proofs[key] = accepted
+            self.backlog.settled(key)
+            effects += self._tell(bound, accepted)
+        return effects + self._next(shard)
+
+    def _tell(self, bound: Bound, accepted: Accepted | None) -> Effects:
+        """The proof to the winner; for a confidential workload also its template's key."""
+        winner = PeerId(bound.leaf.peer)
+        effects: Effects = [self.local.send(winner, bound)]
+        found = anchored(self.local.view, ObjectId(bound.leaf.object_id))
+        if found is None or not found.envelope.template or accepted is None or self.local.epoch is None:
+            return effects
+        request = key_request(accepted.proof, winner, "template", bound)
+        committee = self.local.epoch.key_epoch.committee
+        return effects + [self.local.send(PeerId(committee[member - 1]), request) for member in accepted.proof.members]
+
+    def _tell_winners(self) -> Effects:
+        """Again, to those that were not heard since the append or still wait for a key."""
+        now = self.local.now()
+        if now < self._bound_due_s:
+            return []
+        self._bound_due_s = now + self.local.settings.bound_retry_s
+        effects: Effects = []
+        for key, lease in self.leases.all().items():
+            waits = lease.status.reason == reasons.WAITING_FOR_KEY and key in self._proofs
+            if (waits or not lease.renewed) and self.acting.is_acting(shard_of(key.object_id)):
+                effects += self._tell(lease.bound, self._proofs.get(key))
+        return effects
+
+    # what is shown
+
+    def _tell_gone(self) -> Effects:
+        """Retired replicas that nobody holds, as far as one lease of listening can tell."""
+        effects: Effects = []
+        for key in self.leases.retiring():
+            shard = shard_of(key.object_id)
+            if self.leases.get(key) is None and not self._is_under_way(key) and self.acting.may_place(shard, 0):
+                self.leases.has_gone(key)
+                effects.append(Gone(key))
+        return effects
+
+    def _postpone(self, entry: Entry, reason: str, message: str) -> Effects:
+        self.backlog.later(entry, self._setting(entry.wanted.key))
+        return self._show(entry.wanted.key, reason, message)
+
+    def _setting(self, key: ReplicaKey) -> tuple[object, ...]:
+        """What the outcome of an attempt depends on, beside capacities: when it changes, trying again makes sense."""
+        parts, found = self.local.epoch, anchored(self.local.view, key.object_id)
+        demand = anchored_demand(self.local.view, key.object_id, parts.key_epoch.epoch) if parts else None
+        able = frozenset(eligible(self.local.view, found.envelope)) if found else frozenset()
+        return parts.key_epoch.epoch if parts else 0, demand, able
+
+    def _show(self, key: ReplicaKey, reason: str, message: str) -> Effects:
+        """Told when it changes. An outcome stays shown while the next attempt runs."""
+        before = self._shown.get(key)
+        busy = reason in (reasons.PLACING, reasons.APPENDING)
+        if before is not None and (before.reason == reason or (busy and before.reason in _CONDITIONS.values())):
+            return []
+        status = InstanceStatus(phase="Pending", reason=reason, message=message[:200], observed_s=self.local.wall_s())
+        self._shown[key] = status
+        return [Show(key, status)]

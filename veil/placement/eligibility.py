@@ -1,0 +1,81 @@
+"""Which nodes a round is about, in which order, and by which circuit: computed by everybody from what the chain says.
+
+The order is a beacon's: the hash of the block that created the generation, and the round. A tie falls to whoever comes
+first in it, so no coordinator can choose whom a tie favours once the round is named.
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from veil.errors import WireInvalid
+from veil.placement.ports import ClusterView
+from veil.placement.ranking import ACTIVE
+from veil.types import Generation, ObjectId, PeerId, RoundId
+from veil.wire.codec import decode
+from veil.wire.nodes import CircuitInfo, KeyEpoch
+from veil.wire.objects import KINDS, DemandEnvelope, Envelope, demand_id
+
+WORKLOAD = KINDS["Workload"]
+DEMAND = KINDS["Demand"]
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """A workload's current generation as the chain has it."""
+
+    envelope: Envelope
+    generation: Generation
+    owner: str
+    block: int
+    seed: bytes
+
+
+def anchored(view: ClusterView, object_id: ObjectId) -> Anchored | None:
+    """None when there is no such workload, or it is being deleted, or its envelope cannot be read."""
+    row = view.object(WORKLOAD, object_id)
+    if row is None or row.deleting:
+        return None
+    try:
+        envelope = decode(row.envelope, Envelope)
+    except WireInvalid:
+        return None
+    return Anchored(envelope, row.generation, row.owner, row.block, row.block_hash)
+
+
+def anchored_demand(view: ClusterView, object_id: ObjectId, epoch: int) -> DemandEnvelope | None:
+    """The demand that the chain holds of a workload in ``epoch``; None when there is none."""
+    row = view.object(DEMAND, demand_id(object_id, epoch))
+    if row is None or row.deleting:
+        return None
+    try:
+        demand = decode(row.envelope, DemandEnvelope)
+    except WireInvalid:
+        return None
+    return demand if (demand.object_id, demand.epoch) == (object_id, epoch) else None
+
+
+def eligible(view: ClusterView, envelope: Envelope) -> set[PeerId]:
+    """Proven, Active (not cordoned, not marked down), and with every label that the workload selects by."""
+    wanted = envelope.node_selector.items()
+    return {
+        row.peer
+        for row in view.nodes()
+        if row.proven and row.status == ACTIVE and row.down_incarnation is None and wanted <= row.labels.items()
+    }
+
+
+def beacon_order(seed: bytes, round: RoundId, peers: Collection[PeerId]) -> tuple[PeerId, ...]:
+    prefix = b"veil/beacon.1" + hashlib.sha256(seed + round).digest()
+    return tuple(sorted(peers, key=lambda peer: hashlib.sha256(prefix + peer).digest()))
+
+
+def choose_circuit(epoch: KeyEpoch, candidates: int) -> CircuitInfo | None:
+    """The smallest registered circuit that takes them all, else the largest; None when the epoch has no circuit."""
+    by_size = sorted(epoch.circuits, key=lambda circuit: (circuit.candidates, circuit.name))
+    return next((circuit for circuit in by_size if circuit.candidates >= candidates), by_size[-1] if by_size else None)
+
+
+def candidates_of(seed: bytes, round: RoundId, peers: Collection[PeerId], circuit: CircuitInfo) -> tuple[PeerId, ...]:
+    """The candidates of a round: all of ``peers``, or as many as the circuit takes, in the order of the beacon."""
+    return beacon_order(seed, round, peers)[: circuit.candidates]

@@ -1,0 +1,49 @@
+"""What all machines of one node share: who it is, what it sees, its clock, its key epoch."""
+
+from dataclasses import dataclass, field
+
+from veil.identity import Identity
+from veil.placement.effects import ROUND, Send
+from veil.placement.ports import ClusterView, EpochParts, Liveness
+from veil.placement.ranking import Ranking
+from veil.placement.settings import PlacementSettings
+from veil.types import Clock, ClusterId, PeerId, Random
+from veil.wire.codec import Message
+from veil.wire.signed import Signed, sign
+
+
+@dataclass(kw_only=True)
+class Local:
+    """Handed to every machine. Only ``epoch`` changes."""
+
+    identity: Identity
+    cluster: ClusterId
+    view: ClusterView
+    clock: Clock
+    random: Random
+    liveness: Liveness
+    settings: PlacementSettings
+    epoch: EpochParts | None = None
+    ranking: Ranking = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ranking = Ranking(self.view, self.cluster)
+
+    @property
+    def peer(self) -> PeerId:
+        return self.identity.peer_id
+
+    def now(self) -> float:
+        """Seconds that never go back."""
+        return self.clock.monotonic_s()
+
+    def wall_s(self) -> int:
+        """Unix seconds, for what others will read."""
+        return int(self.clock.now_s())
+
+    def sign(self, message: Message) -> Signed:
+        return sign(self.identity, self.cluster, message)
+
+    def send(self, peer: PeerId, message: Message, *, protocol: str = ROUND) -> Send:
+        """``message`` signed by this node."""
+        return Send(peer, self.sign(message), protocol)

@@ -1,0 +1,259 @@
+"""A committee member: it holds telemetry, evaluates, checks, journals, and only then releases its part of a decision.
+
+It decrypts nothing but what it evaluated itself from inputs that it holds itself, so a request can at most make it do work.
+Telemetry never leaves it. What a member has released for a round is journalled first; a member that lost its journal must
+not be given its old share again.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from veil.errors import CiphertextInvalid, FheUnavailable, SignatureInvalid, WireInvalid
+from veil.placement import reasons
+from veil.placement.checks import MEMBER_CHECKS, Case, Check, Finding, first_finding, read_commits, read_round
+from veil.placement.effects import Effects, Evaluate, Fetch, Send
+from veil.placement.eligibility import anchored
+from veil.placement.local import Local
+from veil.placement.ports import SpentRounds
+from veil.placement.settings import DIGESTS_REMEMBERED_MAX, ROUNDS_HELD_MAX, ROUNDS_PER_CANDIDATE_MAX
+from veil.types import Digest, Epoch, ObjectId, PeerId, RoundId
+from veil.wire.codec import decode, digest, sha256
+from veil.wire.objects import Demand
+from veil.wire.rounds import Inputs, Open, Partial, Release, ReleaseRequest, Telemetry, Withheld, transcript_root
+
+log = logging.getLogger(__name__)
+
+COVER_ROUND = RoundId(bytes(16))
+"""The round of telemetry that is sent only to be seen on the wire."""
+
+
+class _State(Enum):
+    CHECKING = auto()
+    EVALUATING = auto()
+    ANSWERED = auto()
+
+
+@dataclass(slots=True)
+class _Request:
+    """What was asked for one round, and how far it is."""
+
+    coordinator: PeerId
+    request: ReleaseRequest
+    open: Open
+    inputs: Inputs
+    commits: dict[PeerId, Digest]
+    deadline_s: float
+    state: _State = _State.CHECKING
+    result: bytes = b""
+    answer: Send | None = None
+    waiting: Finding | None = field(default=None)
+
+
+class Member:
+    """``checks`` are all of DESIGN 4.3 but the journal and the budget, which are inseparable from the release itself."""
+
+    def __init__(self, local: Local, rounds: SpentRounds, *, checks: Sequence[Check] = MEMBER_CHECKS) -> None:
+        self.local = local
+        self._rounds = rounds
+        self._checks = checks
+        self._telemetry: OrderedDict[tuple[PeerId, RoundId], bytes] = OrderedDict()
+        self._used: OrderedDict[Digest, tuple[PeerId, RoundId]] = OrderedDict()
+        self._requests: OrderedDict[RoundId, _Request] = OrderedDict()
+        self._demands: OrderedDict[Digest, bytes] = OrderedDict()
+
+    # telemetry
+
+    def on_telemetry(self, signer: PeerId, telemetry: Telemetry) -> Effects:
+        """Keep it if it is of this epoch and has the right form. The first sender of a ciphertext is its owner."""
+        parts, round = self.local.epoch, RoundId(telemetry.round)
+        if parts is None or telemetry.epoch != parts.key_epoch.epoch or round == COVER_ROUND:
+            return []
+        try:
+            parts.encryptor.check_telemetry(telemetry.vector)
+        except CiphertextInvalid:
+            log.warning("telemetry of the wrong form from %s", signer.hex()[:16])
+            return []
+        if (signer, round) in self._telemetry:
+            return []
+        self._used.setdefault(sha256(telemetry.vector), (signer, round))
+        self._telemetry[signer, round] = telemetry.vector
+        self._forget(signer)
+        request = self._requests.get(round)
+        return self._advance(request) if request else []
+
+    def _forget(self, signer: PeerId) -> None:
+        own = [key for key in self._telemetry if key[0] == signer]
+        for key in own[:-ROUNDS_PER_CANDIDATE_MAX]:
+            del self._telemetry[key]
+        while len(self._used) > DIGESTS_REMEMBERED_MAX:
+            self._used.popitem(last=False)
+        while len(self._requests) > ROUNDS_HELD_MAX:
+            self._requests.popitem(last=False)
+        while len(self._demands) > ROUNDS_HELD_MAX:
+            self._demands.popitem(last=False)
+
+    # requests
+
+    def on_release_request(self, sender: PeerId, request: ReleaseRequest) -> Effects:
+        try:
+            opened, inputs = read_round(self.local, request.open, request.inputs)
+            commits = read_commits(self.local, opened, inputs)
+        except (SignatureInvalid, WireInvalid) as error:
+            log.warning("a release request of %s that does not hold together: %s", sender.hex()[:16], error)
+            return []
+        if sender != request.open.signer:
+            return []
+        round = RoundId(opened.round)
+        known = self._requests.get(round)
+        if known is not None and known.request == request:
+            return [known.answer] if known.answer else []
+        if known is not None and (known.request.open, known.request.inputs) != (request.open, request.inputs):
+            return [self._withheld(sender, round, Finding(reasons.ROUND_SPENT, "the round was opened differently before"))]
+        deadline = self.local.now() + self.local.settings.telemetry_s
+        entry = _Request(sender, request, opened, inputs, commits, deadline, result=known.result if known else b"")
+        self._requests[round] = entry
+        self._forget(sender)
+        return self._advance(entry)
+
+    def on_content(self, wanted: Digest, content: bytes | None) -> Effects:
+        """A demand that was fetched; None when nobody had it."""
+        if content is None:
+            return []
+        if not any(entry.open.demand == wanted for entry in self._requests.values()):
+            return []
+        self._demands[wanted] = content
+        return self.look_again()
+
+    def look_again(self) -> Effects:
+        """The view or the clock has moved."""
+        return [effect for entry in list(self._requests.values()) for effect in self._advance(entry)]
+
+    def on_evaluated(self, round: RoundId, result: bytes | None) -> Effects:
+        """``result`` None: the evaluator failed."""
+        entry = self._requests.get(round)
+        if entry is None or entry.state is not _State.EVALUATING:
+            return []
+        if result is None:
+            return self._answer(entry, Finding(reasons.FHE_UNAVAILABLE, "the evaluator failed"))
+        entry.result = result
+        return self._release(entry)
+
+    # how a request goes on
+
+    def _case(self, entry: _Request) -> Case | None:
+        if self.local.epoch is None:
+            return None
+        round = RoundId(entry.open.round)
+        held = {peer: vector for peer in entry.commits if (vector := self._telemetry.get((peer, round))) is not None}
+        return Case(
+            local=self.local,
+            parts=self.local.epoch,
+            request=entry.request,
+            open=entry.open,
+            inputs=entry.inputs,
+            coordinator=entry.coordinator,
+            commits=entry.commits,
+            held={peer: sha256(vector) for peer, vector in held.items()},
+            used=self._used,
+        )
+
+    def _advance(self, entry: _Request) -> Effects:
+        if entry.state is not _State.CHECKING:
+            return []
+        case = self._case(entry)
+        if case is None:
+            return self._answer(entry, Finding(reasons.EPOCH_MISSING, "this node has no key epoch"))
+        finding = first_finding(case, self._checks)
+        if finding is not None:
+            if finding.wait and self.local.now() < entry.deadline_s:
+                return []
+            return self._answer(entry, finding)
+        if case.parts.evaluator is None:
+            return self._answer(entry, Finding(reasons.FHE_UNAVAILABLE, "this node has no evaluator"))
+        return self._evaluate(entry)
+
+    def _evaluate(self, entry: _Request) -> Effects:
+        demand = self._demands.get(Digest(entry.open.demand))
+        if demand is None:
+            if self.local.now() >= entry.deadline_s:
+                return self._answer(entry, Finding(reasons.DEMAND_NOT_ANCHORED, "nobody reachable has the demand"))
+            return [Fetch(Digest(entry.open.demand))]
+        entry.state = _State.EVALUATING
+        if entry.result:
+            return self._release(entry)
+        vector = self._demand_vector(entry, demand)
+        if vector is None:
+            return self._answer(entry, Finding(reasons.DEMAND_NOT_ANCHORED, "the demand is not of this workload and epoch"))
+        round = RoundId(entry.open.round)
+        telemetry = [
+            self._telemetry.get((PeerId(peer), round)) if peer in entry.commits else None for peer in entry.open.candidates
+        ]
+        return [Evaluate(round, entry.open.circuit, vector, telemetry)]
+
+    def _demand_vector(self, entry: _Request, content: bytes) -> bytes | None:
+        parts = self.local.epoch
+        try:
+            demand = decode(content, Demand)
+            if parts is None or digest(demand) != entry.open.demand:
+                return None
+            parts.encryptor.check_demand(demand.vector)
+        except (WireInvalid, CiphertextInvalid):
+            return None
+        return demand.vector if (demand.object_id, demand.epoch) == (entry.open.object_id, entry.open.epoch) else None
+
+    def _release(self, entry: _Request) -> Effects:
+        """Check once more, journal, decrypt: in this order."""
+        case = self._case(entry)
+        if case is None or case.parts.decryptor is None:
+            return self._answer(entry, Finding(reasons.EPOCH_MISSING, "this node has no key epoch any more"))
+        evaluation = sha256(entry.result)
+        finding = first_finding(case, self._checks)
+        if finding is None and entry.request.evaluation not in (b"", evaluation):
+            finding = Finding(reasons.EVALUATION_DIFFERS, "this member's own evaluation is another one")
+        if finding is None and self._rounds.count(Epoch(entry.open.epoch)) >= case.parts.key_epoch.max_decryptions:
+            finding = Finding(reasons.BUDGET_EXHAUSTED, "the epoch's decryptions are used up")
+        if finding is None and not self._spend(entry, evaluation):
+            finding = Finding(reasons.ROUND_SPENT, "the round was used before")
+        if finding is not None:
+            return self._answer(entry, finding)
+        try:
+            part = case.parts.decryptor.partial(entry.result, entry.request.members)
+        except (CiphertextInvalid, FheUnavailable) as error:
+            return self._answer(entry, Finding(reasons.FHE_UNAVAILABLE, error.message[:100]))
+        partial = Partial(
+            round=entry.open.round,
+            member=case.parts.decryptor.member,
+            members=entry.request.members,
+            evaluation=evaluation,
+            transcript=transcript_root(entry.request.open, entry.request.inputs, evaluation),
+            partial=part,
+        )
+        release = Release(partial=self.local.sign(partial), result=entry.result)
+        entry.state, entry.answer = _State.ANSWERED, self.local.send(entry.coordinator, release)
+        return [entry.answer]
+
+    def _spend(self, entry: _Request, evaluation: Digest) -> bool:
+        found = anchored(self.local.view, ObjectId(entry.open.object_id))
+        return self._rounds.spend(
+            Epoch(entry.open.epoch),
+            RoundId(entry.open.round),
+            found.owner if found else "",
+            ObjectId(entry.open.object_id),
+            entry.open.replica,
+            entry.open.circuit,
+            entry.request.members,
+            evaluation,
+            self.local.wall_s(),
+        )
+
+    def _answer(self, entry: _Request, finding: Finding) -> Effects:
+        entry.state = _State.ANSWERED
+        entry.answer = self._withheld(entry.coordinator, RoundId(entry.open.round), finding)
+        return [entry.answer]
+
+    def _withheld(self, to: PeerId, round: RoundId, finding: Finding) -> Send:
+        log.info("round %s withheld: %s", round.hex()[:8], finding.reason)
+        return self.local.send(to, Withheld(round=round, reason=finding.reason, message=finding.message, peers=finding.peers))
