@@ -1,0 +1,277 @@
+"""Endpoints that lie, lag or leave; two programs on one key; a paused contract; gas that runs out."""
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from veil.chain import logs, rpc
+from veil.chain.client import RegistryChain
+from veil.chain.ports import EMPTY_HEAD, BlockEvents, Head, ObjectApplied, Rollback
+from veil.chain.rpc import LogEntry
+from veil.chain.signer import LocalSigner
+from veil.errors import ChainUnavailable, ConfigInvalid, Conflict, HeadMismatch, Refused
+from veil.types import Address, Generation
+from veil.wire.objects import object_id
+
+pytestmark = pytest.mark.chain
+SPACE = object_id("default", "")
+
+
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"chain_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+liar = _load("liar").liar
+
+
+async def fill(chain: RegistryChain, count: int) -> None:
+    await chain.apply_object(1, SPACE, Generation(0), b"space")
+    for index in range(count):
+        await chain.apply_object(2, object_id("default", f"w{index}"), Generation(0), b"%d" % index)
+
+
+async def collect(chain: RegistryChain, head: Head, *, timeout_s: float = 8) -> list[Any]:
+    """The events up to ``head``, rolled back ones taken out."""
+    blocks: list[BlockEvents] = []
+    async with asyncio.timeout(timeout_s):
+        async for item in chain.follow(from_block=0, from_head=EMPTY_HEAD):
+            if isinstance(item, Rollback):
+                blocks = [block for block in blocks if block.block.number <= item.to_block]
+            elif isinstance(item, BlockEvents):
+                blocks.append(item)
+                if item.head == head:
+                    break
+    return [event for block in blocks for event in block.events]
+
+
+def _ours(found: list[Any], twist: Any) -> list[Any]:
+    """Lies concern the objects' events, not the roles' which stand outside the chain."""
+    topic = "0x" + logs.topic_of("ObjectApplied").hex()
+    return twist([log for log in found if log["topics"][0] == topic])
+
+
+def _drop(found: list[Any]) -> list[Any]:
+    return found[:2] + found[3:]
+
+
+def _drop_last(found: list[Any]) -> list[Any]:
+    return found[:-1]
+
+
+def _repeat(found: list[Any]) -> list[Any]:
+    return found[:2] + found[1:]
+
+
+def _swap(found: list[Any]) -> list[Any]:
+    return [found[1], found[0], *found[2:]] if len(found) > 1 else found
+
+
+def _alter(found: list[Any]) -> list[Any]:
+    if not found:
+        return found
+    data = found[-1]["data"]
+    return [*found[:-1], {**found[-1], "data": data[:-64] + "37" + data[-62:]}]
+
+
+def _renumber_kind(found: list[Any]) -> list[Any]:
+    if not found:
+        return found
+    topics = found[-1]["topics"]
+    return [*found[:-1], {**found[-1], "topics": [*topics[:3], topics[3][:-1] + "3"]}]
+
+
+@pytest.mark.parametrize("twist", [_drop, _drop_last, _repeat, _swap, _alter, _renumber_kind])
+async def test_a_lie_about_logs_is_noticed(deployed: Any, twist: Any) -> None:
+    await fill(await deployed.client(), 4)
+
+    def lie(method: str, _params: list[Any], answer: Any) -> Any:
+        return {**answer, "result": _ours(answer["result"], twist)} if method == "eth_getLogs" else answer
+
+    async with liar(deployed.chain.rpc_url, lie) as url:
+        chain = await deployed.client(rpc_url=url)
+        with pytest.raises(HeadMismatch):
+            await collect(chain, Head(5, b""))
+        await chain.close()
+
+
+async def test_one_lag_is_forgiven(deployed: Any) -> None:
+    """Logs and head() of different servers behind one name may disagree once."""
+    chain = await deployed.client()
+    await fill(chain, 4)
+    left = [2]
+
+    def lag(method: str, _params: list[Any], answer: Any) -> Any:
+        if method == "eth_getLogs" and left[0]:
+            left[0] -= 1
+            return {**answer, "result": answer["result"][:-1]}
+        return answer
+
+    async with liar(deployed.chain.rpc_url, lag) as url:
+        lagging = await deployed.client(rpc_url=url)
+        assert len(await collect(lagging, await chain.head())) == 5
+        await lagging.close()
+
+
+async def test_an_endpoint_that_leaves_is_waited_for(deployed: Any) -> None:
+    chain = await deployed.client()
+    await fill(chain, 4)
+    left = [6]
+
+    def leave(_method: str, _params: list[Any], answer: Any) -> Any:
+        left[0] -= 1
+        return None if left[0] % 2 == 0 and left[0] > -20 else answer
+
+    async with liar(deployed.chain.rpc_url, leave) as url:
+        flaky = RegistryChain(url, deployed.registry, deployed.signers[0], deploy_block=deployed.block, poll_s=0.01)
+        assert len(await collect(flaky, await chain.head())) == 5
+        await flaky.close()
+
+
+async def test_ranges_are_halved_until_the_endpoint_takes_them(deployed: Any) -> None:
+    chain = await deployed.client()
+    await fill(chain, 6)
+    sizes: list[int] = []
+
+    def limit(method: str, params: list[Any], answer: Any) -> Any:
+        if method != "eth_getLogs" or "blockHash" in params[0]:
+            return answer
+        size = int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1
+        sizes.append(size)
+        refusal = {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": -32005, "message": "query returns too much"}}
+        return refusal if size > 3 else answer
+
+    async with liar(deployed.chain.rpc_url, limit) as url:
+        limited = await deployed.client(rpc_url=url)
+        assert len(await collect(limited, await chain.head())) == 7
+        await limited.close()
+    assert max(sizes) > 3
+    assert min(sizes) <= 3
+
+
+async def test_an_endpoint_without_old_states_is_checked_at_the_newest(deployed: Any) -> None:
+    chain = await deployed.client()
+    await fill(chain, 4)
+    latest = int(await deployed.rpc.call(str, "eth_blockNumber"), 16)
+    asked: list[str] = []
+
+    def forget(method: str, params: list[Any], answer: Any) -> Any:
+        if method == "eth_getBlockByNumber" and params[0] == "latest":
+            asked.append(answer["result"]["hash"])
+        if method == "eth_call" and isinstance(params[1], dict) and params[1]["blockHash"] not in asked:
+            return {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": -32000, "message": "missing trie node"}}
+        return answer
+
+    async with liar(deployed.chain.rpc_url, forget) as url:
+        pruned = await deployed.client(rpc_url=url)
+        stale = pruned.follow(from_block=latest - 1, from_head=Head(4, b"?" * 24))
+        assert isinstance(await asyncio.wait_for(anext(stale), 5), Rollback)
+        assert len(await collect(pruned, await chain.head())) == 5
+        await pruned.close()
+
+
+async def test_the_hash_chain_can_be_recomputed_from_raw_logs(deployed: Any) -> None:
+    chain = await deployed.client()
+    await fill(chain, 3)
+    await chain.set_policy(b"a policy")
+    await chain.set_down_signers(2)
+    found = await deployed.rpc.call(list[LogEntry], "eth_getLogs", {"address": deployed.registry, "fromBlock": "0x0"})
+    head = EMPTY_HEAD
+    for log in map(logs.parse, found):
+        if logs.in_chain(log):
+            assert log.rv == head.rv + 1
+            head = logs.fold(head, log)
+    assert head.rv == 6
+    assert head == await chain.head()
+
+
+async def test_two_senders_on_one_key(deployed: Any) -> None:
+    first, second = await deployed.client(), await deployed.client()
+    await first.apply_object(1, SPACE, Generation(0), b"space")
+    calls = [
+        (first if index % 2 else second).apply_object(2, object_id("default", f"o{index}"), Generation(0), b"x")
+        for index in range(20)
+    ]
+    assert await asyncio.gather(*calls) == [1] * 20
+    assert (await first.head()).rv == 21
+
+
+async def test_a_transaction_that_a_reorg_takes_back_leaves_no_gap(deployed: Any) -> None:
+    chain = await deployed.client()
+    await fill(chain, 3)
+    await deployed.reorg(2)
+    generation = await chain.apply_object(2, object_id("default", "after"), Generation(0), b"x")
+    assert generation == 1
+
+
+async def test_a_paused_registry_refuses_and_goes_on(deployed: Any) -> None:
+    chain = await deployed.client()
+    await fill(chain, 1)
+    head = await chain.head()
+    await chain._send("pause")
+    with pytest.raises(Refused, match="paused"):
+        await chain.apply_object(1, SPACE, Generation(1), b"x")
+    assert await chain.head() == head, "roles and pause are outside the hash chain"
+    await chain._send("unpause")
+    assert await chain.apply_object(1, SPACE, Generation(1), b"x") == 2
+    assert len(await collect(chain, await chain.head())) == 3
+
+
+async def test_out_of_gas_is_tried_once_with_more(deployed: Any) -> None:
+    chain = await deployed.client()
+    call = chain._binding.encode("applyObject", 1, SPACE, 0, b"x" * 512, 0)
+    receipt = await chain._sender.send(deployed.registry, call)
+    with pytest.raises(Refused):
+        await chain._sender.send(deployed.registry, chain._binding.encode("applyObject", 1, SPACE, 1, b"y" * 512, 0), gas=45_000)
+    assert receipt.gas_used > 45_000
+
+
+async def test_a_revert_after_the_estimate_says_why(deployed: Any) -> None:
+    """Sent with a fixed gas limit, so that it is mined and fails there."""
+    chain = await deployed.client()
+    await chain.apply_object(1, SPACE, Generation(0), b"x")
+    with pytest.raises(Conflict, match="at generation 1, not 7"):
+        await chain._sender.send(deployed.registry, chain._binding.encode("applyObject", 1, SPACE, 7, b"y", 0), gas=200_000)
+
+
+async def test_an_account_without_ether_is_told_so(deployed: Any) -> None:
+    poor = RegistryChain(deployed.chain.rpc_url, deployed.registry, LocalSigner.generate())
+    await poor.start()
+    with pytest.raises(Refused, match="cannot pay"):
+        await poor.apply_object(1, SPACE, Generation(0), b"x")
+    await poor.close()
+
+
+async def test_a_wrong_address_and_a_wrong_endpoint(deployed: Any) -> None:
+    nowhere = RegistryChain(deployed.chain.rpc_url, Address("0x" + "77" * 20), deployed.signers[0])
+    with pytest.raises(ConfigInvalid, match="no contract"):
+        await nowhere.start()
+    await nowhere.close()
+    dead = RegistryChain("http://127.0.0.1:9", deployed.registry, deployed.signers[0])
+    with pytest.raises(ChainUnavailable):
+        await dead.start()
+    await dead.close()
+    client = rpc.Rpc(deployed.chain.rpc_url)
+    with pytest.raises(rpc.RpcRefused):
+        await client.call(str, "eth_noSuchMethod")
+    await client.close()
+
+
+async def test_follow_reports_within_the_promise(deployed: Any) -> None:
+    """From the call of a write to the event at a follower: well under a second even on a busy machine."""
+    chain = await deployed.client()
+    stream: AsyncIterator[Any] = chain.follow(from_block=0, from_head=EMPTY_HEAD)
+    writing = asyncio.create_task(chain.apply_object(1, SPACE, Generation(0), b"x"))
+    async with asyncio.timeout(5):
+        async for item in stream:
+            if isinstance(item, BlockEvents) and any(isinstance(event, ObjectApplied) for event in item.events):
+                break
+    await writing
