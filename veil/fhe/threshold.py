@@ -33,7 +33,7 @@ FLOOD_TOTAL = 1 << 60
 OUTPUT_NOISE_MAX = 1 << 57
 """Bound on an output's own noise that a combiner accepts; p_error 2^-64 keeps it far below."""
 
-OUTPUT_NOISE_LOG2 = 50.0
+OUTPUT_NOISE_LOG2 = 49.0
 """Base-2 logarithm of the standard deviation of an output's own noise for the ``plain`` parameters; a test measures it."""
 
 CARRY_BITS = 55

@@ -1,0 +1,176 @@
+"""From figures under the public key to bits by a quorum, through real children: always what the clear reference says."""
+
+import asyncio
+import dataclasses
+import os
+import random
+import signal
+
+import pytest
+
+from veil.errors import CiphertextInvalid, DeadlineExceeded, FheUnavailable
+from veil.fhe import vectors
+from veil.fhe.circuits import digc7_clear
+from veil.fhe.encoding import default_encoding
+from veil.fhe.evaluator import ChildEvaluator
+from veil.fhe.ports import Evaluator, Figures
+
+pytestmark = [pytest.mark.fhe, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+
+CIRCUIT = "digc7-n4-r4"
+ENCODING = default_encoding()
+GIB, MIB = 1 << 30, 1 << 20
+NODE = Figures(cpu_milli=16_000, memory_bytes=64 * GIB, disk_bytes=500 * GIB, gpu_count=4)
+SMALL = Figures(cpu_milli=100, memory_bytes=64 * MIB, disk_bytes=0, gpu_count=0)
+HUGE = Figures(cpu_milli=64_000, memory_bytes=256 * GIB, disk_bytes=0, gpu_count=0)
+
+
+def some_figures(rng: random.Random, part: float) -> Figures:
+    return Figures(
+        cpu_milli=int(16_000 * rng.random() * part),
+        memory_bytes=int(64 * GIB * rng.random() * part),
+        disk_bytes=int(500 * GIB * rng.random() * part),
+        gpu_count=rng.randrange(1 + int(4 * part)),
+    )
+
+
+async def test_random_figures_are_decided_as_in_clear(world, evaluator: ChildEvaluator) -> None:
+    port: Evaluator = evaluator
+    rng = random.Random(2026)
+    none_fits = 0
+    for case in range(10):
+        free = [some_figures(rng, 1.0) for _ in range(4)]
+        demand = some_figures(rng, 0.9 if case % 3 == 0 else 0.4)
+        done = await port.evaluate(CIRCUIT, world.encryptor.demand(demand), [world.encryptor.telemetry(f, NODE) for f in free])
+        digits = [ENCODING.telemetry_digits(figures, NODE) for figures in free]
+        expected = digc7_clear.reference(digits, ENCODING.demand_digits(demand), 4)
+        assert world.open(done.result, [(1, 2), (1, 3), (2, 3)][case % 3]) == expected
+        none_fits += expected[-1]
+    assert 0 < none_fits < 10
+
+
+async def test_boundary_digits_are_decided_as_in_clear(world, evaluator: ChildEvaluator) -> None:
+    top, low = [7, 4, 4, 4], [7] * 4
+    zero = [0] * 4
+    cases = [
+        ([[*top, *low, 6], [*top, *low, 0], None, [*zero, *zero, 0]], [*top, *low]),
+        ([[*top, *low, 6], [*zero, *zero, 6]], [*zero, *zero]),
+        ([[7, 4, 4, 4, 7, 7, 7, 6, 3], [7, 4, 4, 4, 7, 7, 7, 7, 6], [0, 4, 4, 4, 7, 7, 7, 7, 0]], [*top, *low]),
+        ([], [*zero, *zero]),
+    ]
+    for telemetry, demand in cases:
+        vectors_or_none = [None if digits is None else world.raw_telemetry(digits) for digits in telemetry]
+        done = await evaluator.evaluate(CIRCUIT, world.raw_demand(demand), vectors_or_none)
+        assert world.open(done.result) == digc7_clear.reference(telemetry, demand, 4)
+
+
+async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator) -> None:
+    other = ChildEvaluator(world.ceremony.material)
+    await other.start()
+    try:
+        assert other.child_pid != evaluator.child_pid
+        for seed in (1, 2):
+            rng = random.Random(seed)
+            demand = world.encryptor.demand(SMALL)
+            telemetry = [world.encryptor.telemetry(some_figures(rng, 1.0), NODE), None, world.raw_telemetry([15] * 9)]
+            mine = await evaluator.evaluate(CIRCUIT, demand, telemetry)
+            theirs = await other.evaluate(CIRCUIT, demand, telemetry)
+            assert mine.result == theirs.result
+            assert mine.digest == theirs.digest
+    finally:
+        await other.close()
+
+
+def honest_outcomes(others: list[list[int]], demand: list[int]) -> set[tuple[int, ...]]:
+    """What can come out when the first candidate has any honest score."""
+    scores = [digc7_clear.score(digits, demand) for digits in others]
+    return {tuple(digc7_clear.decide([score, *scores])) for score in range(8)}
+
+
+async def test_malformed_telemetry_is_some_honest_score(world, evaluator: ChildEvaluator) -> None:
+    demand = ENCODING.demand_digits(SMALL)
+    others = [
+        [*ENCODING.telemetry_digits(some_figures(random.Random(9), 1.0), NODE)[:-1], 4],
+        ENCODING.telemetry_digits(Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0), NODE),
+        [7, 4, 4, 4, 7, 7, 7, 7, 5],
+    ]
+    infeasible, feasible = [0] * 8, [7, 4, 4, 4, 7, 7, 7, 7]
+    noise = world.raw_telemetry([0] * 9)[:32] + os.urandom(vectors.vector_bytes(9) - 32)
+    attacks = [world.raw_telemetry([*infeasible, level]) for level in (8, 9, 11, 15)]
+    attacks += [world.raw_telemetry([*feasible, level]) for level in (7, 12)]
+    attacks += [world.raw_telemetry([15, 8, 9, 15, 12, 15, 8, 15, 14]), noise, noise[:32] + bytes(len(noise) - 32)]
+    allowed = honest_outcomes(others, demand)
+    sealed_demand, pid = world.raw_demand(demand), evaluator.child_pid
+    rest = [world.raw_telemetry(digits) for digits in others]
+    for attack in attacks:
+        done = await evaluator.evaluate(CIRCUIT, sealed_demand, [attack, *rest])
+        assert tuple(world.open(done.result)) in allowed
+    assert evaluator.child_pid == pid
+
+
+async def test_malformed_bytes_do_not_reach_the_child(world, evaluator: ChildEvaluator) -> None:
+    demand, telemetry = world.encryptor.demand(SMALL), world.encryptor.telemetry(NODE, NODE)
+    pid = evaluator.child_pid
+    for circuit, asked, given in [
+        ("digc7-n8-r4", demand, [telemetry]),
+        (CIRCUIT, telemetry, [telemetry]),
+        (CIRCUIT, demand, [demand]),
+        (CIRCUIT, demand, [telemetry[:-8]]),
+        (CIRCUIT, demand, [telemetry] * 5),
+    ]:
+        with pytest.raises(CiphertextInvalid):
+            await evaluator.evaluate(circuit, asked, given)
+    assert evaluator.child_pid == pid
+
+
+async def test_a_killed_child_is_replaced_during_and_between_evaluations(world, evaluator: ChildEvaluator) -> None:
+    demand, telemetry = world.encryptor.demand(SMALL), [world.encryptor.telemetry(NODE, NODE)]
+    before = await evaluator.evaluate(CIRCUIT, demand, telemetry)
+    running = asyncio.create_task(evaluator.evaluate(CIRCUIT, demand, telemetry))
+    await asyncio.sleep(0.05)
+    os.kill(evaluator.child_pid, signal.SIGKILL)
+    assert (await running).result == before.result
+    os.kill(evaluator.child_pid, signal.SIGKILL)
+    assert (await evaluator.evaluate(CIRCUIT, demand, telemetry)).result == before.result
+
+
+async def test_a_cancelled_caller_does_not_cost_the_child(world, evaluator: ChildEvaluator) -> None:
+    demand, pid = world.encryptor.demand(SMALL), evaluator.child_pid
+    running = asyncio.create_task(evaluator.evaluate(CIRCUIT, demand, []))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await evaluator.evaluate(CIRCUIT, demand, [])
+    assert evaluator.child_pid == pid
+
+
+async def test_memory_time_and_class_are_bounded(world) -> None:
+    material = world.ceremony.material
+    small = ChildEvaluator(material, start_attempts=1, memory_limit_bytes=64 << 20)
+    with pytest.raises(FheUnavailable, match="memory limit"):
+        await small.start()
+    await small.close()
+
+    foreign = ChildEvaluator(dataclasses.replace(material, classes=(b"\1" * 32,)), start_attempts=2)
+    with pytest.raises(FheUnavailable, match="determinism class after 2 starts"):
+        await foreign.start()
+    assert foreign.child_pid is None
+    await foreign.close()
+
+    hasty = ChildEvaluator(material, evaluate_deadline_s=0.01)
+    await hasty.start()
+    with pytest.raises(DeadlineExceeded):
+        await hasty.evaluate(CIRCUIT, world.encryptor.demand(SMALL), [])
+    assert hasty.child_pid is None
+    await hasty.close()
+    with pytest.raises(FheUnavailable, match="closed"):
+        await hasty.evaluate(CIRCUIT, world.encryptor.demand(SMALL), [])
+
+
+async def test_a_huge_demand_fits_nowhere(world, evaluator: ChildEvaluator) -> None:
+    telemetry = [world.encryptor.telemetry(NODE, NODE) for _ in range(3)]
+    done = await evaluator.evaluate(CIRCUIT, world.encryptor.demand(HUGE), telemetry)
+    assert world.open(done.result)[-1] == 1
+    assert evaluator.child_rss_bytes < 600 << 20
+    assert 0 < done.wall_s < 30
