@@ -192,9 +192,14 @@ class Finalized:
 
 
 class Receipt(Protocol):
-    tx_hash: bytes
-    block: int
-    gas_used: int
+    @property
+    def tx_hash(self) -> bytes: ...
+
+    @property
+    def block(self) -> int: ...
+
+    @property
+    def gas_used(self) -> int: ...
 
 
 class Chain(Protocol):

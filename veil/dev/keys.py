@@ -1,0 +1,46 @@
+"""The ceremony of a development cluster: all its nodes are the committee, a majority decrypts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from veil.chain.client import RegistryChain
+from veil.fhe.ceremony import hold_ceremony
+from veil.mesh.blobs import BlobStore
+from veil.node.publication import publication
+from veil.types import Digest, Epoch, PeerId
+from veil.wire.codec import digest
+from veil.wire.nodes import KeyEpoch
+
+FIRST_EPOCH = Epoch(1)
+CANDIDATES = 4
+"""The circuit's size; a larger cluster places on CANDIDATES of its nodes in each round, drawn by the beacon."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevEpoch:
+    """What is to be published. Shares are in ``blobs`` sealed to their members; the secret key is gone."""
+
+    epoch: KeyEpoch
+    blobs: dict[Digest, bytes]
+
+
+async def run_dev_ceremony(committee: Sequence[PeerId]) -> DevEpoch:
+    """A majority of all nodes, parameters ``plain``: for development, as the epoch itself says."""
+    result = await hold_ceremony(
+        FIRST_EPOCH,
+        members=len(committee),
+        threshold=len(committee) // 2 + 1,
+        candidates=(CANDIDATES,),
+        parameters="plain",
+    )
+    epoch, blobs = publication(result, committee)
+    return DevEpoch(epoch, blobs)
+
+
+async def publish_epoch(dealt: DevEpoch, admin: RegistryChain, *, blobs: Path) -> None:
+    """Put the blobs where the first node finds them (the others fetch them from it), then the digest on chain."""
+    store = BlobStore(blobs)
+    for content in dealt.blobs.values():
+        store.put(content)
+    await admin.publish_epoch(Epoch(dealt.epoch.epoch), digest(dealt.epoch))

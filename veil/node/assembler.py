@@ -1,0 +1,106 @@
+"""From the chain's projection to the objects that the API serves.
+
+The projection holds envelopes; the API shows whole objects: envelope, body, and (on a home node) the exact resources. What is
+local to this node (annotations, finalizers, status) stays as it is. Objects that the chain no longer has are removed.
+"""
+
+import logging
+
+from veil.api.assemble import assemble
+from veil.errors import MeshUnavailable, Unavailable
+from veil.identity import peer_id_text
+from veil.mesh.ports import Mesh, PeerState
+from veil.node.contents import Contents
+from veil.store.objects import Obj, ObjectStore
+from veil.store.projection import Projection
+from veil.store.rows import NodeRow, ObjectRow
+from veil.wire.codec import decode
+from veil.wire.objects import KINDS, Envelope
+
+log = logging.getLogger(__name__)
+
+SERVED = ("Namespace", "Workload")
+"""The kinds of the generic object path that the API serves."""
+
+
+class Assembler:
+    """Keeps the object store's chain-held kinds equal to the projection. :meth:`sync` is level-triggered."""
+
+    def __init__(self, store: ObjectStore, projection: Projection, contents: Contents, mesh: Mesh) -> None:
+        self._store = store
+        self._projection = projection
+        self._contents = contents
+        self._mesh = mesh
+        self._done: dict[bytes, tuple[int, bytes, bool]] = {}
+        self.incomplete = 0
+        """How many objects lack a part that could not be fetched yet."""
+
+    async def sync(self) -> None:
+        """Make every served object what the chain says. Raises MeshUnavailable, at the end, while parts are missing."""
+        self.incomplete = 0
+        for kind in SERVED:
+            rows = [row for row in self._projection.objects(KINDS[kind]) if not row.deleting]
+            names = {self._name(row) for row in rows}
+            for row in rows:
+                await self._sync_row(row)
+            for obj in self._store.list(kind):
+                key = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+                if key not in names:
+                    self._store.delete(kind, *key)
+        self._sync_nodes()
+        if self.incomplete:
+            raise MeshUnavailable(f"{self.incomplete} objects lack a part that no reachable member has")
+
+    @staticmethod
+    def _name(row: ObjectRow) -> tuple[str, str]:
+        envelope = decode(row.envelope, Envelope)
+        return (envelope.namespace if envelope.kind != "Namespace" else "", envelope.name)
+
+    async def _sync_row(self, row: ObjectRow) -> None:
+        known = self._done.get(row.object_id)
+        if known is not None and known[:2] == (row.generation, row.envelope) and known[2]:
+            return
+        envelope = decode(row.envelope, Envelope)
+        live = self._store.find(envelope.kind, "" if envelope.kind == "Namespace" else envelope.namespace, envelope.name)
+        body, resources, template, complete = None, None, None, True
+        try:
+            body = await self._contents.body(envelope)
+            resources = await self._contents.resources(envelope)
+            template = await self._contents.template(envelope)
+        except Unavailable as error:
+            log.info("%s %s is shown in part: %s", envelope.kind, envelope.name, error.message)
+            self.incomplete += 1
+            complete = False
+        self._store.put(assemble(row, envelope, body, resources, live, template))
+        self._done[row.object_id] = (row.generation, row.envelope, complete)
+
+    def _sync_nodes(self) -> None:
+        states = {member.peer: member.state for member in self._mesh.members()}
+        rows = {row.name: row for row in self._projection.nodes() if row.proven and row.name}
+        for name, row in rows.items():
+            self._store.put(_node_object(row, states.get(row.peer), self._store.find("Node", "", name)))
+        for obj in self._store.list("Node"):
+            if obj["metadata"]["name"] not in rows:
+                self._store.delete("Node", "", obj["metadata"]["name"])
+
+
+def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj:
+    """A Node as this node sees it: what the registry says, and whether SWIM holds it alive. No figures."""
+    metadata = dict((live or {}).get("metadata", {})) | {"name": row.name, "labels": dict(row.labels)}
+    status = dict((live or {}).get("status", {}))
+    others = [entry for entry in status.get("conditions", []) if entry["type"] != "Reachable"]
+    reachable = state in (PeerState.ALIVE, PeerState.SUSPECT)
+    condition = {
+        "type": "Reachable",
+        "status": "True" if reachable else "False",
+        "reason": "SwimAlive" if reachable else "SwimDown",
+        "message": f"SWIM: {state.value if state else 'unknown'}",
+    }
+    status |= {"phase": row.status, "mesh": state.value if state else "unknown", "conditions": [*others, condition]}
+    return {
+        "apiVersion": "veil.dev/v1alpha1",
+        "kind": "Node",
+        "metadata": metadata,
+        "spec": {"peerID": peer_id_text(row.peer), "operator": row.operator, "unschedulable": row.status != "Active"},
+        "status": status,
+    }

@@ -1,0 +1,67 @@
+"""Who may be in the mesh, and what this node says of itself in the registry."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from veil.chain.client import RegistryChain
+from veil.identity import Identity
+from veil.mesh.ports import Mesh
+from veil.store.journal import Journal
+from veil.store.projection import Projection
+from veil.types import PeerId
+from veil.wire.codec import encode
+from veil.wire.nodes import NodeInfo
+from veil.wire.signed import sign
+
+log = logging.getLogger(__name__)
+
+SEQUENCE = "node-info"
+MEMBER_STATUSES = ("Active", "Cordoned")
+
+
+class Membership:
+    """Level-triggered: the mesh's gate follows the registry, and the registry has this node's newest addresses."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        name: str,
+        chain: RegistryChain,
+        mesh: Mesh,
+        projection: Projection,
+        journal: Journal,
+        addresses: Callable[[], Sequence[str]],
+        labels: dict[str, str],
+    ) -> None:
+        self._identity = identity
+        self._name = name
+        self._chain = chain
+        self._mesh = mesh
+        self._projection = projection
+        self._journal = journal
+        self._addresses = addresses
+        self._labels = labels
+        self._allowed: dict[PeerId, tuple[str, ...]] | None = None
+
+    async def sync(self) -> None:
+        """Open the gate for exactly the registered; publish a changed NodeInfo."""
+        rows = [row for row in self._projection.nodes() if row.proven and row.status in MEMBER_STATUSES]
+        allowed = {row.peer: tuple(row.info.addresses) if row.info else () for row in rows}
+        if allowed != self._allowed:
+            self._mesh.allow(dict(allowed))
+            self._allowed = allowed
+        await self._publish()
+
+    async def _publish(self) -> None:
+        row = self._projection.node(self._identity.peer_id)
+        if row is None or row.status not in MEMBER_STATUSES:
+            return
+        addresses = tuple(self._addresses())
+        said = row.info
+        if said is not None and (said.name, tuple(said.addresses), dict(said.labels)) == (self._name, addresses, self._labels):
+            return
+        sequence = max(self._journal.counters.next(SEQUENCE), said.sequence + 1 if said else 1)
+        info = NodeInfo(peer=self._identity.peer_id, sequence=sequence, name=self._name, addresses=addresses, labels=self._labels)
+        await self._chain.publish_node_info(self._identity.peer_id, encode(sign(self._identity, self._chain.cluster, info)))
+        log.info("published addresses, sequence %d", sequence)

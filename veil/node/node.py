@@ -1,0 +1,380 @@
+"""A node put together and run: what talks to what, in which order things begin, what happens when one ends.
+
+Nothing is decided here. Parts are made, given each other, and kept running; each change anywhere pokes the level-triggered
+loops that look at the whole and do what is missing.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
+
+from veil.agent.agent import Agent
+from veil.agent.capacity import MeasuredCapacity
+from veil.agent.keys import InstanceKey
+from veil.api.admission import Admission
+from veil.api.sealing import EpochKeys
+from veil.api.server import ApiServer
+from veil.api.tls import server_context
+from veil.chain.client import RegistryChain
+from veil.chain.projector import follow
+from veil.chain.signer import LocalSigner
+from veil.config import NodeSettings
+from veil.errors import ChainUnavailable, ConfigInvalid, RuntimeUnavailable, VeilError
+from veil.identity import Identity, peer_id_text
+from veil.mesh.client import LibP2PMesh
+from veil.mesh.ports import PeerState
+from veil.node.assembler import Assembler
+from veil.node.contents import Contents
+from veil.node.controllers import ControllersChild
+from veil.node.desired import desired_instances
+from veil.node.endpoint import Endpoint
+from veil.node.epochs import EpochKeeper
+from veil.node.health import Condition, Health
+from veil.node.logs import MeshLogs
+from veil.node.loop import LevelLoop
+from veil.node.membership import Membership
+from veil.node.reports import InstanceReports, rfc3339
+from veil.node.runtimes import make_runtime
+from veil.node.view import NodeView
+from veil.node.wanted import drop_foreign_instances, visible_to_controllers, wanted_replicas
+from veil.placement.ports import EpochParts
+from veil.placement.service import PlacementService
+from veil.placement.settings import PRESETS
+from veil.store.journal import Journal
+from veil.store.objects import ObjectStore
+from veil.store.projection import Projection
+from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
+
+log = logging.getLogger(__name__)
+
+MESH_PRESETS = {"dev": "local", "lan": "lan"}
+RESYNC_S = 10.0
+HEALTH_S = 1.0
+FOLLOW_RETRY_S = 2.0
+START_RETRY_MAX_S = 5.0
+
+
+class Node:
+    """One node. :meth:`run` ends when ``stop`` is set."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self.settings = settings
+        self.identity = Identity.load(settings.directory / "peer.key")
+        said = peer_id_text(self.identity.peer_id)
+        if settings.peer_id and settings.peer_id != said:
+            raise ConfigInvalid(
+                f"VEIL_NODE_PEERID is {settings.peer_id}, the key in {settings.directory / 'peer.key'} is {said}",
+                hint="start with the directory of that node, or unset VEIL_NODE_PEERID",
+            )
+        signer = LocalSigner.load(settings.directory / "operator.key")
+        self._clock, self._random = SystemClock(), SystemRandom()
+        self.journal = Journal(settings.directory / "journal.db")
+        self.runtime = make_runtime(settings)
+        self.chain = RegistryChain(settings.rpc_url, Address(settings.contract), signer, deploy_block=settings.contract_block)
+        self.endpoint = Endpoint(settings)
+        self._caught_up = False
+        self._follow_problem = "nothing was read from the chain yet"
+        self._loops: list[LevelLoop] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start, run until ``stop`` is set, end in order. Containers go on. Raises what a part cannot recover from."""
+        await _until_available(self.chain.start)
+        await _until_available(self.runtime.start_driver)
+        self._make_parts()
+        await self.mesh.start()
+        try:
+            await self._serve(stop)
+        finally:
+            await self._close()
+
+    # making
+
+    def _make_parts(self) -> None:
+        settings, directory = self.settings, self.settings.directory
+        self.projection = Projection(directory / "store.db", self.chain.cluster)
+        self.store = ObjectStore(
+            directory / "store.db", reserve_rv=lambda count: self.journal.counters.reserve("resource-version", count)
+        )
+        self.mesh = LibP2PMesh(
+            self.identity,
+            self.chain.cluster,
+            blobs=directory / "blobs",
+            listen=(settings.listen,),
+            preset=MESH_PRESETS[settings.preset],
+            capture=settings.capture,
+        )
+        self.epochs = EpochKeeper(
+            identity=self.identity,
+            mesh=self.mesh,
+            projection=self.projection,
+            journal=self.journal,
+            public_key_file=settings.public_key_file,
+            on_parts=self._epoch_changed,
+        )
+        self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
+        self.contents = Contents(self.mesh, self.identity)
+        self.assembler = Assembler(self.store, self.projection, self.contents, self.mesh)
+        self.reports = InstanceReports(self.store, self.projection)
+        self.capacity = MeasuredCapacity(self._clock, directory, share=settings.capacity_share)
+        self.placement = PlacementService(
+            identity=self.identity,
+            cluster=self.chain.cluster,
+            mesh=self.mesh,
+            chain=self.chain,
+            view=self.view,
+            journal=self.journal,
+            capacity=self.capacity,
+            reports=self.reports,
+            clock=self._clock,
+            random=self._random,
+            settings=PRESETS[settings.preset],
+        )
+        self.agent = Agent(
+            self.runtime,
+            self.journal,
+            self._clock,
+            directory / "logs",
+            self.placement.status_changed,
+            node=settings.name,
+            on_gone=self._instance_gone,
+        )
+        self.logs = MeshLogs(
+            identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, clock=self._clock, random=self._random
+        )
+        self.admission = Admission(
+            identity=self.identity,
+            chain=self.chain,
+            mesh=self.mesh,
+            projection=self.projection,
+            store=self.store,
+            keys=self._epoch_keys,
+        )
+        self.api = ApiServer(self.store, self.admission, self.logs)
+        self.controllers = ControllersChild(self.endpoint.controllers_socket, directory / "controllers.log")
+        self.membership = Membership(
+            identity=self.identity,
+            name=settings.name,
+            chain=self.chain,
+            mesh=self.mesh,
+            projection=self.projection,
+            journal=self.journal,
+            addresses=lambda: self.mesh.listen_addresses,
+            labels={},
+        )
+        self.health = Health(self.store, settings.name, self._conditions(), lambda: rfc3339(time.time()))
+        self._make_loops()
+
+    def _make_loops(self) -> None:
+        self._assembling = LevelLoop("assemble objects", self.assembler.sync, period_s=RESYNC_S)
+        self._joining = LevelLoop("membership", self.membership.sync, period_s=RESYNC_S)
+        self._keying = LevelLoop("key epoch", self.epochs.sync, period_s=RESYNC_S)
+        self._running = LevelLoop("instances to run", self._sync_agent, period_s=RESYNC_S)
+        self._placing = LevelLoop("instances to place", self._sync_placement, period_s=RESYNC_S)
+        self._showing = LevelLoop("workload status", self._sync_status, period_s=RESYNC_S)
+        self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
+        self._loops = [
+            self._assembling,
+            self._joining,
+            self._keying,
+            self._running,
+            self._placing,
+            self._showing,
+            self._checking,
+        ]
+
+    # running
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        certificates = self.endpoint.certificates()
+        await self.api.listen_unix(self.endpoint.socket)
+        await self.api.listen_controllers(
+            self.endpoint.controllers_socket, lambda obj: visible_to_controllers(obj, self.placement.coordinates)
+        )
+        port = await self.api.listen_tls(
+            self.endpoint.host, self.endpoint.wanted_port(), server_context(certificates), self.endpoint.token()
+        )
+        self._server = self.endpoint.announce(port, certificates)
+        self.projection.subscribe(self._chain_changed)
+        self.placement.subscribe_bindings(self._running.poke)
+        self.placement.subscribe_coordination(self._coordination_changed)
+        await self.placement.start()
+        await self.agent.start()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work, name=name) for name, work in self._work()]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    def _work(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        work: list[tuple[str, Coroutine[Any, Any, None]]] = [(loop.name, loop.run()) for loop in self._loops]
+        work += [
+            ("follow the chain", self._follow()),
+            ("catch up", self._catch_up()),
+            ("controllers", self.controllers.run()),
+            ("mesh changes", self._hear_mesh()),
+        ]
+        work += [
+            (f"watch {kind}", self._watch(kind, loops))
+            for kind, loops in (
+                ("Instance", (self._placing, self._showing)),
+                ("Workload", (self._showing,)),
+                ("Namespace", (self._showing,)),
+            )
+        ]
+        return work
+
+    async def _follow(self) -> None:
+        """The projection follows the chain; a chain that lies or cannot be read is shown in a condition and tried again."""
+        while True:
+            self._follow_problem = ""
+            try:
+                await follow(self.chain, self.projection)
+            except VeilError as error:
+                self._follow_problem = f"{error.reason}: {error.message}"
+                log.error("following the chain: %s", self._follow_problem)
+                await asyncio.sleep(FOLLOW_RETRY_S)
+
+    async def _catch_up(self) -> None:
+        """Until the projection has once been where the chain was: before that, absence from it means nothing."""
+        while not self._caught_up:
+            try:
+                head = await self.chain.head()
+                self._caught_up = self.projection.head() >= (head.rv, b"")
+            except ChainUnavailable as error:
+                log.warning("the chain is away: %s", error.message)
+            await asyncio.sleep(0.1)
+        log.info("the projection has caught up with the chain")
+        for loop in self._loops:
+            loop.poke()
+
+    async def _hear_mesh(self) -> None:
+        async for member in self.mesh.changes():
+            log.info("%s is %s", peer_id_text(member.peer)[-8:], member.state.value)
+            self._assembling.poke()
+            self._joining.poke()
+
+    async def _watch(self, kind: str, loops: tuple[LevelLoop, ...]) -> None:
+        """Poke ``loops`` at every change; falling behind loses nothing, because they look at the whole."""
+        while True:
+            try:
+                async for _ in self.store.watch(kind, self.store.resource_version):
+                    for loop in loops:
+                        loop.poke()
+            except VeilError:
+                continue
+
+    async def _close(self) -> None:
+        await self.api.close()
+        await self.logs.close()
+        await self.placement.close()
+        await self.agent.close()
+        await self.epochs.close()
+        await self.mesh.close()
+        await self.runtime.close()
+        await self.chain.close()
+        self.store.close()
+        self.projection.close()
+        self.journal.close()
+
+    # what changes cause
+
+    def _chain_changed(self) -> None:
+        for loop in (self._assembling, self._joining, self._keying, self._running):
+            loop.poke()
+
+    def _epoch_changed(self, parts: EpochParts | None) -> None:
+        self.placement.set_epoch(parts)
+
+    def _coordination_changed(self) -> None:
+        self.api.reset_watches()
+        self._placing.poke()
+
+    def _instance_gone(self, key: InstanceKey) -> None:
+        self.placement.release(key)
+
+    async def _sync_agent(self) -> None:
+        bindings = self.placement.bindings()
+        self.agent.set_desired(desired_instances(bindings, self.projection, caught_up=self._caught_up))
+
+    async def _sync_placement(self) -> None:
+        drop_foreign_instances(self.store, self.placement.coordinates, lambda of: self.identity.peer_id in self.view.homes(of))
+        self.placement.set_wanted(wanted_replicas(self.store, self.placement.coordinates))
+
+    async def _sync_status(self) -> None:
+        self.reports.refresh_workloads()
+
+    async def _sync_health(self) -> None:
+        await self.health.sync()
+        self.endpoint.say(self._server, self._pids())
+
+    # what others ask
+
+    def _epoch_keys(self) -> EpochKeys | None:
+        parts = self.epochs.parts
+        if parts is None:
+            return None
+        epoch = parts.key_epoch
+        return EpochKeys(
+            epoch=Epoch(epoch.epoch),
+            committee=tuple(PeerId(peer) for peer in epoch.committee),
+            threshold=epoch.threshold,
+            encryptor=parts.encryptor,
+        )
+
+    def _pids(self) -> dict[str, int]:
+        named = {"meshd": self.mesh.pid or 0, "evald": self.epochs.evaluator_pid, "controllers": self.controllers.pid}
+        return {name: pid for name, pid in named.items() if pid}
+
+    # conditions
+
+    def _conditions(self) -> list[Condition]:
+        return [
+            Condition("Registered", "Active", "NotActive", self._registered),
+            Condition("ChainSynced", "CaughtUp", "NotSynced", self._synced),
+            Condition("MeshJoined", "MembersSeen", "Alone", self._joined),
+            Condition("KeysReady", "EpochComplete", "EpochIncomplete", self._keyed),
+            Condition("RuntimeReady", "Answers", "Away", self._runtime_answers),
+            Condition("ControllersRunning", "Running", "NotRunning", self._controlled),
+        ]
+
+    async def _registered(self) -> str:
+        row = self.projection.node(self.identity.peer_id)
+        if row is None:
+            return "the registry does not have this peer: `veil node register`"
+        if not row.proven:
+            return "the registry has no valid proof of possession of this peer"
+        return "" if row.status == "Active" else f"the registry says {row.status}"
+
+    async def _synced(self) -> str:
+        return self._follow_problem or ("" if self._caught_up else "reading the chain")
+
+    async def _joined(self) -> str:
+        others = [member for member in self.mesh.members() if member.peer != self.identity.peer_id]
+        alive = any(member.state is PeerState.ALIVE for member in others)
+        return "" if alive or not others else f"none of {len(others)} other members answers"
+
+    async def _keyed(self) -> str:
+        return self.epochs.problem
+
+    async def _runtime_answers(self) -> str:
+        await self.runtime.version()
+        return ""
+
+    async def _controlled(self) -> str:
+        return "" if self.controllers.pid else "the controllers' process is not running"
+
+
+async def _until_available(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Wait for what is away at the start: a node outlives its chain and its runtime."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type((ChainUnavailable, RuntimeUnavailable)),
+        wait=wait_random_exponential(multiplier=0.2, max=START_RETRY_MAX_S),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    ):
+        with attempt:
+            await start()
