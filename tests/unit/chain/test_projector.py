@@ -11,8 +11,18 @@ import pytest
 
 from veil.chain.fake import FakeChain
 from veil.chain.fake_ledger import Ledger
-from veil.chain.ports import BlockEvents, Finality, Head, NodeStatus
-from veil.chain.projector import BATCH_MAX, follow
+from veil.chain.ports import (
+    Block,
+    BlockEvents,
+    ChainEvent,
+    Finality,
+    Head,
+    NodeInfoPublished,
+    NodeRegistered,
+    NodeStatus,
+    NodeStatusChanged,
+)
+from veil.chain.projector import BATCH_MAX, apply, follow
 from veil.errors import DeadlineExceeded, HeadMismatch, NotFound, StorageUnavailable, VeilError
 from veil.identity import Identity
 from veil.store.projection import Projection
@@ -341,6 +351,63 @@ async def test_node_infos_are_the_peers_own_and_the_newest(chains: list[FakeChai
     row = projection.node(peer)
     assert row is not None
     assert row.name == "node-b"
+    projection.close()
+
+
+def told(projection: Projection, number: int, *events: ChainEvent) -> None:
+    """One block, straight to the writer."""
+    rv = projection.head()[0] + len(events)
+    block = Block(number, number.to_bytes(32, "big"), number)
+    with projection.batch() as writer:
+        apply(BlockEvents(block, events, Head(rv, rv.to_bytes(24, "big"))), writer, projection.cluster)
+
+
+@pytest.mark.parametrize(("new_operator", "gone_first"), [(0, True), (1, True), (1, False)])
+def test_a_registration_that_is_not_the_old_one_inherits_nothing(chain: FakeChain, new_operator: int, gone_first: bool) -> None:
+    projection = Projection(None, chain.cluster)
+    me = identity(0)
+    proof = prove_possession(me, chain.cluster, operator(0))
+    told(
+        projection,
+        1,
+        NodeRegistered(rv=1, peer=me.peer_id, operator=operator(0), proof=proof),
+        NodeInfoPublished(rv=2, peer=me.peer_id, info=node_info(chain, 0, name="node-a")),
+        NodeStatusChanged(rv=3, peer=me.peer_id, status=NodeStatus.ACTIVE),
+    )
+    if gone_first:
+        told(projection, 2, NodeStatusChanged(rv=4, peer=me.peer_id, status=NodeStatus.GONE))
+    told(projection, 3, NodeRegistered(rv=5, peer=me.peer_id, operator=operator(new_operator), proof=b""))
+    row = projection.node(me.peer_id)
+    assert row is not None
+    assert (row.operator, row.status, row.proven, row.info) == (operator(new_operator), "Pending", False, None)
+    projection.close()
+
+
+def test_events_of_a_node_that_never_registered_are_left_out(chain: FakeChain, caplog: pytest.LogCaptureFixture) -> None:
+    projection = Projection(None, chain.cluster)
+    told(projection, 1, NodeStatusChanged(rv=1, peer=identity(0).peer_id, status=NodeStatus.ACTIVE))
+    assert projection.nodes() == []
+    assert "never registered" in caplog.text
+    projection.close()
+
+
+def test_terms_that_no_block_was_reported_of_have_members_too(chain: FakeChain) -> None:
+    """A follower that catches up is told of blocks with events only."""
+    projection = Projection(None, chain.cluster)
+    me = identity(0)
+    proof = prove_possession(me, chain.cluster, operator(0))
+    told(
+        projection,
+        TERM_BLOCKS * 2 + 7,
+        NodeRegistered(rv=1, peer=me.peer_id, operator=operator(0), proof=proof),
+        NodeStatusChanged(rv=2, peer=me.peer_id, status=NodeStatus.ACTIVE),
+    )
+    told(projection, TERM_BLOCKS * 6 + 1, NodeStatusChanged(rv=3, peer=me.peer_id, status=NodeStatus.LEAVING))
+    told(projection, TERM_BLOCKS * 7)
+    members = [projection.term_members(term) for term in range(9)]
+    assert members == [(), (), (), *[(me.peer_id,)] * 4, (), ()]
+    assert projection.term_seed(3) == projection.term_seed(6) != projection.term_seed(7) != b""
+    assert projection.term_seed(2) == b""
     projection.close()
 
 

@@ -126,6 +126,16 @@ async def test_a_waiting_watch_is_woken_by_its_kind() -> None:
     assert [e.type for e in await waiting] == ["ADDED", "DELETED"]
 
 
+@pytest.mark.parametrize("steps", range(5))
+async def test_no_moment_is_too_early_to_be_woken(steps: int) -> None:
+    store = memory()
+    waiting = asyncio.create_task(take(store, "Workload", store.resource_version, 1))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    store.put(obj("a"))
+    assert len(await waiting) == 1
+
+
 async def test_many_watchers_see_the_same_history() -> None:
     """Each replays what the store holds at the end, whatever it was doing meanwhile."""
     seed = random.randrange(2**32)
