@@ -55,7 +55,7 @@ def make_part(
         object_id=object_id,
         epoch=epoch,
         threshold=threshold,
-        box=SecretBox(key.reveal()).encrypt(pad(plaintext)),
+        box=bytes(SecretBox(key.reveal()).encrypt(pad(plaintext))),
         shares=tuple(shares),
         homes=tuple((home, seal(home, key.reveal())) for home in homes),
     )
