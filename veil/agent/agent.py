@@ -22,8 +22,8 @@ from veil.agent.reconcile import Action, Decision, Verb, decide
 from veil.agent.spec import InstancePlan, plan_instance
 from veil.agent.status import instance_status, invalid_template, runtime_unavailable, same, terminating, without_names
 from veil.agent.troubles import Troubles
-from veil.errors import DeadlineExceeded, InvalidInput, NotFound, RuntimeUnavailable, Unavailable, VeilError
-from veil.runtime.ports import EventKind, Runtime
+from veil.errors import DeadlineExceeded, ImageUnavailable, InvalidInput, NotFound, RuntimeUnavailable, Unavailable, VeilError
+from veil.runtime.ports import ContainerSpec, EventKind, Runtime
 from veil.store.journal import RestartRow
 from veil.types import Clock, Random, SystemRandom
 from veil.wire.rounds import InstanceStatus
@@ -133,7 +133,7 @@ class Agent:
         tail_lines: int | None = None,
         since_s: float | None = None,
     ) -> AsyncIterator[bytes]:
-        """What a container of the Instance said; ``container`` may be left out when there is one. Raises NotFound, InvalidInput."""
+        """What a container of the Instance said; its name may be left out when there is one. Raises NotFound, InvalidInput."""
         name = self._logs.choose(key.text, container)
         pieces = self._logs.read(
             key.text, name, follow=follow, tail_lines=tail_lines, since_s=since_s, alive=lambda: self._goes_on(key)
@@ -157,10 +157,15 @@ class Agent:
                 return await self._run(desired)
             await self._remove(key)
             return None
-        except (RuntimeUnavailable, DeadlineExceeded):
-            if key is not None and key in (self._desired or {}):
+        except (RuntimeUnavailable, DeadlineExceeded) as error:
+            if key is None:
+                raise
+            if key in (self._desired or {}):
                 self._publish(key, runtime_unavailable(self._statuses.get(key), self._clock.now_s()))
-            raise
+            if isinstance(error, DeadlineExceeded):
+                raise
+            self._queue.add_after(None, EVENTS_RETRY_S)  # one key asks until the runtime answers, then all are looked at
+            return None
 
     async def _resync(self) -> float:
         await self._containers.learn()
@@ -205,10 +210,7 @@ class Agent:
             try:
                 if not await self._act(key, plan, action):
                     stuck.add(action.container)
-            except NotFound:
-                stuck.add(action.container)
-                self._queue.add(key)
-            except Unavailable:
+            except (NotFound, Unavailable):
                 raise
             except (VeilError, OSError) as error:
                 stuck.add(action.container)
@@ -227,14 +229,21 @@ class Agent:
                     self._troubles.set(key, planned.name, trouble)
                 return False
             self._logs.prepare(key.text, planned.name)
-            async with self._starts:
-                await self._containers.create(key, planned.spec)
+            await self._create(key, planned.spec)
             return True
         self._remember_start(key, action)
         async with self._starts:
             await self._runtime.start(action.id)
         self._troubles.over(key, planned.name)
         return True
+
+    async def _create(self, key: InstanceKey, spec: ContainerSpec) -> None:
+        try:
+            async with self._starts:
+                await self._containers.create(key, spec)
+        except ImageUnavailable:
+            self._images.missing(spec.image)
+            raise
 
     def _remember_start(self, key: InstanceKey, action: Action) -> None:
         """Before the start: a crash in between may count one start too many, never one too few."""

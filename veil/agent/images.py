@@ -13,7 +13,7 @@ from veil.agent.backoff import Trouble, again
 from veil.agent.keys import InstanceKey
 from veil.agent.queue import without_figures
 from veil.agent.status import IMAGE_PULL
-from veil.errors import ImageUnavailable, VeilError
+from veil.errors import ImageUnavailable, RuntimeUnavailable, VeilError
 from veil.runtime.ports import Runtime
 from veil.types import Clock
 
@@ -81,6 +81,8 @@ class Images:
                 await self._runtime.pull(image)
             self._present_s[image] = self._clock.monotonic_s()
             self._troubles.pop(image, None)
+        except RuntimeUnavailable:
+            log.debug("image %s: the runtime does not answer", image)  # who waits finds out, and when it is back
         except VeilError as error:
             log.warning("image %s: %s: %s", image, error.reason, without_figures(error.message))
             told = f"image {image} cannot be fetched" if isinstance(error, ImageUnavailable) else f"image {image}: {error.reason}"

@@ -6,6 +6,7 @@ creates once.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ LABEL_SPEC = "veil.dev/spec"
 
 CONTAINER_PART_MAX_CHARS = 36
 """What is left of containerd's 76 characters after the longest rest of an id."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", re.ASCII)
+_SIGNS = re.compile(r"[^A-Za-z0-9]+", re.ASCII)
 
 
 class InstanceKey(NamedTuple):
@@ -55,10 +59,10 @@ class DesiredInstance:
 
 
 def container_id(key: InstanceKey, container: str) -> str:
-    """The runtime's id: at most 76 characters of what containerd takes. A long container name is cut and given a digest."""
-    if len(container) > CONTAINER_PART_MAX_CHARS:
+    """The runtime's id: at most 76 characters, no two signs together. A name that does not fit is cut and given a digest."""
+    if len(container) > CONTAINER_PART_MAX_CHARS or not _PLAIN.fullmatch(container):
         digest = hashlib.sha256(container.encode()).hexdigest()[:8]
-        container = f"{container[: CONTAINER_PART_MAX_CHARS - 9].rstrip('-._')}-{digest}"
+        container = f"{_SIGNS.sub('-', container)[: CONTAINER_PART_MAX_CHARS - 9].strip('-')}-{digest}".lstrip("-")
     return f"{key.text}-{container}"
 
 
