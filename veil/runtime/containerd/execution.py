@@ -1,4 +1,10 @@
-"""Running a command inside a container, with its output through a fifo: bounded in memory, nothing on disk."""
+"""Running a command inside a container, with its output through a fifo: bounded in memory, nothing on disk.
+
+The fifo is held open for reading and writing here. The shim opens it twice (for stdout and stderr), and only after it has
+started the command: when a short command has closed the first before the second is opened, a plain reader would see an end of
+file, go away, and leave the shim waiting for a reader for 30 s. So there is no end of file; the end is when containerd says
+that the process, its output copied, has been removed.
+"""
 
 import asyncio
 import contextlib
@@ -7,8 +13,8 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +23,7 @@ from veil.runtime.containerd.tasks import Tasks
 from veil.runtime.ports import ExecResult
 
 KILL_DEADLINE_S = 10.0
-DRAIN_DEADLINE_S = 2.0
-"""How long output may still come after the command has ended: a child it left behind may hold the pipe."""
+_CHUNK_BYTES = 1 << 16
 
 
 async def execute(
@@ -26,17 +31,15 @@ async def execute(
 ) -> ExecResult:
     """``process`` is the container's own (user, capabilities, environment). Raises DeadlineExceeded, ContainerFailed."""
     exec_id = f"exec-{secrets.token_hex(8)}"
-    async with _fifo(max_output_bytes) as (path, output):
-        await tasks.add_process(id, exec_id, {**process, "args": list(command), "terminal": False}, path)
+    with _fifo(max_output_bytes) as output:
+        await tasks.add_process(id, exec_id, {**process, "args": list(command), "terminal": False}, output.path)
         try:
             await tasks.start(id, exec_id)
             code = await _wait(tasks, id, exec_id, command, timeout_s)
         finally:
             with contextlib.suppress(NotFound, RuntimeUnavailable, ContainerFailed):
                 await tasks.delete_process(id, exec_id)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_DEADLINE_S):
-                await output.ended.wait()
+        output.read()
         return ExecResult(exit_code=code, output=bytes(output.kept))
 
 
@@ -51,33 +54,35 @@ async def _wait(tasks: Tasks, id: str, exec_id: str, command: Sequence[str], tim
         raise DeadlineExceeded(f"container {id}: {command[0]} did not end within {timeout_s} s", hint="it was killed") from None
 
 
-class _Output(asyncio.Protocol):
+class _Output:
     """Keeps the first bytes and drops the rest: the writer must not block on what nobody wants."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, path: Path, fd: int, max_bytes: int) -> None:
+        self.path = path
         self.kept = bytearray()
-        self.ended = asyncio.Event()
+        self._fd = fd
         self._max_bytes = max_bytes
 
-    def data_received(self, data: bytes) -> None:
-        self.kept += data[: self._max_bytes - len(self.kept)]
+    def read(self) -> None:
+        """Take all that is in the fifo now."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._fd, _CHUNK_BYTES):
+                self.kept += data[: self._max_bytes - len(self.kept)]
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ended.set()
 
-
-@asynccontextmanager
-async def _fifo(max_bytes: int) -> AsyncIterator[tuple[Path, _Output]]:
-    """A fifo that is open for reading. Its writer (the shim) opens it later, so an end of file before that is no end."""
+@contextmanager
+def _fifo(max_bytes: int) -> Iterator[_Output]:
+    """A fifo that the running event loop empties."""
     directory = Path(tempfile.mkdtemp(prefix="exec-"))
     path = directory / "output"
+    loop = asyncio.get_running_loop()
     os.mkfifo(path, 0o600)
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    output = _Output(path, fd, max_bytes)
+    loop.add_reader(fd, output.read)
     try:
-        transport, output = await asyncio.get_running_loop().connect_read_pipe(lambda: _Output(max_bytes), file)
-        try:
-            yield path, output
-        finally:
-            transport.close()
+        yield output
     finally:
+        loop.remove_reader(fd)
+        os.close(fd)
         shutil.rmtree(directory)

@@ -1,0 +1,182 @@
+"""Pulling from registries that are honest, picky, broken or lying: real http, and a real containerd behind it."""
+
+import json
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from veil.errors import DigestMismatch, ImageUnavailable
+from veil.runtime.containerd import ContainerdRuntime
+from veil.runtime.oci import INDEX_TYPES, MANIFEST_TYPES, architecture, sha256
+
+pytestmark = pytest.mark.runtime
+
+TOKEN = "let-me-in"
+
+
+@dataclass
+class Registry:
+    """An OCI registry in memory, with levers for what can go wrong."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    address: str = ""
+    wants_token: bool = False
+    failures: list[int] = field(default_factory=list)
+    corrupt: str = ""
+    redirect_blobs_to: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.path)
+        if self.wants_token and request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            challenge = f'Bearer realm="http://{self.address}/token",service="test",scope="repository:a/b:pull"'
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+        if self.failures:
+            return web.Response(status=self.failures.pop(0))
+        kind, name = request.match_info["kind"], request.match_info["name"]
+        if kind == "manifests" and name in self.manifests:
+            media_type, data = self.manifests[name]
+            return web.Response(body=data, content_type=media_type)
+        if kind == "blobs" and name in self.blobs:
+            if self.redirect_blobs_to:
+                return web.Response(status=307, headers={"Location": f"{self.redirect_blobs_to}/stored/{name}"})
+            data = self.blobs[name]
+            return web.Response(body=bytes(len(data)) if name == self.corrupt else data)
+        return web.Response(status=404)
+
+    async def token(self, request: web.Request) -> web.Response:
+        assert request.query["scope"] == "repository:a/b:pull"
+        return web.json_response({"token": TOKEN})
+
+    async def stored(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.blobs[request.match_info["name"]])
+
+
+@pytest.fixture
+async def registry(archive: Path) -> AsyncIterator[Registry]:
+    one = Registry()
+    with tarfile.open(archive) as tar:
+        for member in tar.getmembers():
+            data = tar.extractfile(member).read()  # type: ignore[union-attr]
+            if member.name.startswith("blobs/"):
+                one.blobs[sha256(data)] = data
+            elif member.name == "index.json":
+                manifest = json.loads(data)["manifests"][0]["digest"]
+    one.manifests[manifest] = one.manifests["1"] = (MANIFEST_TYPES[0], one.blobs.pop(manifest))
+    entries = [
+        {
+            "mediaType": MANIFEST_TYPES[0],
+            "digest": "sha256:" + "0" * 64,
+            "size": 1,
+            "platform": {"os": "linux", "architecture": "s390x"},
+        },
+        {
+            "mediaType": MANIFEST_TYPES[0],
+            "digest": manifest,
+            "size": 1,
+            "platform": {"os": "linux", "architecture": architecture()},
+        },
+    ]
+    index = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    one.manifests["multi"] = one.manifests[sha256(index)] = (INDEX_TYPES[0], index)
+    alien = json.dumps({"schemaVersion": 2, "manifests": entries[:1]}).encode()
+    one.manifests["alien"] = (INDEX_TYPES[0], alien)
+    app = web.Application()
+    app.router.add_get("/v2/a/b/{kind}/{name}", one.handle)
+    app.router.add_get("/token", one.token)
+    app.router.add_get("/stored/{name}", one.stored)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    one.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield one
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def runtime(connect_containerd: Callable[[], ContainerdRuntime], tmp_path: Path) -> AsyncIterator[ContainerdRuntime]:
+    """In a namespace of its own, so that nothing is there already."""
+    one = connect_containerd()
+    one._namespace = f"pull-{abs(hash(tmp_path))}"
+    await one.start_driver()
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+async def test_pull_then_no_network(runtime: ContainerdRuntime, registry: Registry) -> None:
+    digest = await runtime.pull(f"{registry.address}/a/b:1")
+    assert digest in registry.manifests
+    registry.asked.clear()
+    assert await runtime.pull(f"{registry.address}/a/b:1") == digest
+    assert registry.asked == []
+
+
+async def test_index_gives_this_machines_image(runtime: ContainerdRuntime, registry: Registry) -> None:
+    assert await runtime.pull(f"{registry.address}/a/b:multi") == await runtime.pull(f"{registry.address}/a/b:1")
+
+
+async def test_image_for_other_machines(runtime: ContainerdRuntime, registry: Registry) -> None:
+    with pytest.raises(ImageUnavailable, match="linux/s390x"):
+        await runtime.pull(f"{registry.address}/a/b:alien")
+
+
+async def test_token_is_fetched(runtime: ContainerdRuntime, registry: Registry) -> None:
+    registry.wants_token = True
+    await runtime.pull(f"{registry.address}/a/b:1")
+
+
+@pytest.mark.parametrize("failures", [[500], [429, 503]])
+async def test_passing_failures_are_retried(runtime: ContainerdRuntime, registry: Registry, failures: list[int]) -> None:
+    registry.failures = list(failures)
+    await runtime.pull(f"{registry.address}/a/b:1")
+
+
+async def test_lasting_failure(runtime: ContainerdRuntime, registry: Registry) -> None:
+    registry.failures = [500] * 10
+    with pytest.raises(ImageUnavailable, match="500"):
+        await runtime.pull(f"{registry.address}/a/b:1")
+    assert len(registry.failures) == 7
+
+
+async def test_no_such_tag(runtime: ContainerdRuntime, registry: Registry) -> None:
+    with pytest.raises(ImageUnavailable, match="404"):
+        await runtime.pull(f"{registry.address}/a/b:none")
+
+
+async def test_a_layer_that_is_another_is_refused_and_not_kept(runtime: ContainerdRuntime, registry: Registry) -> None:
+    registry.corrupt = max(registry.blobs, key=lambda digest: len(registry.blobs[digest]))
+    with pytest.raises(DigestMismatch):
+        await runtime.pull(f"{registry.address}/a/b:1")
+    registry.corrupt = ""
+    await runtime.pull(f"{registry.address}/a/b:1")
+
+
+async def test_pinned_digest(runtime: ContainerdRuntime, registry: Registry) -> None:
+    media_type, manifest = registry.manifests["1"]
+    pinned = f"{registry.address}/a/b@{sha256(manifest)}"
+    registry.manifests[sha256(manifest)] = (media_type, manifest + b" ")
+    with pytest.raises(DigestMismatch):
+        await runtime.pull(pinned)
+    registry.manifests[sha256(manifest)] = (media_type, manifest)
+    assert await runtime.pull(pinned) == sha256(manifest)
+
+
+async def test_redirects_on_loopback_are_followed(runtime: ContainerdRuntime, registry: Registry) -> None:
+    registry.redirect_blobs_to = f"http://{registry.address}"
+    await runtime.pull(f"{registry.address}/a/b:1")
+
+
+async def test_redirects_into_the_open_are_not(runtime: ContainerdRuntime, registry: Registry) -> None:
+    registry.redirect_blobs_to = "http://registry.invalid"
+    with pytest.raises(ImageUnavailable, match="not safe"):
+        await runtime.pull(f"{registry.address}/a/b:1")
