@@ -67,21 +67,23 @@ class Heartbeat:
             for member in self.swim.members():
                 self._on_change(member)
             while True:
+                self._earlier = trio.Event()
                 wake_s = self.swim.wake_s()
                 with trio.move_on_after(max(0.0, (wake_s or self.now_s()) - self.now_s())):
                     await self._earlier.wait()
-                self._earlier = trio.Event()
-                self.carry_out(self.swim.tick(self.now_s()))
-                await trio.lowlevel.checkpoint()
+                self._carry(self.swim.tick(self.now_s()))
 
     def carry_out(self, effects: list[Effect]) -> None:
-        """Sends the frames, tells the changes."""
+        """Sends the frames, tells the changes; the next tick may be due earlier than before."""
+        self._carry(effects)
+        self._earlier.set()
+
+    def _carry(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Change):
                 self._on_change(effect.member)
             else:
                 self._post(effect.peer, effect.frame)
-        self._earlier.set()
 
     def allow(self, peers: set[PeerId]) -> None:
         for peer in [peer for peer in self._outboxes if peer not in peers]:

@@ -117,3 +117,19 @@ async def trio_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     else:
         async with real_trio(tmp_path_factory.mktemp("mesh")) as three:
             yield three
+
+
+class Loopback:
+    """What tests of real nodes on one machine need."""
+
+    cluster = CLUSTER
+    meshes = staticmethod(real_meshes)
+    addresses = staticmethod(addresses)
+    until = staticmethod(until)
+    state_of = staticmethod(state_of)
+    sees_alive = staticmethod(sees_alive)
+
+
+@pytest.fixture
+def loopback() -> Loopback:
+    return Loopback()

@@ -1,0 +1,174 @@
+"""SWIM among simulated members in virtual time: every run replays from its seed."""
+
+import pytest
+
+from veil.errors import LimitExceeded
+from veil.mesh.messages import Frame
+from veil.mesh.ports import PeerState
+from veil.mesh.preset import LOCAL
+
+ALIVE, SUSPECT, DEAD, LEFT = PeerState.ALIVE, PeerState.SUSPECT, PeerState.DEAD, PeerState.LEFT
+
+
+def test_everybody_who_starts_is_seen_alive_by_all_within_a_second(simulate):
+    network = simulate(30)
+    network.run(1)
+    assert all(network.states(peer) == {ALIVE} for peer in network.peers)
+
+
+def test_a_death_is_seen_by_all_and_nobody_else_dies(simulate):
+    network = simulate(30)
+    network.run(10)
+    victim = network.peers[7]
+    network.down.add(victim)
+    died_s = network.now_s
+    network.run(20)
+    assert network.states(victim) == {DEAD}
+    seen_s = [at - died_s for at, _, _ in network.deaths()]
+    assert len(seen_s) == 29
+    assert max(seen_s) < 12
+    assert max(seen_s) - min(seen_s) < 1.0
+    assert {of for _, _, of in network.deaths()} == {victim}
+
+
+def test_the_local_preset_sees_a_death_among_three_within_five_seconds(simulate):
+    network = simulate(3, preset=LOCAL)
+    network.run(5)
+    victim = network.peers[0]
+    network.down.add(victim)
+    network.run(5)
+    assert network.states(victim) == {DEAD}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ten_percent_loss_kills_nobody(simulate, seed):
+    network = simulate(30, seed=seed, loss=0.1)
+    network.run(60)
+    assert network.deaths() == []
+
+
+def test_an_idle_network_costs_two_messages_a_second_and_member_whatever_its_size(simulate):
+    network = simulate(30)
+    network.run(10)
+    before = network.sent
+    network.run(30)
+    assert (network.sent - before) / 30 / 30 < 2.5
+
+
+def test_who_is_cut_off_for_a_while_is_suspected_declared_dead_and_refutes(simulate):
+    network = simulate(10)
+    network.run(5)
+    victim = network.peers[3]
+    network.down.add(victim)
+    network.run(30)
+    assert network.states(victim) == {DEAD}
+    network.down.discard(victim)
+    network.run(30)
+    assert network.states(victim) == {ALIVE}
+
+
+def test_a_process_that_stood_still_accuses_nobody_when_it_wakes(simulate):
+    network = simulate(5)
+    network.run(5)
+    sleeper = network.peers[2]
+    before = network.now_s
+    network.down.add(sleeper)
+    network.run(3)
+    network.down.discard(sleeper)
+    network.run(10)
+    accused = [of for at, by, of, state in network.changes if at > before and by == sleeper and state is SUSPECT]
+    assert accused == []
+
+
+def test_a_restarted_member_outbids_its_earlier_life(simulate):
+    network = simulate(5)
+    network.run(5)
+    one = network.identities[1]
+    network.down.add(one.peer_id)
+    network.run(30)
+    assert network.states(one.peer_id) == {DEAD}
+    network.boot(one)
+    network.run(2)
+    assert network.states(one.peer_id) == {ALIVE}
+
+
+def test_a_member_whose_clock_went_back_returns_all_the_same(simulate):
+    network = simulate(5)
+    network.run(5)
+    one = network.identities[1]
+    network.now_s -= 3600
+    swim = network.boot(one)
+    network.now_s += 3600
+    network.run(5)
+    assert network.states(one.peer_id) == {ALIVE}
+    assert swim.members()[0].incarnation > network.now_s - 60
+
+
+def test_leaving_is_not_dying(simulate):
+    network = simulate(5)
+    network.run(5)
+    leaver = network.peers[4]
+    network.carry_out(leaver, network.swims[leaver].leave(network.now_s))
+    network.run(0.1)
+    network.down.add(leaver)
+    network.run(20)
+    assert network.states(leaver) == {LEFT}
+
+
+def test_metadata_reaches_everybody_and_has_a_limit(simulate):
+    network = simulate(10)
+    network.run(5)
+    author = network.peers[0]
+    swim = network.swims[author]
+    network.carry_out(author, swim.set_metadata(b"m" * 256, network.now_s))
+    network.run(3)
+    for peer in network.peers[1:]:
+        assert next(m.metadata for m in network.swims[peer].members() if m.peer == author) == b"m" * 256
+    with pytest.raises(LimitExceeded):
+        swim.set_metadata(b"m" * 257, network.now_s)
+
+
+def test_one_of_two_cannot_declare_the_other_dead(simulate):
+    network = simulate(2)
+    network.run(5)
+    network.down.add(network.peers[1])
+    network.run(120)
+    assert network.states(network.peers[1]) == {SUSPECT}
+
+
+def test_a_minority_side_declares_nobody_dead(simulate):
+    network = simulate(5)
+    network.run(5)
+    network.down.update(network.peers[1:])
+    network.run(120)
+    alone = network.peers[0]
+    assert {network.seen(alone, other) for other in network.peers[1:]} == {SUSPECT}
+
+
+def test_who_was_never_heard_of_is_suspect_and_never_dies(simulate):
+    network = simulate(3)
+    network.run(1)
+    stranger = bytes(31) + b"\x01"
+    for peer in network.peers:
+        network.carry_out(peer, network.swims[peer].allow([*network.peers, stranger], network.now_s))
+    network.swims[stranger] = network.swims[network.peers[0]]
+    network.down.add(stranger)
+    network.run(60)
+    assert {network.seen(peer, stranger) for peer in network.peers} == {SUSPECT}
+    assert network.deaths() == []
+
+
+def test_frames_of_the_unregistered_are_not_answered(simulate):
+    network = simulate(3)
+    network.run(1)
+    swim = network.swims[network.peers[0]]
+    assert swim.receive(bytes(32), Frame(kind="ping", sequence=1), network.now_s) == []
+
+
+def test_one_struck_off_is_forgotten(simulate):
+    network = simulate(4)
+    network.run(1)
+    peer, struck = network.peers[0], network.peers[3]
+    network.carry_out(peer, network.swims[peer].allow(network.peers[:3], network.now_s))
+    assert struck not in {member.peer for member in network.swims[peer].members()}
+    assert network.swims[peer].receive(struck, Frame(kind="pull"), network.now_s) == []
