@@ -4,11 +4,18 @@ Nothing in ``veil`` imports this module. What is written is given generations an
 """
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
+from veil.api.assemble import API_VERSION
+from veil.api.server import ApiServer
+from veil.client.api import ApiClient
+from veil.client.blocking import unix_config
 from veil.errors import NotFound, VeilError
-from veil.store.objects import Obj
+from veil.store.objects import RV_BLOCK, Obj, ObjectStore
 
 
 class FakeWriter:
@@ -73,3 +80,58 @@ class FakeLogs:
                 return
             await self.more.wait()
             self.more = asyncio.Event()
+
+
+class FakeNode:
+    """A real server on unix sockets over a real object store in memory, with the fakes above behind it.
+
+    The default namespace is there. Names in ``hidden`` do not exist for the controllers.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        counter = itertools.count(1, RV_BLOCK)
+        self.store = ObjectStore(None, reserve_rv=lambda count: next(counter))
+        self.writer = FakeWriter(self._forget)
+        self.logs = FakeLogs()
+        self.server = ApiServer(self.store, self.writer, self.logs)
+        self.hidden: set[str] = set()
+        self.socket = directory / "api.sock"
+        self.controllers_socket = directory / "controllers.sock"
+
+    async def start(self) -> None:
+        self.store.put({"apiVersion": API_VERSION, "kind": "Namespace", "metadata": {"name": "default"}, "spec": {}})
+        await self.server.listen_unix(self.socket)
+        await self.server.listen_controllers(self.controllers_socket, lambda obj: obj["metadata"]["name"] not in self.hidden)
+
+    async def close(self) -> None:
+        await self.server.close()
+        self.store.close()
+
+    def client(self, *, controllers: bool = False) -> ApiClient:
+        return ApiClient(unix_config(self.controllers_socket if controllers else self.socket))
+
+    def _forget(self, obj: Obj) -> None:
+        self.store.delete(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+
+
+def a_workload(name: str = "hello", **spec: Any) -> Obj:
+    """A Workload as a user writes it."""
+    container = {"name": "main", "image": "busybox", "resources": {"requests": {"cpu": "250m", "memory": "64Mi"}}}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Workload",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
+        "spec": {"replicas": 2, "template": {"containers": [container]}, **spec},
+    }
+
+
+def an_instance(name: str = "hello-1-0", phase: str = "Running", **status: Any) -> Obj:
+    """An Instance as the node has it."""
+    owner, generation, replica = name.rsplit("-", 2)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Instance",
+        "metadata": {"name": name, "namespace": "default", "labels": {"veil.dev/workload": owner}},
+        "spec": {"workload": owner, "generation": int(generation), "replica": int(replica)},
+        "status": {"phase": phase, "ready": phase == "Running", "restarts": 0, **status},
+    }

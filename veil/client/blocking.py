@@ -86,6 +86,7 @@ class BlockingClient:
         labels: str = "",
         fields: str = "",
         timeout_s: float | None = None,
+        table: bool = False,
     ) -> Iterator[Change]:
         """Every change, without end: reconnects when the server ends a watch. A new list's objects come as ADDED again.
 
@@ -97,7 +98,14 @@ class BlockingClient:
             if left_s is not None and left_s <= 0:
                 raise DeadlineExceeded(f"{resource.plural}: not there after {timeout_s:g} s")
             call = requests.watching(
-                resource, namespace, since=since, labels=labels, fields=fields, bookmarks=True, timeout_s=left_s or 0
+                resource,
+                namespace,
+                since=since,
+                labels=labels,
+                fields=fields,
+                bookmarks=True,
+                timeout_s=left_s or 0,
+                table=table,
             )
             try:
                 for change in self._changes(call, left_s):

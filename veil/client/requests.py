@@ -66,6 +66,7 @@ def watching(
     fields: str = "",
     bookmarks: bool = False,
     timeout_s: float = 0,
+    table: bool = False,
 ) -> Call:
     """The stream of changes after ``since`` (a list's resourceVersion; empty: what is there first, as ADDED)."""
     query = _options(
@@ -76,7 +77,7 @@ def watching(
         allowWatchBookmarks=bookmarks,
         timeoutSeconds=ceil(timeout_s),
     )
-    return Call(method="GET", path=resource.path(namespace), query=query)
+    return Call(method="GET", path=resource.path(namespace), query=query, accept=TABLE if table else "application/json")
 
 
 def create(resource: Resource, obj: Obj, namespace: str = "", *, dry_run: bool = False) -> Call:
