@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Cluster, eventually
+from e2e_cluster import Cluster, eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cluster, eventually
+from e2e_cluster import ROOT, Cluster, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -24,13 +24,8 @@ def restart_node(cluster: Cluster, name: str) -> None:
 
 
 def node_is_ready(cluster: Cluster, name: str) -> bool:
-    found = subprocess.run(
-        [sys.executable, "-m", "veil", "--socket", cluster.node(name)["socket"], "get", "node", name, "-o", "json"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        cwd=ROOT,
-    )
+    """Its own conditions, asked at itself."""
+    found = cluster.veil("get", "node", name, "-o", "json", check=False, at=name)
     return found.returncode == 0 and '"status": "False"' not in found.stdout
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Cluster, eventually
+from e2e_cluster import Cluster, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -78,8 +78,7 @@ def test_other_nodes_show_no_resources(cluster: Cluster, manifest: Callable[...,
     try:
         here = cluster.get("workload", "shown")
         assert here["spec"]["template"]["containers"][0]["resources"]["requests"]["memory"]
-        socket = cluster.node("node-2")["socket"]
-        there = eventually(lambda: cluster.veil("--socket", socket, "get", "workload", "shown", "-o", "json", check=False).stdout)
+        there = eventually(lambda: cluster.veil("get", "workload", "shown", "-o", "json", check=False, at="node-2").stdout)
         assert str(DEMAND_MEMORY_BYTES) not in there
         assert "requests" not in json.dumps(json.loads(there)["spec"])
     finally:

@@ -8,12 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Cluster, eventually
-from eth_hash.auto import keccak
+from e2e_cluster import ROOT, Cluster, eventually
 
 pytestmark = pytest.mark.e2e
-
-APPENDED = "PlacementsAppended(uint64,uint8,uint64,bytes32,uint32,bytes32,address)"
 
 
 def raw_logs(cluster: Cluster) -> list[dict[str, object]]:
@@ -96,10 +93,3 @@ def test_a_changed_template_is_rolled_out(cluster: Cluster, manifest: Callable[.
     assert sum(len(ids) for ids in cluster.all_containers().values()) == 1
     cluster.veil("delete", "workload", "rolled")
     eventually(lambda: not any(cluster.all_containers().values()), what="no container left")
-
-
-def test_the_leaf_events_topic_is_the_registrys() -> None:
-    artifact = json.loads((ROOT / "contracts" / "artifacts" / "VeilRegistry.json").read_text())
-    events = {entry["name"]: entry for entry in artifact["abi"] if entry["type"] == "event"}
-    signature = f"PlacementsAppended({','.join(part['type'] for part in events['PlacementsAppended']['inputs'])})"
-    assert len(keccak(signature.encode())) == 32

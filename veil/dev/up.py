@@ -23,10 +23,8 @@ from veil.identity import Identity, peer_id_text
 from veil.runtime.daemon import PrivateContainerd, available
 from veil.runtime.images import build_busybox
 from veil.types import Address, Secret
-from veil.wire.codec import encode
-from veil.wire.nodes import PossessionProof
+from veil.wire.nodes import prove_possession
 from veil.wire.objects import object_id
-from veil.wire.signed import sign
 
 FUNDS_ETHER = 1000
 READY_TIMEOUT_S = 120.0
@@ -163,8 +161,7 @@ async def _register(record: ClusterRecord, members: list[_Member], admin: Regist
     async def register(member: _Member) -> None:
         chain = RegistryChain(record.rpc_url, Address(record.contract), member.operator)
         await chain.start()
-        claim = PossessionProof(peer=member.identity.peer_id, operator=member.operator.address)
-        proof = encode(sign(member.identity, chain.cluster, claim))
+        proof = prove_possession(member.identity, chain.cluster, member.operator.address)
         await chain.register_node_with_proof(member.identity.peer_id, member.operator.address, proof)
         await chain.close()
 
