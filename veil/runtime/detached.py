@@ -108,7 +108,7 @@ def kill_session(leader: ProcessId) -> None:
 
     The kernel gives a pid to nobody as long as it names a session: if someone else has it, the session is empty.
     """
-    if Path(f"/proc/{leader.pid}").exists() and not leader.alive():
+    if parse_stat(_read(Path(f"/proc/{leader.pid}/stat"))) not in (leader, None):
         return
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(ProcessLookupError):
