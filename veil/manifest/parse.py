@@ -70,10 +70,12 @@ def path_text(path: Path) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif _PLAIN_KEY.match(part):
-            text += f".{part}" if text else part
+            continue
+        shown = part if len(part) <= KEY_SHOWN_MAX_CHARS else part[:KEY_SHOWN_MAX_CHARS] + "…"
+        if _PLAIN_KEY.match(part):
+            text += f".{shown}" if text else shown
         else:
-            text += f"[{json.dumps(part[:KEY_SHOWN_MAX_CHARS], ensure_ascii=False)}]"
+            text += f"[{json.dumps(shown, ensure_ascii=False)}]"
     return text
 
 
@@ -92,7 +94,7 @@ def load(text: str | bytes, file: str = "") -> list[Located]:
     try:
         documents = list(_Builder(decoded, file).documents())
     except yaml.YAMLError as error:
-        _fail(*_explain(error, file))
+        _fail(*_explain(error, decoded, file))
     if not documents:
         _fail("there is no object in it", file, 0)
     return documents
@@ -102,14 +104,17 @@ def _fail(message: str, file: str, line: int) -> NoReturn:
     raise ManifestInvalid([FieldError(path="", message=message, file=file, line=line)])
 
 
-def _explain(error: yaml.YAMLError, file: str) -> tuple[str, str, int]:
+def _explain(error: yaml.YAMLError, text: str, file: str) -> tuple[str, str, int]:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    context = getattr(error, "context", None) or ""
-    if "'\\t'" in str(problem) or "cannot start any token" in str(problem):
-        problem = f"{problem}: is it a tab, or a value that needs quotes? YAML is indented with spaces"
-    message = f"not YAML: {context + ': ' if context else ''}{problem}"
-    return " ".join(message.split()), file, mark.line + 1 if mark else 0
+    context = getattr(error, "context", None)
+    message = f"{context}: {problem}" if context else str(problem)
+    if mark and "cannot start any token" in message:
+        character = (text.splitlines()[mark.line : mark.line + 1] or [""])[0][mark.column :][:1]
+        message = f"{character!r} cannot begin a value: put it in quotes"
+        if character == "\t":
+            message = "a tab is used to indent: YAML wants spaces"
+    return " ".join(f"not YAML: {message}".split()), file, mark.line + 1 if mark else 0
 
 
 class _Builder:

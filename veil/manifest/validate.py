@@ -27,6 +27,9 @@ Obj = dict[str, Any]
 ERRORS_MAX = 50
 """How many errors of one file are told."""
 
+MESSAGE_MAX_CHARS = 300
+"""How much of what a wrong value's own parser says is repeated."""
+
 DEFAULT_NAMESPACE = "default"
 
 _FORMATS: dict[str, Callable[[Any], Any]] = {
@@ -148,7 +151,7 @@ def _format(validator: Any, name: str, instance: Any, part: Schema) -> Iterator[
     try:
         _FORMATS[name](instance)
     except InvalidInput as error:
-        yield ValidationError(error.message)
+        yield ValidationError(error.message[:MESSAGE_MAX_CHARS])
 
 
 def _is_integer(checker: Any, instance: Any) -> bool:

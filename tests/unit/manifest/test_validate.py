@@ -1,0 +1,334 @@
+"""What is wrong in a manifest is told all at once, by file, line and field."""
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veil.errors import ManifestInvalid
+from veil.identity import Identity, peer_id_text
+from veil.manifest.rules import TEMPLATE_MAX_BYTES
+from veil.manifest.schemas import KINDS, schema
+from veil.manifest.validate import ERRORS_MAX, default, read, validate_object
+from veil.types import Secret
+
+MANIFESTS = Path(__file__).parents[3] / "manifests"
+GOOD = (MANIFESTS / "hello.yaml").read_text()
+PEER = peer_id_text(Identity(Secret(b"p" * 32)).peer_id)
+
+
+def workload(**spec: Any) -> dict[str, Any]:
+    template = {"containers": [{"name": "main", "image": "veil.dev/busybox:1"}]}
+    return {
+        "apiVersion": "veil.dev/v1alpha1",
+        "kind": "Workload",
+        "metadata": {"name": "hello"},
+        "spec": {"template": template, **spec},
+    }
+
+
+def container(**fields: Any) -> dict[str, Any]:
+    return workload(template={"containers": [{"name": "main", "image": "veil.dev/busybox:1", **fields}]})
+
+
+def problems(obj: Any) -> list[str]:
+    try:
+        validate_object(obj)
+    except ManifestInvalid as error:
+        return [str(one) for one in error.errors]
+    return []
+
+
+@pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_are_valid(path: Path) -> None:
+    assert read(path.read_bytes(), str(path))
+
+
+def test_every_error_names_file_line_and_field() -> None:
+    text = """apiVersion: veil.dev/v1
+kind: Workload
+metadata:
+  name: Hello_
+  labels: {a b: c, n: 1}
+spec:
+  replica: 3
+  replicas: -1
+  confidential: yes
+  strategy: {type: Rolling}
+  template:
+    containers:
+      - name: a
+        image: 1.10
+        comand: [a]
+        env: [{name: A, value: true}, {name: 1x}]
+        resources: {requests: {cpu: 100mm, memory: 64MB, gpu: 1}}
+      - image: x
+"""
+    with pytest.raises(ManifestInvalid) as error:
+        read(text, "bad.yaml")
+    at = "spec.template.containers[0]"
+    assert str(error.value).splitlines() == [
+        'bad.yaml:1: apiVersion: must be "veil.dev/v1alpha1", not "veil.dev/v1"',
+        "bad.yaml:4: metadata.name: \"Hello_\" must be lower-case letters, digits and '-', beginning and ending with a letter"
+        " or digit",
+        "bad.yaml:5: metadata.labels[\"a b\"]: \"a b\" is not a label name: letters, digits, '-', '_' and '.', with an optional"
+        " prefix such as example.org/",
+        "bad.yaml:5: metadata.labels.n: must be a string, not 1: put it in quotes",
+        "bad.yaml:7: spec.replica: unknown field, did you mean replicas?",
+        "bad.yaml:8: spec.replicas: must be at least 0, not -1",
+        'bad.yaml:9: spec.confidential: must be true or false, not "yes"',
+        'bad.yaml:10: spec.strategy.type: unsupported value "Rolling": supported are RollingUpdate, Recreate',
+        f"bad.yaml:14: {at}.image: must be a string, not 1.1: put it in quotes",
+        f"bad.yaml:15: {at}.comand: unknown field, did you mean command?",
+        f"bad.yaml:16: {at}.env[0].value: must be a string, not true: put it in quotes",
+        f"bad.yaml:16: {at}.env[1].name: \"1x\" must be a variable name: letters, digits and '_', not beginning with a digit",
+        f"bad.yaml:17: {at}.resources.requests.gpu: unknown field, did you mean nvidia.com/gpu?",
+        f'bad.yaml:17: {at}.resources.requests.cpu: "100mm" has the unknown suffix "mm": known are '
+        "Ki, Mi, Gi, Ti, Pi, Ei, n, u, m, k, M, G, T, P, E",
+        f'bad.yaml:17: {at}.resources.requests.memory: "64MB" has the unknown suffix "MB", did you mean "M"?',
+        "bad.yaml:18: spec.template.containers[1]: name is missing",
+    ]
+    assert error.value.exit_code == 1
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("just text", 'm.yaml:1: must be an object with apiVersion, kind and metadata, not "just text"'),
+        ("[1]", "m.yaml:1: must be an object with apiVersion, kind and metadata, not a list"),
+        ("kind: Worklod", 'm.yaml:1: kind: unknown kind "Worklod", did you mean Workload?'),
+        ("kind: Deployment", 'm.yaml:1: kind: unknown kind "Deployment": known are Workload, Namespace, Node, Instance'),
+        ("kind: [a]", "m.yaml:1: kind: unknown kind a list: known are Workload, Namespace, Node, Instance"),
+        ("apiVersion: veil.dev/v1alpha1", "m.yaml:1: kind is missing: one of Workload, Namespace, Node, Instance"),
+        ("kind: Workload", "m.yaml:1: spec is missing"),
+    ],
+)
+def test_what_is_no_object_of_ours(text: str, expected: str) -> None:
+    with pytest.raises(ManifestInvalid) as error:
+        read(text, "m.yaml")
+    assert expected in str(error.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("obj", "expected"),
+    [
+        (workload(replicas="3"), 'spec.replicas: must be an integer, not "3"'),
+        (workload(replicas=1.0), "spec.replicas: must be an integer, not 1.0"),
+        (workload(replicas=True), "spec.replicas: must be an integer, not true"),
+        (workload(replicas=None), "spec.replicas: must be an integer, not null"),
+        (workload(replicas=1001), "spec.replicas: must be at most 1000, not 1001"),
+        (workload(template=[]), "spec.template: must be an object, not a list"),
+        (workload(template={"containers": []}), "spec.template.containers: needs at least 1 of them"),
+        (workload(template={}), "spec.template: containers is missing"),
+        (container(command="sh"), 'spec.template.containers[0].command: must be a list, not "sh"'),
+        (container(image="a b"), 'spec.template.containers[0].image: "a b" must be an image reference without spaces'),
+        (container(image=""), "spec.template.containers[0].image: must not be empty"),
+        (container(workingDir="x"), 'spec.template.containers[0].workingDir: "x" must be an absolute path'),
+        (container(resources={"requests": {"cpu": -1}}), 'spec.template.containers[0].resources.requests.cpu: "-1" is negative'),
+        (
+            container(resources={"requests": {"cpu": [1]}}),
+            "spec.template.containers[0].resources.requests.cpu: must be a quantity, not a list",
+        ),
+        (
+            container(resources={"requests": {"cpu": True}}),
+            "spec.template.containers[0].resources.requests.cpu: must be a quantity, not true",
+        ),
+        (workload(placement={"policy": "Spread"}), 'spec.placement.policy: unsupported value "Spread": supported are BinPack'),
+        (workload(strategy={"maxSurge": 0}), "spec.strategy.maxSurge: maxSurge and maxUnavailable are both 0"),
+        (container(env=[{"name": "A"}, {"name": "A"}]), 'spec.template.containers[0].env[1].name: "A" is there twice'),
+        (
+            workload(template={"containers": [{"name": "a", "image": "x"}] * 2}),
+            'spec.template.containers[1].name: "a" is there twice',
+        ),
+        (
+            container(resources={"requests": {"cpu": 1}, "limits": {"cpu": 2}}),
+            "spec.template.containers[0].resources.limits.cpu: must equal the request",
+        ),
+        (
+            container(resources={"requests": {"cpu": 1}, "limits": {"memory": 2}}),
+            "spec.template.containers[0].resources.limits.memory: must equal the request",
+        ),
+        (container(args=["x" * (TEMPLATE_MAX_BYTES + 1)]), "spec.template: takes"),
+        (
+            workload(
+                template={
+                    "containers": [
+                        {"name": f"c{n}", "image": "x", "resources": {"requests": {"memory": "4Ei"}}} for n in range(3)
+                    ]
+                }
+            ),
+            "spec.template.containers: the containers ask for too much memory together",
+        ),
+    ],
+)
+def test_bad_workloads(obj: dict[str, Any], expected: str) -> None:
+    assert any(expected in problem for problem in problems(obj)), problems(obj)
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a_b", "a.b", "a\n", "x" * 64, "é", "a b"])
+def test_bad_names(name: str) -> None:
+    obj = workload()
+    obj["metadata"]["name"] = name
+    assert problems(obj)
+
+
+def test_labels_that_do_not_fit_on_the_chain() -> None:
+    obj = workload()
+    obj["metadata"]["labels"] = {f"k{n}": "v" for n in range(16)}
+    assert problems(obj) == []
+    obj["metadata"]["labels"]["k16"] = "v"
+    assert problems(obj) == ["metadata.labels: has 17 entries, at most 16 are taken"]
+    obj["metadata"]["labels"] = {f"example.org/{n}{'x' * 40}": "y" * 60 for n in range(6)}
+    assert "ENVELOPE_MAX_BYTES" in problems(obj)[0]
+
+
+def test_what_is_taken() -> None:
+    assert problems(container(resources={"requests": {"cpu": "1"}, "limits": {"cpu": "1000m"}})) == []
+    assert problems(container(resources={"limits": {"cpu": 0.5, "memory": "64Mi"}})) == []
+    assert problems(workload(strategy={"type": "Recreate", "maxSurge": 0})) == []
+    served = workload()
+    served["metadata"] |= {"uid": "u", "resourceVersion": "1", "creationTimestamp": None, "managedFields": [{"x": 1}]}
+    served["status"] = {"conditions": [], "anything": {"else": 1}}
+    assert problems(served) == []
+
+
+def test_namespaces() -> None:
+    def namespace(**spec: Any) -> dict[str, Any]:
+        return {"apiVersion": "veil.dev/v1alpha1", "kind": "Namespace", "metadata": {"name": "team-a"}, "spec": spec}
+
+    assert problems(namespace(homePeers=[PEER], editors=["0x" + "ab" * 20])) == []
+    assert "peer ID" in problems(namespace(homePeers=["12D3KooWbad"]))[0]
+    assert "at most 3" in problems(namespace(homePeers=[PEER + str(n) for n in range(4)]))[0]
+    assert problems(namespace(homePeers=[PEER, PEER])) == ["spec.homePeers: has an item twice"]
+    assert "Ethereum address" in problems(namespace(editors=["0x12"]))[0]
+    inside = namespace()
+    inside["metadata"]["namespace"] = "x"
+    assert problems(inside) == ["metadata.namespace: a Namespace is in no namespace: remove it"]
+
+
+def test_all_documents_are_checked_and_none_repeats() -> None:
+    bad = GOOD.replace("replicas: 3", "replicas: x")
+    with pytest.raises(ManifestInvalid) as error:
+        read(f"{GOOD}---\n{bad}---\n{GOOD}---\nkind: Nope\n", "m.yaml")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 4
+    assert 'spec.replicas: must be an integer, not "x"' in lines[0]
+    assert "metadata.name: Workload hello is there already, in line 5" in lines[1]
+    assert "unknown kind" in lines[2]
+
+
+def test_only_wanted_kinds() -> None:
+    text = "apiVersion: veil.dev/v1alpha1\nkind: Node\nmetadata: {name: a}\n"
+    assert read(text)
+    with pytest.raises(ManifestInvalid, match="known are Workload"):
+        read(text, kinds=["Workload", "Namespace"])
+
+
+def test_errors_are_bounded() -> None:
+    obj = workload(**{f"unknown{n}": 1 for n in range(500)})
+    assert len(problems(obj)) == ERRORS_MAX
+    obj = workload(**{"k" * 100_000: "v" * 100_000})
+    assert len(problems(obj)[0]) < 400
+    assert len(problems(workload(replicas="v" * 100_000))[0]) < 400
+    namespace = {"apiVersion": "veil.dev/v1alpha1", "kind": "Namespace", "metadata": {"name": "a"}}
+    assert len(problems(namespace | {"spec": {"homePeers": ["1" * 10_000]}})[0]) < 400
+
+
+def test_validation_changes_nothing_and_gives_a_copy() -> None:
+    obj = workload()
+    before = copy.deepcopy(obj)
+    out = validate_object(obj)
+    assert out == obj == before
+    out["spec"]["template"]["containers"].append(1)
+    assert obj == before
+
+
+def test_defaults() -> None:
+    obj = default(workload())
+    assert obj["metadata"]["namespace"] == "default"
+    assert obj["spec"] == {
+        "replicas": 1,
+        "confidential": False,
+        "placement": {"policy": "BinPack"},
+        "strategy": {"type": "RollingUpdate", "maxUnavailable": 0, "maxSurge": 1},
+        "template": {
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 30,
+            "hostNetwork": False,
+            "containers": [{"name": "main", "image": "veil.dev/busybox:1", "readOnlyRootFilesystem": False}],
+        },
+    }
+    assert default(obj) == obj
+    assert problems(obj) == []
+    first, second = default(workload()), default(workload())
+    first["spec"]["placement"]["policy"] = "changed"
+    assert second["spec"]["placement"]["policy"] == "BinPack", "defaults are not shared"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_is_described_and_every_reference_resolved(kind: str) -> None:
+    def walk(part: Any, path: str) -> None:
+        if isinstance(part, list):
+            for item in part:
+                walk(item, path)
+        if not isinstance(part, dict):
+            return
+        assert "$ref" not in part, path
+        for name, below in part.get("properties", {}).items():
+            walk(below, f"{path}.{name}")
+            if not path.endswith(("[]", "conditions")):
+                assert below.get("description") or "const" in below or name == "metadata", f"{path}.{name}"
+        walk(part.get("items"), path + "[]")
+
+    walk(schema(kind), kind)
+    assert schema(kind)["title"] == kind
+
+
+MUTANTS = [None, True, -1, 1.5, "", "x", "\n", [], [1], {}, {"a": 1}, 2**70, "é" * 300]
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_any_change_is_valid_or_refused(_: int) -> None:
+    """Whatever one puts where, the answer is a list of errors or a valid object that default() takes."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    whole = default(read(GOOD)[0])
+    whole["spec"]["template"]["containers"][0] |= {"env": [{"name": "A", "value": "b"}], "workingDir": "/"}
+    for _step in range(150):
+        obj = copy.deepcopy(whole)
+        for _change in range(draw.randrange(1, 4)):
+            place: Any = obj
+            while True:
+                key = draw.choice(list(place)) if isinstance(place, dict) else draw.randrange(len(place))
+                if not isinstance(place[key], (dict, list)) or not place[key] or draw.random() < 0.2:
+                    break
+                place = place[key]
+            if isinstance(place, dict) and draw.random() < 0.3:
+                del place[key]
+            else:
+                place[key] = copy.deepcopy(draw.choice(MUTANTS))
+            if not obj:
+                break
+        found = problems(obj)
+        assert all("\n" not in one for one in found)
+        if not found:
+            assert default(default(obj)) == default(obj)
+            assert problems(default(obj)) == []
+
+
+KEYS = st.sampled_from(["kind", "apiVersion", "metadata", "spec", "name", "template", "x"])
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner)))
+def test_any_json_is_refused_in_words(obj: Any) -> None:
+    if isinstance(obj, dict):
+        obj["kind"] = "Workload"
+    assert problems(obj)
