@@ -17,13 +17,13 @@ STABLE_S = 30.0
 STOP_GRACE_S = 5.0
 
 
-def operator_path() -> Path:
-    """``controllers/operator.py``: inside the wheel, or in the checkout."""
+def launcher_path() -> Path:
+    """``controllers/launch.py``: inside the wheel, or in the checkout."""
     package = Path(str(resources.files("veil")))
     for folder in (package / "controllers", package.parent / "controllers"):
-        if (folder / "operator.py").exists():
-            return folder / "operator.py"
-    raise ConfigInvalid("controllers/operator.py is missing from this installation", hint="reinstall Veil")
+        if (folder / "launch.py").exists():
+            return folder / "launch.py"
+    raise ConfigInvalid("controllers/launch.py is missing from this installation", hint="reinstall Veil")
 
 
 class ControllersChild:
@@ -54,7 +54,7 @@ class ControllersChild:
         with self._log_file.open("ab") as output:
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                str(operator_path()),
+                str(launcher_path()),
                 "--socket",
                 str(self._socket),
                 stdin=asyncio.subprocess.PIPE,
