@@ -20,6 +20,9 @@ from veil.types import Digest
 
 log = logging.getLogger(__name__)
 
+INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""All that a child gets of this process's environment: it needs no settings and no passwords."""
+
 STDERR_LINES = 20
 """Kept of what the child prints, for the message of its death."""
 
@@ -35,7 +38,9 @@ class EvalChild:
         self.rss_bytes = 0
 
     @classmethod
-    async def spawn(cls, material: bytes, *, deadline_s: float, memory_limit_bytes: int) -> "EvalChild":
+    async def spawn(
+        cls, material: bytes, *, deadline_s: float, memory_limit_bytes: int, threads: int | None = None
+    ) -> "EvalChild":
         """Starts a child with the epoch's material and waits for its known answer. Raises FheUnavailable, DeadlineExceeded."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -44,7 +49,7 @@ class EvalChild:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, MEMORY_LIMIT_VARIABLE: str(memory_limit_bytes), "PYTHONWARNINGS": "ignore"},
+            env=_environment(memory_limit_bytes, threads),
         )
         child = cls(process)
         try:
@@ -126,3 +131,11 @@ class EvalChild:
             text = line.decode(errors="replace").rstrip()
             self._stderr.append(text)
             log.debug("evald %d: %s", self._process.pid, text)
+
+
+def _environment(memory_limit_bytes: int, threads: int | None) -> dict[str, str]:
+    environment = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+    environment |= {MEMORY_LIMIT_VARIABLE: str(memory_limit_bytes), "PYTHONWARNINGS": "ignore"}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    return environment

@@ -50,7 +50,9 @@ class ChildEvaluator:
         start_deadline_s: float = START_DEADLINE_S,
         evaluate_deadline_s: float = EVALUATE_DEADLINE_S,
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+        threads: int | None = None,
     ) -> None:
+        """``threads`` of the child, None for one a core. Where several evaluators share a machine, fewer are faster."""
         self.epoch = Epoch(material.epoch)
         self._material = material
         self._material_bytes = material.to_bytes()
@@ -61,6 +63,7 @@ class ChildEvaluator:
         self._start_deadline_s = start_deadline_s
         self._evaluate_deadline_s = evaluate_deadline_s
         self._memory_limit_bytes = memory_limit_bytes
+        self._threads = threads
         self._child: EvalChild | None = None
         self._closed = False
         self._turn = asyncio.Lock()
@@ -151,7 +154,10 @@ class ChildEvaluator:
 
     async def _spawn(self) -> EvalChild:
         child = await EvalChild.spawn(
-            self._material_bytes, deadline_s=self._start_deadline_s, memory_limit_bytes=self._memory_limit_bytes
+            self._material_bytes,
+            deadline_s=self._start_deadline_s,
+            memory_limit_bytes=self._memory_limit_bytes,
+            threads=self._threads,
         )
         if child.known not in self._material.classes:
             await child.kill()

@@ -65,7 +65,7 @@ async def test_boundary_digits_are_decided_as_in_clear(world, evaluator: ChildEv
 
 
 async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator) -> None:
-    other = ChildEvaluator(world.ceremony.material)
+    other = ChildEvaluator(world.ceremony.material, threads=1, start_attempts=1)
     await other.start()
     try:
         assert other.child_pid != evaluator.child_pid
