@@ -19,8 +19,8 @@ import kopf
 
 HANDLERS = ("connection.py", "workload.py")
 HEARTBEAT_S = 1.0
-EXIT_DEADLINE_S = 3.0
-"""How long kopf may take to stop once the node is gone."""
+EXIT_DEADLINE_S = 2.0
+"""How long kopf may take to stop once the node is gone; stopped while it still connects, it can wait for a login for ever."""
 
 log = logging.getLogger("veil.controllers")
 

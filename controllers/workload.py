@@ -33,6 +33,9 @@ ORPHAN_GRACE_S = 5.0
 """An Instance without a Workload goes after so long: a node that has just started may not have read the Workload yet. One
 whose Workload was seen to be deleted goes at once."""
 
+FIRST_SWEEP_S = ORPHAN_GRACE_S + 0.5
+"""When what was found without a Workload at the start has waited long enough."""
+
 ATTEMPTS_MAX = 6
 RETRY_MAX_S = 2.0
 
@@ -191,8 +194,10 @@ class Watcher:
 
 
 async def _sweep_for_ever(reconciler: Reconciler) -> None:
+    pause_s = FIRST_SWEEP_S
     while True:
-        await asyncio.sleep(SWEEP_S)
+        await asyncio.sleep(pause_s)
+        pause_s = SWEEP_S
         try:
             await reconciler.sweep()
         except VeilError as error:
