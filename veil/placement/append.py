@@ -7,6 +7,7 @@ may still be on its way.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from veil.placement.coordinator import Accepted
 from veil.placement.effects import Append, Effects
@@ -19,6 +20,9 @@ from veil.wire.rounds import Bound, Leaf, LeafBatch
 
 LEAVES_MAX = 1024
 """Leaves in one append: what a LeafBatch takes."""
+
+PROOFS_REMEMBERED = 8192
+"""Leaves and proofs whose hashes are not computed again."""
 
 EXPIRY_MARGIN_S = 1
 """A reservation that ends sooner than this is not worth an append: the winner would have let it go."""
@@ -34,10 +38,22 @@ def make_bound(shard: Shard, sequence: int, leaves: list[Leaf], index: int) -> B
     return Bound(leaf=leaves[index], shard=shard, sequence=sequence, root=root_of(hashes), proof=proof_of(hashes, index))
 
 
+@lru_cache(maxsize=PROOFS_REMEMBERED)
+def hash_of(leaf: Leaf) -> Digest:
+    """:func:`veil.wire.merkle.leaf_hash`, remembered: a binding's leaf comes with each of its renewals."""
+    return leaf_hash(leaf)
+
+
+@lru_cache(maxsize=PROOFS_REMEMBERED)
+def proves(bound: Bound) -> bool:
+    """Whether the proof leads from the leaf to the root. Says nothing about the log."""
+    return is_in(hash_of(bound.leaf), bound.proof, bound.root)
+
+
 def leaf_is_appended(local: Local, bound: Bound, *, final: bool = False) -> bool:
     """Whether this node's own view of the log has the leaf in an append that counts (``final``: deep enough to act on)."""
     row = local.view.log_at(bound.shard, bound.sequence)
-    if row is None or row.root != bound.root or not is_in(leaf_hash(bound.leaf), bound.proof, bound.root):
+    if row is None or row.root != bound.root or not proves(bound):
         return False
     if final and row.block > local.view.finality(local.settings.finality):
         return False
@@ -46,7 +62,7 @@ def leaf_is_appended(local: Local, bound: Bound, *, final: bool = False) -> bool
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One accepted leaf; ``base`` is the log's sequence when its round was opened."""
+    """One accepted leaf; ``base`` counts the appends of others that were known when its round was opened."""
 
     accepted: Accepted
     base: int
@@ -78,12 +94,12 @@ class Appended:
 
 @dataclass(slots=True)
 class ShardAppends:
-    """One shard's queue and its append under way. Its owner moves ``stale_sequence`` on when somebody else appends."""
+    """One shard's queue and its append under way. Its owner moves ``news`` on when somebody else appends."""
 
     local: Local
     shard: Shard
-    stale_sequence: int = 0
-    """The newest append that is not this coordinator's: leaves of rounds opened before it are dropped."""
+    news: int = 0
+    """The count of others' appends: leaves of rounds that were opened at another one are dropped."""
     last_own: int = 0
     _queue: list[Waiting] = field(default_factory=list)
     _flight: _Flight | None = None
@@ -95,6 +111,11 @@ class ShardAppends:
     def __contains__(self, key: ReplicaKey) -> bool:
         """Whether a leaf of that replica waits or is under way."""
         return any(waiting.key == key for waiting in [*self._queue, *(self._flight.batch if self._flight else [])])
+
+    def supersedes(self, bound: Bound) -> bool:
+        """Whether a later leaf of the same replica is under way, so that ``bound`` cannot be counted on any more."""
+        flight, key = self._flight, key_of(bound.leaf)
+        return flight is not None and flight.sequence > bound.sequence and any(w.key == key for w in flight.batch)
 
     def take_back(self, key: ReplicaKey) -> None:
         """Somebody holds that replica after all: append nothing for it, unless it is under way."""
@@ -112,7 +133,7 @@ class ShardAppends:
                 return []
             flight.retry_s = now + self.local.settings.append_retry_s
             return [flight.effect]
-        self._queue = [w for w in self._queue if w.base >= self.stale_sequence and not self._expired(w, EXPIRY_MARGIN_S)]
+        self._queue = [w for w in self._queue if w.base == self.news and not self._expired(w, EXPIRY_MARGIN_S)]
         batch, self._queue = self._queue[:LEAVES_MAX], self._queue[LEAVES_MAX:]
         if not batch:
             return []

@@ -78,8 +78,8 @@ class Failed:
 class Round:
     """Give it messages and ticks; once ``outcome`` is set it is over.
 
-    ``base`` is the sequence of the shard's last append when the round was opened: what the coordinator knew to be unbound
-    it knew as of then. ``members`` are the committee's 1-based indices in the order in which they are asked.
+    ``base`` counts the appends of others that the coordinator had seen in the shard's log when it opened the round: what it held
+    to be unbound, it held so as of then. ``members`` are the committee's 1-based indices in the order in which they are asked.
     """
 
     def __init__(self, local: Local, parts: EpochParts, opened: Open, *, base: int, members: Sequence[int]) -> None:

@@ -141,9 +141,12 @@ class Desk:
         return []
 
     def on_renew(self, sender: PeerId, renew: Renew) -> RenewReply:
-        """Somebody holds a replica: whatever is under way for it ends."""
+        """Somebody holds a replica: a round for it ends, and its leaf is taken back unless it has departed already."""
         key = key_of(renew.bound.leaf)
         acting = self.acting.is_acting(shard_of(key.object_id))
+        appends = self._appends.get(shard_of(key.object_id))
+        if appends is not None and appends.supersedes(renew.bound):
+            return RenewReply(keep=False, reason=reasons.SUPERSEDED)
         if self.leases.heard(sender, renew) and acting:
             self._forget(key)
             self._shown.pop(key, None)
@@ -214,8 +217,7 @@ class Desk:
             expires_s=self.local.wall_s() + int(self.local.settings.round_s),
             excluded=excluded,
         )
-        base = max(self.acting.last_sequence(shard), self._shard(shard).last_own)
-        self._rounds[round] = Round(self.local, parts, opened, base=base, members=members)
+        self._rounds[round] = Round(self.local, parts, opened, base=self.acting.news(shard), members=members)
         return [*self._show(key, reasons.PLACING, "a round is open"), *self._rounds[round].start()]
 
     def _members(self, parts: EpochParts) -> list[int]:
@@ -265,16 +267,16 @@ class Desk:
 
     def _stale(self, shard: Shard) -> None:
         """Another appended: rounds opened before that are void."""
-        sequence = self.acting.foreign_sequence(shard)
-        self._shard(shard).stale_sequence = sequence
-        for round in [round for round in self._rounds.values() if round.shard == shard and round.base < sequence]:
+        news = self.acting.news(shard)
+        self._shard(shard).news = news
+        for round in [round for round in self._rounds.values() if round.shard == shard and round.base != news]:
             round.abort(reasons.STALE)
             del self._rounds[round.id]
 
     # appends
 
     def _shard(self, shard: Shard) -> ShardAppends:
-        return self._appends.setdefault(shard, ShardAppends(self.local, shard, self.acting.foreign_sequence(shard)))
+        return self._appends.setdefault(shard, ShardAppends(self.local, shard, self.acting.news(shard)))
 
     def _next(self, shard: Shard) -> Effects:
         if not self.acting.is_acting(shard):

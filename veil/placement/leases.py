@@ -7,13 +7,12 @@ cadence it hears. Of two holders of one replica the later append wins; the earli
 from dataclasses import dataclass
 
 from veil.placement import reasons
-from veil.placement.append import key_of, leaf_is_appended
+from veil.placement.append import hash_of, key_of, leaf_is_appended
 from veil.placement.eligibility import WORKLOAD, anchored
 from veil.placement.local import Local
 from veil.placement.ports import ReplicaKey
 from veil.placement.settings import SILENT_LEASES, UNHEARD_LEASES
 from veil.types import PeerId
-from veil.wire.merkle import leaf_hash
 from veil.wire.rounds import Bound, InstanceStatus, Renew, RenewReply
 
 
@@ -33,7 +32,7 @@ class Lease:
 
 def rank_of(bound: Bound) -> tuple[int, bytes]:
     """Later appends win; within one append (which no honest coordinator does) the greater leaf."""
-    return bound.sequence, leaf_hash(bound.leaf)
+    return bound.sequence, hash_of(bound.leaf)
 
 
 class LeaseTable:

@@ -1,0 +1,520 @@
+"""A seeded simulator of whole clusters: virtual time, a chain with a fence, nodes that crash, and a network that may do anything.
+
+It performs the effects of real :class:`veil.placement.core.Core` objects and watches from outside: the log, what each node
+holds, and every partial decryption. It knows nothing of how placement decides.
+"""
+
+import hashlib
+import heapq
+from random import Random as Dice
+
+from placement_doubles import (
+    CIRCUITS,
+    CLUSTER,
+    FIRST_BLOCK,
+    GIB,
+    DiceRandom,
+    MemoryJournal,
+    Reports,
+    SimpleCapacity,
+    StaticView,
+    VirtualClock,
+    Workload,
+    evaluate_now,
+    identity_of,
+    key_epoch_of,
+    parts_of,
+)
+
+from veil.fhe.ports import Figures
+from veil.placement.core import Core
+from veil.placement.effects import REFETCH_S, Append, AskRenewal, Evaluate, Fetch, Send
+from veil.placement.eligibility import anchored, eligible
+from veil.placement.local import Local
+from veil.placement.ports import ReplicaKey, Wanted
+from veil.placement.ranking import shard_of
+from veil.placement.renewals import binding_key
+from veil.placement.settings import DEV
+from veil.store.rows import LogRow
+from veil.types import RoundId
+from veil.wire.codec import encode, sha256
+from veil.wire.rounds import Open
+
+from dataclasses import replace
+from veil.wire.signed import open_signed
+
+SETTINGS = replace(DEV, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
+FINAL_LAG = 1
+SMALL = Figures(cpu_milli=500, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
+NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+class Faults:
+    """How bad the world is. All are probabilities per message, append or second."""
+
+    def __init__(self, dice, scale=1.0):
+        self.lose = dice.choice([0, 0.05, 0.2]) * scale
+        self.repeat = dice.choice([0, 0.1, 0.3]) * scale
+        self.late = dice.choice([0, 0.1, 0.2]) * scale
+        self.forge = dice.choice([0, 0.05]) * scale
+        self.crash = dice.choice([0, 0.02, 0.05]) * scale
+        self.answer_lost = dice.choice([0, 0.3]) * scale
+        self.tx_lost = dice.choice([0, 0.1]) * scale
+        self.reorg = dice.choice([0, 0.1]) * scale
+        self.false_death = dice.choice([0, 0.03]) * scale
+        self.lag_s = dice.choice([0.1, 1.0, 2.5])
+
+
+class Chain:
+    """Blocks of appends, with the fence of the registry."""
+
+    def __init__(self):
+        self.blocks = [[]]
+        self.pending = []
+
+    @property
+    def number(self):
+        return FIRST_BLOCK + len(self.blocks) - 1
+
+    def rows(self, height):
+        return [row for block in self.blocks[: max(0, height - FIRST_BLOCK + 1)] for row in block]
+
+    def last(self, shard):
+        return max((row.sequence for block in self.blocks for row in block if row.shard == shard), default=0)
+
+    def submit(self, row, answer):
+        self.pending.append((row, answer))
+
+    def mine(self):
+        self.blocks.append([])
+        pending, self.pending = self.pending, []
+        for row, answer in pending:
+            if row.sequence != self.last(row.shard) + 1:
+                answer("conflict")
+                continue
+            self.blocks[-1].append(replace(row, block=self.number))
+            answer("appended")
+
+    def reorg(self):
+        """The last block is another one: its appends come again later, or never."""
+        return self.blocks.pop() if len(self.blocks) > 3 else []
+
+
+class LaggingView(StaticView):
+    """What one node has read of the chain."""
+
+    def __init__(self, chain, peers, key_epoch):
+        super().__init__(peers, key_epoch=key_epoch)
+        self.chain = chain
+        self.final_lag = FINAL_LAG
+
+    def read(self):
+        """Catch up; true when something is new."""
+        self.block = self.chain.number
+        logs = {}
+        for row in self.chain.rows(self.block):
+            logs.setdefault(row.shard, {})[row.sequence] = row
+        changed, self.logs = logs != self.logs, logs
+        return changed
+
+
+class Node:
+    """One machine: its journal and runtime survive crashes, its core does not."""
+
+    def __init__(self, world, number):
+        self.world, self.number = world, number
+        self.identity = identity_of(number)
+        self.peer = self.identity.peer_id
+        self.journal = MemoryJournal()
+        self.core = None
+        self.up_since = 0.0
+        self.confirmed = {}
+        self.fetching = {}
+        self.reports = Reports()
+        self.life = 0
+
+    def start(self):
+        world = self.world
+        self.life += 1
+        self.up_since = world.now
+        self.capacity = SimpleCapacity(world.clock, world.capacity)
+        self.view = LaggingView(world.chain, world.peers, world.key_epoch)
+        self.view.home_peers = {w.id: (world.nodes[0].peer,) for w in world.workloads} if world.nodes else {}
+        for workload in world.workloads:
+            self.view.add(*workload.rows())
+        self.view.read()
+        local = Local(
+            identity=self.identity,
+            cluster=CLUSTER,
+            view=self.view,
+            clock=world.clock,
+            random=DiceRandom(world.dice),
+            liveness=self,
+            settings=world.settings,
+            epoch=parts_of(world.key_epoch, self.peer),
+        )
+        bound_before = [b for b in self.journal.bindings.all() if b.state == "bound"]
+        self.confirmed = {binding_key(binding): float("-inf") for binding in bound_before}
+        self.fetching = {}
+        self.core = Core(local, self.journal, self.capacity, self.reports, self.changed)
+        world.customise(self)
+        self.watch_decryptor(local)
+        self.after_start = self.core.look_again(view_changed=True)
+
+    def watch_decryptor(self, local):
+        decryptor = local.epoch.decryptor
+        if decryptor is None:
+            return
+        partial = decryptor.partial
+
+        def watched(result, members):
+            self.world.on_partial(self, result, members)
+            return partial(result, members)
+
+        decryptor.partial = watched
+
+    def crash(self):
+        self.core = None
+        self.life += 1
+
+    def gone(self, peer):
+        return peer in self.world.seen_dead
+
+    def changed(self):
+        self.world.moved = True
+        for binding in self.journal.bindings.all():
+            if binding.state == "bound":
+                self.confirmed.setdefault(binding_key(binding), self.world.now)
+            if binding.state == "superseded":
+                self.world.after(0.2, self.stop, binding_key(binding), self.life)
+
+    def stop(self, key, life):
+        if self.core is not None and life == self.life:
+            self.world.perform(self, self.core.release(key))
+
+    def live(self):
+        """Replicas that run here and whose holder is in touch, as seen from outside."""
+        if self.core is None:
+            return []
+        lease = self.world.settings.lease_s
+        return [
+            binding_key(binding)
+            for binding in self.journal.bindings.all()
+            if binding.state == "bound" and self.world.now - self.confirmed.get(binding_key(binding), -1e9) < lease
+        ]
+
+
+class World:
+    """``customise(node)`` may break a node's core on purpose; ``check`` raises Broken."""
+
+    def __init__(self, seed, *, nodes=4, committee=3, threshold=2, replicas=(3, 2), customise=None, faults=None, quiet_at=20.0):
+        self.seed = seed
+        self.dice = Dice(seed)
+        self.clock = VirtualClock()
+        self.began = self.clock.time
+        self.queue, self.counter = [], 0
+        self.settings = SETTINGS
+        self.capacity = NODE
+        self.customise = customise or (lambda node: None)
+        self.faults = faults or Faults(self.dice)
+        self.quiet_s = quiet_at
+        self.chain = Chain()
+        self.blobs = {}
+        self.moved = False
+        self.seen_dead = set()
+        self.down_until = {}
+        self.released = {}
+        self.vectors = {}
+        self.replays = []
+        self.nodes = []
+        self.peers = [identity_of(number).peer_id for number in range(nodes)]
+        self.key_epoch = key_epoch_of(self.peers[:committee], threshold)
+        self.workloads = [
+            Workload(f"w{index}", count, SMALL, self.peers[:committee], threshold) for index, count in enumerate(replicas)
+        ]
+        for workload in self.workloads:
+            self.blobs |= workload.blobs
+        self.keys = [ReplicaKey(w.id, 1, index) for w in self.workloads for index in range(w.replicas)]
+        self.nodes = [Node(self, number) for number in range(nodes)]
+        self.by_peer = {node.peer: node for node in self.nodes}
+        for node in self.nodes:
+            node.start()
+            self.perform(node, node.after_start)
+            self.after(self.dice.random() * self.settings.tick_s, self.tick, node)
+        self.after(1.0, self.mine)
+        self.after(1.0, self.second)
+
+    # time
+
+    @property
+    def now(self):
+        return self.clock.time
+
+    @property
+    def quiet(self):
+        return self.now - self.began >= self.quiet_s
+
+    def chance(self, probability):
+        return not self.quiet and probability > 0 and self.dice.random() < probability
+
+    def after(self, delay_s, action, *arguments):
+        self.counter += 1
+        heapq.heappush(self.queue, (self.now + delay_s, self.counter, action, arguments))
+
+    def run(self, until_s=120.0, settled_s=4.0):
+        """Until every replica has been bound and live for a while after the faults stopped. Raises Broken."""
+        settled_since = None
+        while self.queue:
+            self.clock.time, _, action, arguments = heapq.heappop(self.queue)
+            action(*arguments)
+            if self.moved:
+                self.check()
+            if action == self.second and self.quiet:
+                settled_since = (settled_since or self.now) if self.all_settled() else None
+                if settled_since is not None and self.now - settled_since >= settled_s:
+                    return
+            if self.now - self.began > until_s:
+                raise Broken(f"seed {self.seed}: not every replica is bound: {self.describe()}")
+
+    def describe(self):
+        held = {key: [(n.number, b.state) for n in self.nodes for b in n.journal.bindings.all() if binding_key(b) == key] for key in self.keys}
+        return {f"{key.object_id[16:18].hex()}/{key.replica}": value for key, value in held.items()}
+
+    # invariants
+
+    def holders(self, key):
+        return [node for node in self.nodes if node.core and key in node.live()]
+
+    def all_settled(self):
+        return all(len(self.holders(key)) == 1 for key in self.keys) and not any(
+            binding.state != "bound" for node in self.nodes for binding in node.journal.bindings.all()
+        )
+
+    def check(self):
+        self.moved = False
+        running = {}
+        for node in self.nodes:
+            if node.core is None:
+                continue
+            for key in node.live():
+                if key in running:
+                    raise Broken(f"seed {self.seed}: two live bindings of replica {key.replica}: {running[key]} and {node.number}")
+                running[key] = node.number
+
+    def on_partial(self, node, result, members):
+        """Called before every partial decryption: what is decrypted, and may it be?"""
+        entry = next((e for e in node.core.member._requests.values() if e.result == result), None)
+        if entry is None:
+            raise Broken("a release of something that was not evaluated here")
+        opened = entry.open
+        if opened.circuit not in CIRCUITS:
+            raise Broken(f"seed {self.seed}: a release for an unregistered circuit")
+        purpose = (opened.object_id, opened.replica, opened.circuit, sha256(result), tuple(members))
+        if self.released.setdefault((node.number, opened.round), purpose) != purpose:
+            raise Broken(f"seed {self.seed}: a release for a spent round")
+        if opened.round not in node.journal.rounds.spent:
+            raise Broken(f"seed {self.seed}: a release that is not in the journal")
+        able = eligible(node.view, anchored(node.view, opened.object_id).envelope)
+        if able - set(opened.candidates) - set(opened.excluded):
+            raise Broken(f"seed {self.seed}: a release with an omitted candidate")
+        for peer in entry.commits:
+            vector = node.core.member._telemetry.get((peer, RoundId(opened.round)))
+            if vector is not None and self.vectors.setdefault(sha256(vector), (peer, opened.round)) != (peer, opened.round):
+                raise Broken(f"seed {self.seed}: a release on a copied ciphertext")
+
+    # what happens by itself
+
+    def tick(self, node):
+        if node.core is not None:
+            node.core.desk.set_wanted(self.wanted(node))
+            self.perform(node, node.core.look_again())
+        self.after(self.settings.tick_s, self.tick, node)
+
+    def wanted(self, node):
+        acting = node.core.desk.acting
+        return [
+            Wanted(w.id, 1, index, "team", w.name)
+            for w in self.workloads
+            if acting.is_acting(shard_of(w.id))
+            for index in range(w.replicas)
+        ]
+
+    def mine(self):
+        if self.chance(self.faults.reorg):
+            for row in self.chain.reorg():
+                if self.dice.random() < 0.5:
+                    self.chain.submit(row, lambda outcome: None)
+            self.chain.mine()
+        self.chain.mine()
+        for node in self.nodes:
+            self.after(self.dice.random() * self.faults.lag_s * (0.1 if self.quiet else 1), self.read, node, node.life)
+        self.after(1.0, self.mine)
+
+    def read(self, node, life):
+        if node.core is not None and node.life == life:
+            node.view.read()
+            self.perform(node, node.core.look_again(view_changed=True))
+
+    def second(self):
+        for node in self.nodes:
+            if node.core is not None and self.chance(self.faults.crash):
+                node.crash()
+                self.down_until[node.number] = self.now + self.dice.choice([0.5, 3.0, 12.0])
+            elif node.core is None and (self.now >= self.down_until[node.number] or self.quiet):
+                node.start()
+                self.perform(node, node.after_start)
+        dead = {n.peer for n in self.nodes if n.core is None and self.now > self.down_until[n.number] - 10}
+        if self.chance(self.faults.false_death):
+            dead.add(self.dice.choice(self.peers))
+        self.seen_dead = dead
+        self.after(1.0, self.second)
+
+    # effects
+
+    def perform(self, node, effects):
+        for effect in effects:
+            if node.core is None:
+                return
+            match effect:
+                case Send():
+                    self.send(node, effect.peer, encode(effect.message), effect.protocol, self.now + effect.deadline_s)
+                case AskRenewal():
+                    self.ask(node, effect)
+                case Evaluate():
+                    self.after(0.3 + 0.3 * self.dice.random(), self.evaluate, node, node.life, effect)
+                case Fetch():
+                    self.fetch(node, effect.digest)
+                case Append():
+                    self.append(node, effect)
+
+    def travel_s(self):
+        return self.dice.uniform(0.3, 4.0) if self.chance(self.faults.late) else self.dice.uniform(0.001, 0.03)
+
+    def send(self, node, to, payload, protocol, deadline):
+        receiver = self.by_peer[to]
+        if receiver is node:
+            self.after(0.0, self.deliver, receiver, receiver.life, node.peer, payload, protocol)
+            return
+        if self.chance(self.faults.lose) or receiver.core is None:
+            if self.now + 0.4 < deadline:
+                self.after(0.4, self.resend, node, node.life, to, payload, protocol, deadline)
+            return
+        for _ in range(2 if self.chance(self.faults.repeat) else 1):
+            self.after(self.travel_s(), self.deliver, receiver, None, node.peer, payload, protocol)
+        if self.chance(self.faults.forge):
+            self.forge(receiver, node.peer, payload, protocol)
+
+    def resend(self, node, life, to, payload, protocol, deadline):
+        if node.core is not None and node.life == life:
+            self.send(node, to, payload, protocol, deadline)
+
+    def forge(self, receiver, sender, payload, protocol):
+        """The same bytes changed, by another sender, or an old message once more."""
+        self.replays.append((sender, payload, protocol))
+        changed = bytearray(payload)
+        changed[self.dice.randrange(len(changed))] ^= 1 << self.dice.randrange(8)
+        stranger = self.dice.choice(self.peers)
+        old = self.dice.choice(self.replays)
+        self.after(self.travel_s(), self.deliver, receiver, None, sender, bytes(changed), protocol)
+        self.after(self.travel_s(), self.deliver, receiver, None, stranger, payload, protocol)
+        self.after(self.travel_s(), self.deliver, receiver, None, *old)
+
+    def deliver(self, receiver, life, sender, payload, protocol):
+        if receiver.core is None or life not in (None, receiver.life):
+            return
+        if protocol == "round/1":
+            self.perform(receiver, receiver.core.receive(sender, payload))
+        else:
+            try:
+                receiver.core.receive_pending(sender, payload)
+            except Exception as error:  # a handler's exception is the caller's failure
+                assert self.faults.forge, error
+
+    def ask(self, node, effect):
+        receiver = self.by_peer[effect.peer]
+        if receiver is not node and (self.chance(self.faults.lose) or receiver.core is None):
+            return
+        delay = 0.0 if receiver is node else self.travel_s()
+        self.after(delay, self.renew, receiver, node, node.life, effect, self.now)
+
+    def renew(self, receiver, node, life, effect, sent):
+        if receiver.core is None:
+            return
+        reply, effects = receiver.core.receive_renewal(node.peer, encode(effect.message))
+        self.perform(receiver, effects)
+        if not self.chance(self.faults.lose):
+            self.after(0.01, self.answer, receiver.peer, node, life, effect, reply, sent)
+
+    def answer(self, peer, node, life, effect, reply, sent):
+        if node.core is None or node.life != life:
+            return
+        if reply.keep and self.acts(peer, effect.key):
+            self.moved = True
+            node.confirmed[effect.key] = max(sent, node.confirmed.get(effect.key, 0))
+        self.perform(node, node.core.on_renew_reply(effect.key, peer, reply))
+
+    def acts(self, peer, key):
+        """A stand-in's word does not count: it is no statement about who else holds the replica."""
+        core = self.by_peer[peer].core
+        return core is not None and core.desk.acting.is_acting(shard_of(key.object_id))
+
+    def evaluate(self, node, life, effect):
+        if node.core is None or node.life != life:
+            return
+        try:
+            result = evaluate_now(
+                node.core.local.epoch.evaluator, effect.circuit, effect.demand, effect.telemetry
+            ).result
+        except Exception:
+            result = None
+        self.perform(node, node.core.on_evaluated(effect.round, result))
+
+    def fetch(self, node, wanted):
+        if node.fetching.get(wanted, 0) > self.now:
+            return
+        node.fetching[wanted] = self.now + REFETCH_S
+        found = None if self.chance(self.faults.lose) else self.blobs.get(wanted)
+        self.after(self.travel_s(), self.content, node, node.life, wanted, found)
+
+    def content(self, node, life, wanted, found):
+        if node.core is not None and node.life == life:
+            self.perform(node, node.core.on_content(wanted, found))
+
+    def append(self, node, effect):
+        self.blobs[sha256(effect.data)] = effect.data
+        row = LogRow(
+            shard=effect.shard,
+            sequence=effect.sequence,
+            root=effect.root,
+            count=effect.count,
+            data=sha256(effect.data),
+            sender=f"operator-{node.number}",
+            block=0,
+        )
+        life = node.life
+
+        def answer(outcome):
+            if self.chance(self.faults.answer_lost):
+                outcome = "unknown"
+            self.after(self.travel_s(), self.appended, node, life, effect, outcome)
+
+        if self.chance(self.faults.tx_lost):
+            self.after(1.0, self.appended, node, life, effect, "unknown")
+            return
+        self.after(self.travel_s(), self.chain.submit, row, answer)
+
+    def appended(self, node, life, effect, outcome):
+        if node.core is not None and node.life == life:
+            self.perform(node, node.core.on_append(effect.shard, effect.sequence, outcome))
+
+
+def opened_of(signed):
+    return open_signed(signed, CLUSTER, Open)
+
+
+def hash_of(text):
+    return hashlib.sha256(text.encode()).digest()
