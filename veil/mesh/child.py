@@ -63,6 +63,7 @@ class Child:
         self._writer: asyncio.StreamWriter | None = None
         self._ready: asyncio.Future[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def pid(self) -> int | None:
@@ -71,6 +72,7 @@ class Child:
 
     async def start(self) -> None:
         """Returns once meshd listens. Raises MeshUnavailable with its reason if the first one cannot."""
+        self._stopping = False
         self._ready = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(), name="veil-meshd supervisor")
         self._supervisor.add_done_callback(self._supervisor_ended)
@@ -86,6 +88,7 @@ class Child:
 
     async def stop(self) -> None:
         """Lets meshd say farewell, then ends it."""
+        self._stopping = True
         self.send(Leave())
         if self._process is not None and self.pid is not None:
             with contextlib.suppress(TimeoutError):
@@ -110,7 +113,7 @@ class Child:
                 await self._writer.drain()
 
     async def _supervise(self) -> None:
-        while True:
+        while not self._stopping:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(_EndedEarly),
                 wait=wait_exponential_jitter(multiplier=RESTART_MIN_S, max=RESTART_MAX_S, jitter=RESTART_MIN_S),
@@ -120,6 +123,8 @@ class Child:
 
     async def _live_once(self) -> None:
         """One meshd from its start to its end. Raises _EndedEarly."""
+        if self._stopping:
+            return
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         ours, theirs = socket.socketpair()
@@ -143,7 +148,8 @@ class Child:
             self.send(self._setup(), self._seed.reveal())
             await self._read_all(reader)
         except (asyncio.IncompleteReadError, ConnectionError):
-            logger.warning("meshd (pid %d) ended", self._process.pid)
+            if not self._stopping:
+                logger.warning("meshd (pid %d) ended and will be started again", self._process.pid)
         except WireInvalid as error:
             logger.error("meshd (pid %d) sent what is no message: %s", self._process.pid, error.message)
         finally:

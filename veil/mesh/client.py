@@ -18,9 +18,10 @@ from veil.mesh.blobs import BlobStore
 from veil.mesh.child import Child
 from veil.mesh.control import Allow, AllowedPeer, Announce, Ask, Done, Fetch, Push, Seen, Serve, Served, Setup
 from veil.mesh.feed import Feed
+from veil.mesh.messages import PROTOCOL_NAME_MAX
 from veil.mesh.ports import BLOB_MAX_BYTES, METADATA_MAX_BYTES, REQUEST_MAX_BYTES, Handler, Member, PeerState
 from veil.mesh.sealing import open_reply, open_request, seal_reply, seal_request
-from veil.types import ClusterId, Digest, PeerId, Random, SystemRandom
+from veil.types import PEER_ID_BYTES, ClusterId, Digest, PeerId, Random, SystemRandom
 from veil.wire.codec import Message
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,8 @@ class LibP2PMesh:
         self._feed.close()
 
     def allow(self, peers: dict[PeerId, Sequence[str]]) -> None:
+        if any(len(peer) != PEER_ID_BYTES for peer in peers):
+            raise LimitExceeded(f"a peer ID has PEER_ID_BYTES={PEER_ID_BYTES}")
         self._addresses = {peer: tuple(addresses) for peer, addresses in peers.items() if peer != self.peer_id}
         self._members = {peer: member for peer, member in self._members.items() if peer in self._addresses}
         for peer in self._addresses.keys() - self._members.keys():
@@ -108,6 +111,8 @@ class LibP2PMesh:
         _check_size("request", payload, REQUEST_MAX_BYTES)
         if peer == self.peer_id:
             return await self._ask_itself(protocol, payload, deadline_s)
+        if not 0 < len(protocol) <= PROTOCOL_NAME_MAX:
+            raise LimitExceeded(f"protocol {protocol!r}: a name has 1 to PROTOCOL_NAME_MAX={PROTOCOL_NAME_MAX} characters")
         if peer not in self._addresses:
             raise MeshUnavailable(f"{peer_id_text(peer)} is not registered")
         nonce = self._random.bytes(16)

@@ -174,8 +174,11 @@ class Host:
         return peer in self._connected
 
     async def dial(self, peer: PeerId, address: str) -> None:
-        """Connects to ``peer`` at ``address``. Raises MeshUnavailable."""
-        target = _parse_address(address)
+        """Connects to ``peer`` at ``address``, which its owner wrote and may be anything. Raises MeshUnavailable."""
+        try:
+            target = _parse_address(address)
+        except ConfigInvalid as error:
+            raise MeshUnavailable(f"{peer_id_text(peer)}: {error.message}") from error
         with libp2p_errors(f"{peer_id_text(peer)} at {address}"):
             try:
                 with trio.fail_after(DIAL_TIMEOUT_S):
@@ -227,5 +230,6 @@ def _peer_of(peer_id: ID) -> PeerId | None:
 def _parse_address(text: str) -> Multiaddr:
     try:
         return Multiaddr(text)
-    except (ValueError, KeyError) as error:
+    except Exception as error:
+        # multiaddr's codecs raise what they like: ValueError, KeyError, binascii.Error, its own classes
         raise ConfigInvalid(f"{text!r} is not a multiaddr", hint="expected the form /ip4/127.0.0.1/tcp/0") from error

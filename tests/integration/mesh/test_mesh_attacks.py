@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 
+import psutil
 import pytest
 import trio
 from libp2p import new_host
@@ -24,6 +25,11 @@ from veil.mesh.sealing import open_request
 pytestmark = pytest.mark.mesh
 
 LOOPBACK = Multiaddr("/ip4/127.0.0.1/tcp/0")
+
+
+def established(mesh: LibP2PMesh) -> set[object]:
+    connections = psutil.Process(mesh.pid).net_connections(kind="tcp")
+    return {(one.laddr, one.raddr) for one in connections if one.status == psutil.CONN_ESTABLISHED}
 
 
 async def impersonate(victim_seed: bytes, address: str | None) -> bool:
@@ -71,6 +77,27 @@ async def test_plaintext_impersonation_works_on_a_stock_host_and_not_on_ours(tmp
         assert loopback.state_of(mesh, victim.peer_id) is PeerState.SUSPECT
 
 
+async def test_addresses_that_a_peer_made_up_do_no_harm(tmp_path, loopback):
+    async with loopback.meshes(tmp_path, 1) as (mesh,):
+        pid, liar = mesh.pid, Identity.generate().peer_id
+        lies = [
+            "",
+            "nonsense",
+            "/ip4/300.1.1.1/tcp/1",
+            "/ip4/127.0.0.1/udp/9/quic-v1",
+            "/unix/etc/passwd",
+            "/ip4/127.0.0.1/tcp/1",
+        ]
+        lies += [f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id_text(mesh.peer_id)}", "/onion3/x:1", "/p2p-circuit", "/ip4/127.0.0.1/tcp/x"]
+        mesh.allow({liar: lies})
+        with pytest.raises((MeshUnavailable, DeadlineExceeded)):
+            await mesh.request(liar, "round/1", b"", deadline_s=3)
+        mesh.allow({liar: ["/ip6/zz/tcp/1"]})
+        with pytest.raises((MeshUnavailable, DeadlineExceeded)):
+            await mesh.request(liar, "round/1", b"", deadline_s=3)
+        assert mesh.pid == pid
+
+
 async def test_the_unregistered_are_refused_and_the_sealed_stays_sealed(tmp_path, loopback):
     async with loopback.meshes(tmp_path, 3, capture=True) as meshes:
         a, b, c = meshes
@@ -113,5 +140,11 @@ async def test_the_unregistered_are_refused_and_the_sealed_stays_sealed(tmp_path
                 mesh.allow(loopback.addresses([*meshes, stranger]))
             await loopback.until(lambda: loopback.sees_alive(stranger, *meshes))
             assert await stranger.request(b.peer_id, "round/1", b"ab") == b"ba"
+            # Struck off again, its live connections end.
+            before = established(stranger)
+            assert before
+            for mesh in meshes:
+                mesh.allow(loopback.addresses(meshes))
+            await loopback.until(lambda: not established(stranger) & before)
         finally:
             await stranger.close()

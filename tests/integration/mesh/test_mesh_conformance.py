@@ -159,6 +159,15 @@ async def test_wrong_bytes_alone_are_a_digest_mismatch_and_are_not_kept(trio_of)
     assert not await a.has(digest)
 
 
+async def test_a_spoilt_blob_is_not_taken_by_whom_it_is_pushed_to(trio_of):
+    a, b, _ = trio_of.all
+    digest = await a.put(os.urandom(1000))
+    trio_of.spoil(a, digest)
+    with pytest.raises(DigestMismatch):
+        await a.push(digest, b.peer_id)
+    assert not await b.has(digest)
+
+
 async def test_a_blob_spoilt_here_is_fetched_again(trio_of):
     a, b, _ = trio_of.all
     content = os.urandom(1000)

@@ -80,6 +80,21 @@ def test_a_process_that_stood_still_accuses_nobody_when_it_wakes(simulate):
     assert accused == []
 
 
+def test_a_suspicion_does_not_run_out_while_its_holder_stood_still(simulate):
+    network = simulate(3)
+    network.run(5)
+    observer, victim = network.peers[0], network.peers[1]
+    network.down.add(victim)
+    entry = network.swims[observer].roster.get(victim)
+    while observer not in entry.suspects:
+        network.run(0.05)
+    network.swims[observer].tick(network.now_s + 100)
+    assert observer not in entry.deaths
+    for step in range(300):
+        network.swims[observer].tick(network.now_s + 100 + step / 10)
+    assert observer in entry.deaths
+
+
 def test_a_restarted_member_outbids_its_earlier_life(simulate):
     network = simulate(5)
     network.run(5)
