@@ -35,9 +35,9 @@ abstract contract HeadChain {
         Head storage h = _head();
         uint64 rv = h.rv + 1;
         bytes24 acc = bytes24(keccak256(abi.encode(h.acc, rv, topic0, topic2, topic3, keccak256(data))));
-        h.rv = rv;
-        h.acc = acc;
         assembly {
+            // Both halves of the slot at once: acc above rv. The shifts clear what a bytes24 may carry below its 24 bytes.
+            sstore(h.slot, or(shl(64, shr(64, acc)), rv))
             log4(add(data, 0x20), mload(data), topic0, rv, topic2, topic3)
         }
     }

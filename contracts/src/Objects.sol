@@ -69,18 +69,23 @@ abstract contract Objects is Nodes {
         Record storage r = _objects().records[kind][id];
         bool exists = r.digest != 0;
         uint48 actual = exists ? r.generation : 0;
-        if (kind != KIND_NAMESPACE || exists) _requireWriter(kind, id);
-        if (actual != expectedGeneration) revert StaleGeneration(id, expectedGeneration, actual);
-        if (r.deleting) revert BeingDeleted(kind, id);
-        if (!exists) {
-            _enter(kind, id);
-            r.owner = msg.sender;
+        if (kind != KIND_NAMESPACE) {
+            Record storage ns = _requireWriter(kind, id);
+            if (!exists) _enter(ns, id);
+        } else if (exists) {
+            _requireWriter(kind, id);
+        } else if (id << 128 != 0) {
+            revert NotNamespaceId(id);
         }
+        if (actual != expectedGeneration) revert StaleGeneration(id, expectedGeneration, actual);
+        if (exists && r.deleting) revert BeingDeleted(kind, id);
+        address owner = exists ? r.owner : msg.sender;
         generation = r.generation + 1;
+        r.digest = keccak256(envelope);
+        r.owner = owner;
         r.generation = generation;
         r.finalizers = finalizers;
-        r.digest = keccak256(envelope);
-        _record(ObjectApplied.selector, id, bytes32(uint256(kind)), abi.encode(generation, r.owner, envelope));
+        _record(ObjectApplied.selector, id, bytes32(uint256(kind)), abi.encode(generation, owner, envelope));
     }
 
     /// @notice Delete, or mark as being deleted while finalizers hold it. A Namespace must be empty.
@@ -134,21 +139,17 @@ abstract contract Objects is Nodes {
         return ns.owner == account || _objects().editors[namespace][ns.owner][account];
     }
 
-    function _requireWriter(uint8 kind, bytes32 id) private view {
+    function _requireWriter(uint8 kind, bytes32 id) private view returns (Record storage ns) {
         bytes16 namespace = bytes16(id);
-        Record storage ns = _namespace(namespace);
-        if (ns.owner == msg.sender) return;
-        if (kind == KIND_NAMESPACE || !_objects().editors[namespace][ns.owner][msg.sender]) {
+        ns = _namespace(namespace);
+        address owner = ns.owner;
+        if (owner == msg.sender) return ns;
+        if (kind == KIND_NAMESPACE || !_objects().editors[namespace][owner][msg.sender]) {
             revert NotWriter(namespace, msg.sender);
         }
     }
 
-    function _enter(uint8 kind, bytes32 id) private {
-        if (kind == KIND_NAMESPACE) {
-            if (id << 128 != 0) revert NotNamespaceId(id);
-            return;
-        }
-        Record storage ns = _namespace(bytes16(id));
+    function _enter(Record storage ns, bytes32 id) private {
         if (ns.deleting) revert BeingDeleted(KIND_NAMESPACE, bytes32(bytes16(id)));
         ns.objects += 1;
     }

@@ -205,10 +205,11 @@ class Informer:
         if head is None and target is not latest:
             cursor.unchecked, cursor.fetched = pending, number
             return []
-        if head is None or not _folds_to(cursor.head, pending, head):
+        heads = _heads(cursor.head, pending)
+        if head is None or len(heads) <= len(pending) or heads[-1] != head:
             await self._mismatch(cursor, target, head, pending)
             return []
-        return await self._accept(cursor, target, pending)
+        return await self._accept(cursor, target, pending, heads)
 
     def _logs_of(self, cursor: _Cursor, answer: Answer) -> list[RawLog] | None:
         """The registry's logs, or None when the range was too large and is smaller now."""
@@ -238,20 +239,19 @@ class Informer:
             )
         await asyncio.sleep(self._poll_s)
 
-    async def _accept(self, cursor: _Cursor, target: Header, pending: list[RawLog]) -> list[Item]:
-        """Checked logs become items; the cursor moves to the range's end."""
+    async def _accept(self, cursor: _Cursor, target: Header, pending: list[RawLog], heads: list[Head]) -> list[Item]:
+        """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``."""
         cursor.mismatches = 0
         items: list[Item] = []
         times = await self._times(pending)
-        head = cursor.head
+        done = 0
         for (number, block_hash), group in groupby(pending, key=lambda log: (log.block, log.block_hash)):
-            events = []
-            for log in group:
-                head = logs.fold(head, log)
-                events.append(logs.decode(log))
-            items.append(BlockEvents(Block(number, block_hash, times[number]), tuple(events), head))
+            events = tuple(map(logs.decode, group))
+            done += len(events)
+            head = heads[done]
+            items.append(BlockEvents(Block(number, block_hash, times[number]), events, head))
             cursor.remember(number, block_hash, head)
-        end = int(target.number, 16)
+        end, head = int(target.number, 16), heads[-1]
         if not pending or pending[-1].block != end:
             items.append(BlockEvents(Block(end, _bytes(target.hash), int(target.timestamp, 16)), (), head))
             cursor.remember(end, _bytes(target.hash), head)
@@ -298,12 +298,14 @@ def _head_of(answer: Answer) -> Head | None:
     return Head(int.from_bytes(value[:32], "big"), value[32:56])
 
 
-def _folds_to(head: Head, pending: Sequence[RawLog], expected: Head) -> bool:
+def _heads(head: Head, pending: Sequence[RawLog]) -> list[Head]:
+    """The heads before, between and after the logs; fewer than that where a log is missing or out of order."""
+    heads = [head]
     for log in pending:
-        if log.rv != head.rv + 1:
-            return False
-        head = logs.fold(head, log)
-    return head == expected
+        if log.rv != heads[-1].rv + 1:
+            break
+        heads.append(logs.fold(heads[-1], log))
+    return heads
 
 
 def _bytes(text: str) -> bytes:

@@ -13,8 +13,8 @@ from veil.chain.client import RegistryChain
 from veil.chain.ports import EMPTY_HEAD, BlockEvents, Head, ObjectApplied, Rollback
 from veil.chain.rpc import LogEntry
 from veil.chain.signer import LocalSigner
-from veil.errors import ChainUnavailable, ConfigInvalid, Conflict, HeadMismatch, Refused
-from veil.types import Address, Generation
+from veil.errors import ChainUnavailable, ConfigInvalid, Conflict, Forbidden, HeadMismatch, Refused
+from veil.types import Address, Generation, PeerId
 from veil.wire.objects import object_id
 
 pytestmark = pytest.mark.chain
@@ -240,6 +240,23 @@ async def test_a_revert_after_the_estimate_says_why(deployed: Any) -> None:
     await chain.apply_object(1, SPACE, Generation(0), b"x")
     with pytest.raises(Conflict, match="at generation 1, not 7"):
         await chain._sender.send(deployed.registry, chain._binding.encode("applyObject", 1, SPACE, 7, b"y", 0), gas=200_000)
+
+
+async def test_the_contract_itself_counts_each_signer_once(deployed: Any) -> None:
+    """The client drops duplicates; a caller without this client could send them."""
+    admin = await deployed.client()
+    peers = [PeerId(bytes([n]) * 32) for n in (1, 2)]
+    for index, peer in enumerate(peers, 1):
+        client = await deployed.client(index)
+        await client.register_node_with_proof(peer, client.operator, bytes(64))
+        await admin.approve_node(peer)
+    first, second = await deployed.client(1), await deployed.client(2)
+    signatures = [await first.sign_mark_down(peers[1], 1), await second.sign_mark_down(peers[1], 1)]
+    lower, upper = signatures if first.operator.lower() < second.operator.lower() else signatures[::-1]
+    for wrong in ([lower, lower], [upper, lower], [lower, upper, upper]):
+        with pytest.raises(Forbidden, match="counts twice or is out of order"):
+            await admin._send("markDown", peers[1], 1, wrong)
+    await admin._send("markDown", peers[1], 1, [lower, upper])
 
 
 async def test_an_account_without_ether_is_told_so(deployed: Any) -> None:
