@@ -6,6 +6,7 @@ outside the directory too: containers, shims and their sockets, mounts, cgroups.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ import psutil
 
 from veil.errors import ConfigInvalid, RuntimeUnavailable
 from veil.runtime import leftovers
+from veil.runtime.containerd.shims import known_sockets
 from veil.runtime.detached import ProcessId, identify, read_record, spawn
 
 log = logging.getLogger(__name__)
@@ -101,7 +103,11 @@ class PrivateContainerd:
 
     async def stop(self) -> None:
         """Stop it and all it runs, and remove their mounts, cgroups and sockets. Not running = the same."""
-        await asyncio.to_thread(self._stop)
+        sockets: list[Path] = []
+        if self.process is not None:
+            with contextlib.suppress(RuntimeUnavailable):
+                sockets = await known_sockets(self.socket)
+        await asyncio.to_thread(self._stop, sockets)
 
     @property
     def _record(self) -> Path:
@@ -140,14 +146,14 @@ class PrivateContainerd:
             pass
         raise RuntimeUnavailable(f"containerd in {self.directory} did not come up", hint=f"see {self.log_file}")
 
-    def _stop(self) -> None:
+    def _stop(self, known_sockets: list[Path]) -> None:
         """The daemon first, so that it does not act on the deaths of the rest."""
         if (process := self.process) is not None:
             process.send(signal.SIGTERM)
             if not process.wait_gone_sync(STOP_DEADLINE_S):
                 process.send(signal.SIGKILL)
                 process.wait_gone_sync(STOP_DEADLINE_S)
-        shim_sockets = self._shim_sockets()
+        shim_sockets = [*known_sockets, *self._shim_sockets()]
         leftovers.kill_all(self._shims())
         leftovers.kill_all(leftovers.cgroup_members(self.cgroup_parent))
         for path in shim_sockets:

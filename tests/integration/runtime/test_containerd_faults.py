@@ -151,6 +151,26 @@ async def test_a_killed_shim_takes_its_container_along(node: Node) -> None:
     assert (await node.runtime.start("orphan")).pid != pid
 
 
+@pytest.mark.parametrize("end", ["delete", "stop"])
+async def test_a_killed_shim_leaves_no_socket(node: Node, end: str) -> None:
+    """It cannot clean up after itself, and containerd does not."""
+    await node.run("orphan")
+    (shim,), (socket,) = node.daemon._shims(), node.daemon._shim_sockets()
+    assert socket.exists()
+    shim.send(signal.SIGKILL)
+
+    async def forgotten() -> bool:
+        return not node.daemon._shim_sockets()
+
+    await until(forgotten)
+    assert socket.exists()
+    if end == "delete":
+        await node.runtime.delete("orphan")
+    else:
+        await node.daemon.stop()
+    assert not socket.exists()
+
+
 async def test_an_init_killed_from_outside_is_an_exit(node: Node) -> None:
     pid = await node.run("shot")
     events = node.runtime.events()
