@@ -27,6 +27,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be 0 or more")
+    return value
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -75,6 +82,9 @@ class NodeSettings:
     docker_socket: str = _setting("VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker driver", str, "")
     capacity_share: float = _setting(
         "VEIL_CAPACITY_SHARE", "which part of the machine is this node's (several nodes on one machine)", _share, 1.0
+    )
+    evaluator_threads: int = _setting(
+        "VEIL_EVALUATOR_THREADS", "threads of the evaluator; 0 for one a core (several nodes on one machine: fewer)", _count, 0
     )
     preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev or lan", _one_of("dev", "lan"), "lan")
     finality: str = _setting(

@@ -20,12 +20,14 @@ from veil.dev.processes import is_alive, record_of, spawn
 from veil.dev.steps import Steps
 from veil.errors import ConfigInvalid, NodeUnavailable, NotFound
 from veil.identity import Identity, peer_id_text
+from veil.runtime.containerd.driver import ContainerdRuntime
 from veil.runtime.daemon import PrivateContainerd, available
 from veil.runtime.images import build_busybox
 from veil.types import Address, Secret
 from veil.wire.nodes import prove_possession
 from veil.wire.objects import object_id
 
+CONTAINERD_NAMESPACE = "veil"
 FUNDS_ETHER = 1000
 READY_TIMEOUT_S = 120.0
 POLL_S = 0.2
@@ -146,13 +148,17 @@ async def _chain(layout: Layout, record: ClusterRecord, members: list[_Member]) 
 async def _containerds(layout: Layout, record: ClusterRecord, members: list[_Member]) -> None:
     layout.images.mkdir(exist_ok=True)
     archive = layout.images / "busybox.tar"
-    await asyncio.to_thread(build_busybox, archive)
+    image = await asyncio.to_thread(build_busybox, archive)
 
     async def start(member: _Member) -> None:
         daemon = PrivateContainerd(layout.containerd(member.name), member.directory / "containerd.log")
         pid = await daemon.start()
         record.processes.append(record_of(f"{member.name}/containerd", pid))
         layout.save(record)
+        runtime = ContainerdRuntime(layout.containerd(member.name) / "containerd.sock", namespace=CONTAINERD_NAMESPACE)
+        await runtime.start_driver()
+        await runtime.import_image(image, archive)
+        await runtime.close()
 
     await asyncio.gather(*(start(member) for member in members))
 
@@ -180,13 +186,14 @@ def _start_node(layout: Layout, record: ClusterRecord, plan: Plan, member: _Memb
         "VEIL_CONTRACT_BLOCK": str(record.contract_block),
         "VEIL_RUNTIME": plan.runtime,
         "VEIL_CAPACITY_SHARE": f"{1 / plan.nodes:.4f}",
+        "VEIL_EVALUATOR_THREADS": str(max(1, (os.cpu_count() or 1) // plan.nodes)),
         "VEIL_PRESET": "dev",
         "VEIL_FINALITY": "latest",
     }
     if plan.runtime == "containerd":
         settings |= {
             "VEIL_CONTAINERD_SOCKET": str(containerd / "containerd.sock"),
-            "VEIL_CONTAINERD_NAMESPACE": "veil",
+            "VEIL_CONTAINERD_NAMESPACE": CONTAINERD_NAMESPACE,
             "VEIL_RUNC_ROOT": str(containerd / "runc"),
             "VEIL_CGROUP_PARENT": f"/veil-{os.path.basename(layout.root)}-{member.name}",
         }

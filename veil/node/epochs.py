@@ -40,6 +40,7 @@ class EpochKeeper:
         projection: Projection,
         journal: Journal,
         public_key_file: Path | None,
+        evaluator_threads: int,
         on_parts: Callable[[EpochParts | None], None],
     ) -> None:
         self._identity = identity
@@ -47,6 +48,7 @@ class EpochKeeper:
         self._projection = projection
         self._journal = journal
         self._public_key_file = public_key_file
+        self._threads = evaluator_threads or None
         self._on_parts = on_parts
         self._working: Digest | None = None
         self.parts: EpochParts | None = None
@@ -94,7 +96,7 @@ class EpochKeeper:
         share = await self._share(epoch)
         evaluator = None
         if share is not None:
-            evaluator = ChildEvaluator(material)
+            evaluator = ChildEvaluator(material, threads=self._threads)
             await evaluator.start()
         return EpochParts(
             key_epoch=epoch,

@@ -113,6 +113,7 @@ class Node:
             projection=self.projection,
             journal=self.journal,
             public_key_file=settings.public_key_file,
+            evaluator_threads=settings.evaluator_threads,
             on_parts=self._epoch_changed,
         )
         self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)

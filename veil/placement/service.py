@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from veil.chain.ports import Chain
-from veil.errors import Conflict, NotFound, Unavailable, VeilError
+from veil.errors import Conflict, LimitExceeded, VeilError
 from veil.identity import Identity
 from veil.mesh.ports import Mesh, PeerState
 from veil.placement.core import Core
@@ -33,8 +33,7 @@ from veil.placement.settings import PlacementSettings
 from veil.store.journal import Binding
 from veil.types import Clock, ClusterId, Digest, ObjectId, PeerId, Random, Shard
 from veil.wire.codec import decode, encode
-from veil.wire.rounds import InstanceStatus, RenewReply, Telemetry
-from veil.wire.signed import sign
+from veil.wire.rounds import InstanceStatus, RenewReply
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +43,28 @@ RESEND_S = 0.3
 ATTEMPT_S = 2.0
 """How long one attempt may take."""
 
+MEMBERS_AGE_S = 0.02
+"""How old the answer to "who is gone" may be."""
+
 FETCH_DEADLINE_S = 3.0
 PUSH_DEADLINE_S = 2.0
 
 
 class MeshLiveness:
-    """Who is gone, as SWIM sees it."""
+    """Who is gone, as SWIM sees it; looked up once for all questions of one moment."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, clock: Clock) -> None:
         self._mesh = mesh
+        self._clock = clock
+        self._asked_s = float("-inf")
+        self._here: set[PeerId] = set()
 
     def gone(self, peer: PeerId) -> bool:
-        states = {member.peer: member.state for member in self._mesh.members()}
-        return states.get(peer, PeerState.LEFT) in (PeerState.DEAD, PeerState.LEFT)
+        if (now := self._clock.monotonic_s()) - self._asked_s > MEMBERS_AGE_S:
+            self._asked_s = now
+            states = (PeerState.DEAD, PeerState.LEFT)
+            self._here = {member.peer for member in self._mesh.members() if member.state not in states}
+        return peer not in self._here
 
 
 class PlacementService:
@@ -79,9 +87,6 @@ class PlacementService:
     ) -> None:
         self._mesh = mesh
         self._chain = chain
-        self._capacity = capacity
-        self._cluster = cluster
-        self._identity = identity
         self._binding_callbacks: list[Callable[[], None]] = []
         self._coordination_callbacks: list[Callable[[], None]] = []
         self._local = Local(
@@ -90,7 +95,7 @@ class PlacementService:
             view=view,
             clock=clock,
             random=random,
-            liveness=MeshLiveness(mesh),
+            liveness=MeshLiveness(mesh, clock),
             settings=settings,
         )
         self._core = Core(self._local, journal, capacity, reports, self._bindings_changed)
@@ -101,6 +106,7 @@ class PlacementService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._acting: list[Shard] = []
         self._unsubscribe: Callable[[], None] = lambda: None
+        self._closed = False
 
     async def start(self) -> None:
         """Begin to answer and to act. The mesh has been started."""
@@ -108,15 +114,17 @@ class PlacementService:
         self._mesh.serve(RENEW, self._serve_renewal)
         self._mesh.serve(PENDING, self._serve_pending)
         self._unsubscribe = self._local.view.subscribe(self._view_changed)
-        for work in (self._turn(), self._evaluate_queued(), self._cover()):
+        for work in (self._turn(), self._evaluate_queued()):
             self._spawn(work)
 
     async def close(self) -> None:
         """Stop. What is bound stays so."""
         self._unsubscribe()
-        for task in self._tasks:
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # what the node tells and asks
 
@@ -175,8 +183,12 @@ class PlacementService:
                 pass
             self._woken.clear()
             moved, self._view_moved = self._view_moved, False
-            self._perform(self._core.look_again(view_changed=moved))
-            self._tell_coordination()
+            try:
+                self._perform(self._core.look_again(view_changed=moved))
+                self._tell_coordination()
+            except VeilError as error:
+                self._view_moved = True
+                log.warning("placement waits: %s: %s", error.reason, error.message)
 
     def _tell_coordination(self) -> None:
         acting = self._core.desk.acting.acting()
@@ -202,6 +214,8 @@ class PlacementService:
     # effects
 
     def _perform(self, effects: Iterable[Effect]) -> None:
+        if self._closed:
+            return
         for effect in effects:
             match effect:
                 case Send():
@@ -226,11 +240,16 @@ class PlacementService:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("placement: %s", error, exc_info=error)
+            level = logging.WARNING if isinstance(error, VeilError) else logging.CRITICAL
+            log.log(level, "placement: %s", error, exc_info=error)
 
     async def _send(self, effect: Send) -> None:
         """Until it is taken, or no longer of use. A node talks to itself without the mesh."""
-        payload = encode(effect.message)
+        try:
+            payload = encode(effect.message)
+        except LimitExceeded as error:
+            log.error("a message is not sent: %s", error.message)
+            return
         if effect.peer == self._local.peer:
             serve = {ROUND: self._serve_round, PENDING: self._serve_pending}[effect.protocol]
             await serve(effect.peer, payload)
@@ -240,7 +259,7 @@ class PlacementService:
             try:
                 await self._mesh.request(effect.peer, effect.protocol, payload, deadline_s=min(ATTEMPT_S, left_s))
                 return
-            except Unavailable as error:
+            except VeilError as error:
                 log.debug("%s to %s: %s", effect.protocol, effect.peer.hex()[:16], error.message)
                 await asyncio.sleep(RESEND_S)
 
@@ -276,7 +295,7 @@ class PlacementService:
         content = None
         try:
             content = await self._mesh.get(digest, deadline_s=FETCH_DEADLINE_S)
-        except (NotFound, Unavailable) as error:
+        except VeilError as error:
             log.info("content %s: %s", digest.hex()[:16], error.message)
             await asyncio.sleep(REFETCH_S)
         finally:
@@ -304,18 +323,3 @@ class PlacementService:
         for result in await asyncio.gather(*pushes, return_exceptions=True):
             if isinstance(result, BaseException) and not isinstance(result, VeilError):
                 raise result
-
-    async def _cover(self) -> None:
-        """Telemetry that no round uses, as large as any: traffic does not say who takes part in rounds."""
-        every_s = self._local.settings.cover_tick_s
-        while every_s:
-            await asyncio.sleep(every_s)
-            parts = self._local.epoch
-            if parts is None:
-                continue
-            vector = parts.encryptor.telemetry(self._capacity.free(), self._capacity.total())
-            unused = Telemetry(round=self._local.random.bytes(16), epoch=parts.key_epoch.epoch, vector=vector)
-            message = sign(self._identity, self._cluster, unused)
-            for peer in parts.key_epoch.committee:
-                if peer != self._local.peer:
-                    self._spawn(self._send(Send(PeerId(peer), message)))
