@@ -41,9 +41,10 @@ def decode(data: bytes, kind: type[M], *, max_bytes: int = MESSAGE_MAX_BYTES) ->
     try:
         value: Any = cbor2.load(io.BytesIO(data))
         message = msgspec.convert(value, kind, builtin_types=(bytes,), strict=True)
+        canonical = encode(message)
     except (msgspec.ValidationError, cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise WireInvalid(f"{kind.__name__}: {error}") from error
-    if encode(message) != data:
+    if canonical != data:
         raise WireInvalid(f"{kind.__name__}: not in canonical encoding")
     return message
 

@@ -5,6 +5,7 @@ ciphertexts under a fresh key: they say nothing about the content.
 """
 
 import hashlib
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -64,9 +65,29 @@ class Envelope(Message, frozen=True, tag="veil/envelope.1"):
 
 
 class Body(Message, frozen=True, tag="veil/body.1"):
-    """The public template of an object: JSON values only, without any resource figure."""
+    """The public template of an object: JSON values only (ValueError otherwise), without any resource figure."""
 
     spec: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _require_json(self.spec)
+
+
+def _require_json(value: Any) -> None:
+    """CBOR can carry much more: what would not come out of a JSON text as it went in is refused."""
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("a key that is not a string")
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _require_json(item)
+    elif not (value is None or isinstance(value, (bool, str))) and not _is_json_number(value):
+        raise ValueError(f"{type(value).__name__} is not a JSON value")
+
+
+def _is_json_number(value: Any) -> bool:
+    return (isinstance(value, int) and -(2**63) <= value < 2**63) or (isinstance(value, float) and isfinite(value))
 
 
 class SealedPart(Message, frozen=True, tag="veil/sealed-part.1"):
