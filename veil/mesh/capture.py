@@ -1,7 +1,9 @@
 """A record of everything that receivers are given: for audits that look for what must not be there.
 
-The bytes are as libp2p gets them: before Noise, after sealing. A record is 4 bytes of length and a CBOR array
-``[receiver, protocol, bytes]``. Off unless asked for; not for production, where it would only fill the disk.
+Twice, by both processes into one file: as libp2p gets them (before Noise, after sealing), and, with ``opened:`` before the
+protocol, as the receiver has them once it has opened what was sealed to it. What is sealed to somebody else stays sealed in
+both. A record is 4 bytes of length and a CBOR array ``[receiver, protocol, bytes]``. Off unless asked for; not for
+production, where it would only fill the disk.
 """
 
 import struct

@@ -15,6 +15,7 @@ from veil import errors
 from veil.errors import DeadlineExceeded, DigestMismatch, LimitExceeded, MeshUnavailable, NotFound, VeilError
 from veil.identity import Identity, peer_id_text
 from veil.mesh.blobs import BlobStore
+from veil.mesh.capture import Capture
 from veil.mesh.child import Child
 from veil.mesh.control import Allow, AllowedPeer, Announce, Ask, Done, Fetch, Push, Seen, Serve, Served, Setup
 from veil.mesh.feed import Feed
@@ -61,6 +62,7 @@ class LibP2PMesh:
         self._listen = tuple(listen)
         self._preset = preset
         self._capture = capture
+        self._opened = Capture(capture) if capture else None
         self._random = rng or SystemRandom()
         self._feed = Feed()
         self._handlers: dict[str, Handler] = {}
@@ -94,6 +96,8 @@ class LibP2PMesh:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
         self._feed.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def allow(self, peers: dict[PeerId, Sequence[str]]) -> None:
         if any(len(peer) != PEER_ID_BYTES for peer in peers):
@@ -115,6 +119,7 @@ class LibP2PMesh:
             raise LimitExceeded(f"protocol {protocol!r}: a name has 1 to PROTOCOL_NAME_MAX={PROTOCOL_NAME_MAX} characters")
         if peer not in self._addresses:
             raise MeshUnavailable(f"{peer_id_text(peer)} is not registered")
+        self._record(peer, protocol, payload)
         nonce = self._random.bytes(16)
         sealed = seal_request(peer, self.peer_id, protocol, nonce, payload)
         call = next(self._numbers)
@@ -234,7 +239,13 @@ class LibP2PMesh:
         nonce, payload = open_request(self._identity, peer, protocol, sealed)
         reply = await handler(peer, payload)
         _check_size("reply", reply, REQUEST_MAX_BYTES)
+        self._record(peer, protocol, reply)
         return "ok", seal_reply(peer, nonce, reply)
+
+    def _record(self, receiver: PeerId, protocol: str, content: bytes) -> None:
+        """What the receiver will have once it has opened it; meshd records the same as it goes to the wire."""
+        if self._opened is not None:
+            self._opened.record(receiver, f"opened:{protocol}", content)
 
     def _see(self, seen: Seen) -> None:
         state = PeerState(seen.state)
