@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from veil.api.assemble import assemble, make_envelope, withheld_from
+from veil.api.assemble import assemble, withheld_from
+from veil.api.canonical import canonical_spec, make_envelope
 from veil.api.copies import COPIES, keep, receivers
 from veil.api.demands import Demands
 from veil.api.sealing import EpochKeys, Sealed, seal_parts
@@ -139,7 +140,7 @@ class Admission:
 
     def _keeps(self, parts: Parts, obj: Obj, live: Obj, before: Envelope, keys: EpochKeys | None) -> bool:
         """Whether the sealed parts of before are also those of the new generation."""
-        same = obj["spec"].get("template") == live["spec"].get("template")
+        same = canonical_spec(parts)["template"] == live["spec"].get("template")
         same = same and bool(before.template) == (parts.template is not None)
         unknown = "resources" in withheld_from(live)
         states = any(container.get("resources") for container in obj["spec"]["template"]["containers"])

@@ -22,7 +22,7 @@ from veil.api.tables import table
 from veil.api.targets import Options, Target, is_true, parse_options, parse_target
 from veil.api.verbs import Verbs, Written
 from veil.api.views import served
-from veil.errors import InvalidInput, VeilError
+from veil.errors import InvalidInput, ManifestInvalid, VeilError
 from veil.store.objects import Gone, Obj, ObjectStore
 from veil.types import Clock
 
@@ -53,7 +53,10 @@ async def as_status(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def _failure(request: web.Request, error: VeilError) -> web.Response:
     target = request.get(_TARGET)
-    return reply(status_of(error, target.details if target else None), code_and_reason(error)[0])
+    details = dict(target.details) if target else None
+    if target and details and isinstance(error, ManifestInvalid):
+        details |= {"kind": target.kind.resource.kind}
+    return reply(status_of(error, details), code_and_reason(error)[0])
 
 
 class Door:
@@ -130,7 +133,9 @@ class Door:
             case ("GET", _):
                 return await self._get(request, target)
             case ("POST", False):
-                written = await self._verbs.create(self._caller, target, await self._body(request), _options(request))
+                body = await self._body(request)
+                request[_TARGET] = replace(target, name=_name(body))
+                written = await self._verbs.create(self._caller, target, body, _options(request))
                 return self._written(request, target.kind, written)
             case ("PUT", True):
                 written = await self._verbs.update(self._caller, target, await self._body(request), _options(request))
@@ -211,6 +216,12 @@ class Door:
 
 def _options(request: web.Request) -> Options:
     return parse_options(request.query, request.headers.get("User-Agent", ""))
+
+
+def _name(body: Obj) -> str:
+    """The name in a new object, for errors about it."""
+    metadata = body.get("metadata")
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
 
 
 def _wants_table(request: web.Request) -> bool:

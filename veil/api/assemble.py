@@ -6,7 +6,8 @@ out and named in an annotation, so that nobody takes a gap for a wish.
 
 import uuid
 
-from veil.manifest.split import Parts, join
+from veil.api.canonical import plain_lists
+from veil.manifest.split import join
 from veil.store.objects import Obj
 from veil.store.rows import ObjectRow
 from veil.wire.objects import Body, Envelope, Resources
@@ -39,6 +40,7 @@ def assemble(
     if live is not None and live["metadata"].get("uid") != uid:
         live = None
     spec = join(envelope, body, resources, (template.spec.get("template") if template else None))
+    spec = plain_lists(envelope.kind, spec)
     local = {key: value for key, value in (live or {}).get("metadata", {}).items() if key not in ("labels", "generation")}
     metadata: Obj = local | {"name": envelope.name, "uid": uid, "generation": row.generation}
     if envelope.kind != "Namespace":
@@ -65,28 +67,3 @@ def _withheld(envelope: Envelope, spec: Obj, resources: Resources | None) -> lis
     if envelope.resources and resources is None:
         gaps.append("resources")
     return gaps
-
-
-def canonical_spec(parts: Parts) -> Obj:
-    """The spec as it will be shown once anchored: quantities in their shortest form, defaults filled in."""
-    confidential = parts.template is not None
-    envelope = make_envelope(parts, uid=bytes(16), template=bytes(32) if confidential else b"")
-    return join(envelope, parts.body, parts.resources, parts.template)
-
-
-def make_envelope(parts: Parts, *, uid: bytes, body: bytes = b"", resources: bytes = b"", template: bytes = b"") -> Envelope:
-    """The public part of an object: its own fields, and the digests of the rest."""
-    assert parts.kind in ("Namespace", "Workload")
-    return Envelope(
-        kind="Namespace" if parts.kind == "Namespace" else "Workload",
-        namespace=parts.namespace,
-        name=parts.name,
-        uid=uid,
-        labels=parts.labels,
-        replicas=parts.replicas,
-        policy=parts.policy,
-        node_selector=parts.node_selector,
-        body=body,
-        resources=resources,
-        template=template,
-    )

@@ -1,11 +1,11 @@
-"""Request bodies: bounded, JSON (or YAML for apply patches), and nothing else."""
+"""Request bodies: bounded, JSON (or YAML for apply patches, or one of the few protobuf messages of kubectl)."""
 
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from veil.api.status import Rejected
+from veil.api import protobuf
 from veil.errors import InvalidInput
 
 API_BODY_MAX_BYTES = 1024 * 1024
@@ -17,11 +17,11 @@ def media_type(request: web.Request) -> str:
 
 
 async def read(request: web.Request) -> Any:
-    """The value that the body encodes; None when there is no body. Raises InvalidInput, Rejected (413, 415)."""
+    """The value that the body encodes; None when there is no body. Raises InvalidInput."""
     form = media_type(request)
-    if form.endswith("protobuf"):
-        raise Rejected(415, "UnsupportedMediaType", "protobuf is not served", hint="send application/json")
     raw = await request.read()
+    if form == protobuf.MEDIA_TYPE:
+        return protobuf.decode(raw) if raw else None
     if not raw.strip():
         return None
     try:

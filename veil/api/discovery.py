@@ -1,12 +1,13 @@
 """What clients ask first: which groups, versions and kinds there are, and what may be done with them.
 
-Documents are made once. kopf waits forever unless ``namespaces`` is in v1; old clients ask with a trailing slash.
+Documents are made once. kopf waits forever unless ``namespaces`` is in v1; old clients ask with a trailing slash; a short name
+in two groups makes kubectl warn, so only v1 has ``ns``.
 """
 
 from collections.abc import Iterable
 
 from veil import __version__
-from veil.api.kinds import KINDS, Kind
+from veil.api.kinds import KINDS, NAMESPACE, Kind
 from veil.store.objects import Obj
 
 KUBERNETES_MINOR = "32"
@@ -59,7 +60,7 @@ def _entries(kind: Kind) -> list[Obj]:
             "namespaced": resource.namespaced,
             "kind": resource.kind,
             "verbs": verbs_of(kind),
-            "shortNames": list(resource.short_names),
+            "shortNames": [] if kind is NAMESPACE else list(resource.short_names),
             "categories": list(kind.categories),
         }
     ]

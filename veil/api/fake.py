@@ -63,6 +63,8 @@ class FakeLogs:
         self.asked: list[dict[str, object]] = []
         self.more = asyncio.Event()
         """What a follower waits for before it looks at ``lines`` again."""
+        self.finished = False
+        """Whether followers come to the end of the log."""
 
     async def logs(
         self, instance: Obj, *, container: str, follow: bool, tail_lines: int | None, since_s: float | None
@@ -76,7 +78,7 @@ class FakeLogs:
             for line in self.lines[name][sent:]:
                 yield line
             sent = len(self.lines[name])
-            if not follow:
+            if not follow or self.finished:
                 return
             await self.more.wait()
             self.more = asyncio.Event()

@@ -95,7 +95,11 @@ NAMESPACE = Kind(
     columns=(Column("Homes", "count:spec.homePeers", "integer", description="home nodes"), _AGE),
 )
 CORE_NAMESPACE = Kind(
-    resource=names.CORE_NAMESPACES, stored="Namespace", anchored=True, columns=(Column("Status", "status.phase"), _AGE)
+    resource=names.CORE_NAMESPACES,
+    stored="Namespace",
+    anchored=True,
+    columns=(Column("Status", "status.phase"), _AGE),
+    categories=(),
 )
 PLACEMENT = Kind(
     resource=names.PLACEMENTS,

@@ -56,7 +56,7 @@ def status_of(error: VeilError, details: Obj | None = None) -> Obj:
         causes += [{"reason": "FieldValueInvalid", "field": item.path, "message": item.message} for item in error.errors]
         message = _invalid(error, details or {})
     if error.hint:
-        causes.append({"reason": HINT, "message": error.hint})
+        causes.append({"reason": HINT, "field": "hint", "message": error.hint})
         message = f"{message} ({error.hint})"
     body: Obj = {
         "kind": "Status",

@@ -6,7 +6,8 @@ The kinds' schemas decide (:mod:`veil.manifest.validate`). Unknown fields are er
 
 from typing import Any
 
-from veil.api.assemble import canonical_spec, withheld_from
+from veil.api.assemble import withheld_from
+from veil.api.canonical import canonical_spec
 from veil.api.targets import Validation
 from veil.errors import Forbidden
 from veil.manifest.parse import Located, Path, path_text

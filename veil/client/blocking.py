@@ -29,6 +29,9 @@ CONNECT_TIMEOUT_S = 5.0
 WATCH_QUIET_MAX_S = 90.0
 """The server sends a bookmark every 30 s: after this long without a byte it is gone."""
 
+RECONNECT_PAUSE_S = 0.2
+"""Between the end of one watch and the next, so that a server that ends them at once is not flooded."""
+
 PIECE_BYTES = 65536
 
 
@@ -114,6 +117,7 @@ class BlockingClient:
                         yield change
             except Conflict:
                 since = ""
+            time.sleep(RECONNECT_PAUSE_S)
 
     def _changes(self, call: Call, left_s: float | None) -> Iterator[Change]:
         quiet_s = WATCH_QUIET_MAX_S if left_s is None else min(WATCH_QUIET_MAX_S, left_s + 1)

@@ -6,12 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from veil.api.admission import Admission
+from veil.api.canonical import canonical_spec
 from veil.api.sealing import EpochKeys
 from veil.chain.fake import FakeChain
 from veil.chain.fake_ledger import Ledger
 from veil.chain.projector import follow
 from veil.fhe.fake import FakeEncryptor
 from veil.identity import Identity
+from veil.manifest.split import split
 from veil.manifest.validate import default, validate_object
 from veil.mesh.fake import FakeMesh, FakeNetwork
 from veil.store.objects import RV_BLOCK, Obj, ObjectStore
@@ -114,4 +116,5 @@ def namespace() -> Obj:
 
 def valid(obj: Obj) -> Obj:
     """As the API gives it to admission."""
-    return default(validate_object(obj))
+    filled = default(validate_object(obj))
+    return {**filled, "spec": canonical_spec(split(filled))}
