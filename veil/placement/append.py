@@ -126,10 +126,8 @@ class ShardAppends:
         now = self.local.now()
         if self._flight is not None:
             flight = self._flight
+            flight.in_doubt = flight.in_doubt or all(self._expired(waiting, margin_s=0) for waiting in flight.batch)
             if flight.in_doubt or now < flight.retry_s:
-                return []
-            if all(self._expired(waiting, margin_s=0) for waiting in flight.batch):
-                flight.in_doubt = True
                 return []
             flight.retry_s = now + self.local.settings.append_retry_s
             return [flight.effect]

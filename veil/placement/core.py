@@ -100,7 +100,9 @@ class Core:
         key = key_of(renew.bound.leaf)
         reply = self.desk.on_renew(sender, renew)
         lease = self.leases.get(key)
-        if lease is not None and lease.peer == sender and lease.bound == renew.bound:
+        if self.leases.is_retired(key):
+            log.debug("a retired replica is still held")
+        elif lease is not None and lease.peer == sender and lease.bound == renew.bound:
             self._reports.report(*key, renew.status, renew.bound)
         elif lease is None and renew.status.reason == STOPPED and self._may_be_gone(key):
             self._reports.gone(*key)

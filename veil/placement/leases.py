@@ -102,6 +102,10 @@ class LeaseTable:
     def want(self, key: ReplicaKey) -> None:
         self._retired.pop(key, None)
 
+    def is_retired(self, key: ReplicaKey) -> bool:
+        """Not wanted any more: what is heard of it is not shown, or its Instance object would come back."""
+        return key in self._retired
+
     def retiring(self) -> list[ReplicaKey]:
         """Retired replicas that have not gone yet."""
         return [key for key, gone in self._retired.items() if not gone]

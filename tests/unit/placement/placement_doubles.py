@@ -1,9 +1,7 @@
 """In-memory doubles of what placement reads and writes in place: chain view, journal, capacity, reports, identities."""
 
-import asyncio
 import hashlib
 from dataclasses import dataclass, field
-from random import Random as Dice
 
 import veil.wire.signed
 from veil.errors import SignatureInvalid
@@ -217,9 +215,7 @@ class Workload:
         common = {"owner": owner, "block": block, "block_hash": seed}
         return [
             ObjectRow(kind=2, object_id=self.id, generation=generation, envelope=encode_envelope(envelope), **common),
-            ObjectRow(
-                kind=6, object_id=demand_id(self.id, self.epoch), generation=1, envelope=encode_envelope(demand), **common
-            ),
+            ObjectRow(kind=6, object_id=demand_id(self.id, self.epoch), generation=1, envelope=encode_envelope(demand), **common),
         ]
 
 
@@ -287,9 +283,7 @@ class StaticView:
             self.objects[row.kind, row.object_id] = row
 
     def append(self, shard, sequence, root, data=bytes(32), sender="operator-0", block=None):
-        row = LogRow(
-            shard=shard, sequence=sequence, root=root, count=1, data=data, sender=sender, block=block or self.block
-        )
+        row = LogRow(shard=shard, sequence=sequence, root=root, count=1, data=data, sender=sender, block=block or self.block)
         self.logs.setdefault(shard, {})[sequence] = row
         return row
 
@@ -336,5 +330,3 @@ class Liveness:
 
     def gone(self, peer):
         return peer in self.dead
-
-

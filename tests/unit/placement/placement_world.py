@@ -6,6 +6,8 @@ holds, and every partial decryption. It knows nothing of how placement decides.
 
 import hashlib
 import heapq
+from contextlib import suppress
+from dataclasses import replace
 from random import Random as Dice
 
 from placement_doubles import (
@@ -26,6 +28,7 @@ from placement_doubles import (
     parts_of,
 )
 
+from veil.errors import Untrusted, VeilError
 from veil.fhe.ports import Figures
 from veil.placement.core import Core
 from veil.placement.effects import REFETCH_S, Append, AskRenewal, Evaluate, Fetch, Send
@@ -39,8 +42,6 @@ from veil.store.rows import LogRow
 from veil.types import RoundId
 from veil.wire.codec import encode, sha256
 from veil.wire.rounds import Open
-
-from dataclasses import replace
 from veil.wire.signed import open_signed
 
 SETTINGS = replace(DEV, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
@@ -281,7 +282,10 @@ class World:
                 raise Broken(f"seed {self.seed}: not every replica is bound: {self.describe()}")
 
     def describe(self):
-        held = {key: [(n.number, b.state) for n in self.nodes for b in n.journal.bindings.all() if binding_key(b) == key] for key in self.keys}
+        held = {
+            key: [(n.number, b.state) for n in self.nodes for b in n.journal.bindings.all() if binding_key(b) == key]
+            for key in self.keys
+        }
         return {f"{key.object_id[16:18].hex()}/{key.replica}": value for key, value in held.items()}
 
     # invariants
@@ -302,7 +306,9 @@ class World:
                 continue
             for key in node.live():
                 if key in running:
-                    raise Broken(f"seed {self.seed}: two live bindings of replica {key.replica}: {running[key]} and {node.number}")
+                    raise Broken(
+                        f"seed {self.seed}: two live bindings of replica {key.replica}: {running[key]} and {node.number}"
+                    )
                 running[key] = node.number
 
     def on_partial(self, node, result, members):
@@ -429,10 +435,8 @@ class World:
         if protocol == "round/1":
             self.perform(receiver, receiver.core.receive(sender, payload))
         else:
-            try:
+            with suppress(Untrusted):
                 receiver.core.receive_pending(sender, payload)
-            except Exception as error:  # a handler's exception is the caller's failure
-                assert self.faults.forge, error
 
     def ask(self, node, effect):
         receiver = self.by_peer[effect.peer]
@@ -466,10 +470,8 @@ class World:
         if node.core is None or node.life != life:
             return
         try:
-            result = evaluate_now(
-                node.core.local.epoch.evaluator, effect.circuit, effect.demand, effect.telemetry
-            ).result
-        except Exception:
+            result = evaluate_now(node.core.local.epoch.evaluator, effect.circuit, effect.demand, effect.telemetry).result
+        except VeilError:
             result = None
         self.perform(node, node.core.on_evaluated(effect.round, result))
 
