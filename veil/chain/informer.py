@@ -37,8 +37,8 @@ RANGE_MAX_BLOCKS = 50_000
 AWAY_MAX_S = 2.0
 """The longest pause between looks for an endpoint that is away."""
 
-MISMATCH_ATTEMPTS = 3
-"""How often logs and ``head()`` of one block may disagree: an endpoint behind a balancer can lag once."""
+MISMATCH_ATTEMPTS = 5
+"""How often in a row logs and ``head()`` may disagree: an endpoint behind a balancer can lag. The pauses between double."""
 
 _HEAD_CALL = "0x8f7dcfa3"  # head(), checked against the ABI by a test
 Item = BlockEvents | Rollback | Finalized
@@ -237,7 +237,7 @@ class Informer:
                 f"its head() says rv {head.rv}, and the hash chain over them differs",
                 hint="events are missing or changed: use another RPC endpoint",
             )
-        await asyncio.sleep(self._poll_s)
+        await asyncio.sleep(self._poll_s * 2**cursor.mismatches)
 
     async def _accept(self, cursor: _Cursor, target: Header, pending: list[RawLog], heads: list[Head]) -> list[Item]:
         """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``."""

@@ -39,6 +39,9 @@ NONCE_ATTEMPTS = 16
 GAS_MARGIN = 1.3
 """Over the estimate: the state may have changed for the dearer (a slot that was set is empty again)."""
 
+OUT_OF_GAS_SHARE = 0.95
+"""A failed transaction that used this much of its limit ran out of gas: each call withholds 1/64 (EIP-150), the proxy is one."""
+
 POLL_FIRST_S = 0.02
 POLL_LAST_S = 0.5
 """Between looks for a receipt: the first ones are quick for chains that mine at once."""
@@ -91,7 +94,7 @@ class Sender:
                 continue
             if receipt["status"] == 1:
                 return _sent(receipt)
-            if gas is None and receipt["gasUsed"] >= limit:
+            if gas is None and receipt["gasUsed"] >= limit * OUT_OF_GAS_SHARE:
                 gas, limit = limit, limit * 2
                 continue
             raise await self._why(call, receipt)
