@@ -74,7 +74,7 @@ class Projection:
         """
         try:
             with transaction(self._database):
-                writer = Writer(self._database, self._tables, self._objects)
+                writer = Writer(self._database, self._objects)
                 yield writer
                 writer.finish()
         except BaseException:

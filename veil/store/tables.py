@@ -49,10 +49,11 @@ Row = tuple[Any, ...]
 
 
 class Tables:
-    """Reads and undoable writes over one connection. Transactions are the caller's."""
+    """Reads and undoable writes over one connection. Transactions are the caller's; one that writes ends with :meth:`keep`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._undo: list[tuple[int, str, bytes, bytes | None]] = []
 
     def read(self, table: Table, *key: Any) -> Row | None:
         row: Row | None = self._connection.execute(f"{_SELECT[table.name]} WHERE {table.where}", key).fetchone()
@@ -74,13 +75,21 @@ class Tables:
 
     def _remember(self, table: Table, key: Row, block: int) -> None:
         before = self.read(table, *key)
-        self._connection.execute(
-            "INSERT INTO undo (block, tab, key, before) VALUES (?, ?, ?, ?)",
-            (block, table.name, msgspec.msgpack.encode(key), None if before is None else msgspec.msgpack.encode(before)),
-        )
+        encoded = None if before is None else msgspec.msgpack.encode(before)
+        self._undo.append((block, table.name, msgspec.msgpack.encode(key), encoded))
+
+    def keep(self, after_block: int) -> None:
+        """Write down how to undo what was written, as far as it was done by blocks above ``after_block``.
+
+        During a long catching-up most of it never has to be.
+        """
+        wanted = [record for record in self._undo if record[0] > after_block]
+        self._connection.executemany("INSERT INTO undo (block, tab, key, before) VALUES (?, ?, ?, ?)", wanted)
+        self._undo.clear()
 
     def undo(self, to_block: int) -> None:
         """Make every table what it was after ``to_block``."""
+        self.keep(-1)
         records: Iterable[Row] = self._connection.execute(
             "SELECT tab, key, before FROM undo WHERE block > ? ORDER BY n DESC", (to_block,)
         ).fetchall()

@@ -19,9 +19,9 @@ ACTIVE = "Active"
 class Writer:
     """``begin_block``, changes, ``end_block``, again and again; or ``rollback``."""
 
-    def __init__(self, database: sqlite3.Connection, tables: Tables, objects: dict[tuple[int, ObjectId], ObjectRow]) -> None:
+    def __init__(self, database: sqlite3.Connection, objects: dict[tuple[int, ObjectId], ObjectRow]) -> None:
         self._database = database
-        self._tables = tables
+        self._tables = Tables(database)
         self._objects = objects
         self._block = 0
         self._tip = self._read_tip()
@@ -69,6 +69,7 @@ class Writer:
     def finish(self) -> None:
         """The end of the transaction: forget what is too old to be undone."""
         floor = self._tip.number - UNDO_BLOCKS if self._tip else 0
+        self._tables.keep(floor)
         if floor > self._floor():
             self._tables.forget(floor)
             self._database.execute("INSERT OR REPLACE INTO meta VALUES ('floor', ?)", (floor,))

@@ -21,8 +21,10 @@ from veil.chain.ports import (
     NodeRegistered,
     NodeStatus,
     NodeStatusChanged,
+    PolicyChanged,
+    Rollback,
 )
-from veil.chain.projector import BATCH_MAX, apply, follow
+from veil.chain.projector import BATCH_MAX, Change, apply, follow
 from veil.errors import DeadlineExceeded, HeadMismatch, NotFound, StorageUnavailable, VeilError
 from veil.identity import Identity
 from veil.store.projection import Projection
@@ -504,6 +506,50 @@ async def test_a_reorg_deeper_than_the_undo_log_is_told(chain: FakeChain) -> Non
         writer.rollback(11)
     assert projection.finality("latest") == 11
     assert projection.cursor().block == 11
+    projection.close()
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_a_reorg_in_the_batch_of_what_it_undoes(chain: FakeChain, batches: int) -> None:
+    """Then a deeper one: what the first left in place can still be undone."""
+    changes: list[Change] = []
+    for number in range(1, 5):
+        head = Head(number, number.to_bytes(24, "big"))
+        event = PolicyChanged(rv=number, policy=bytes([number]))
+        changes.append(BlockEvents(Block(number, bytes(32), number), (event,), head))
+    changes += [Rollback(3), Rollback(2)]
+    projection = Projection(None, chain.cluster)
+    for index in range(batches):
+        with projection.batch() as writer:
+            for change in changes[index * len(changes) // batches : (index + 1) * len(changes) // batches]:
+                apply(change, writer, chain.cluster)
+    assert (projection.policy(), projection.finality("latest")) == (b"\2", 2)
+    for number in (1, 0):
+        with projection.batch() as writer:
+            apply(Rollback(number), writer, chain.cluster)
+        assert projection.finality("latest") == number
+        assert projection.policy() == bytes([number] * number)
+    assert all(rows == [] for name, rows in content(projection).items() if name in TABLES)
+    projection.close()
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_exactly_so_many_blocks_can_be_undone(chain: FakeChain, batches: int) -> None:
+    projection = Projection(None, chain.cluster)
+    tip = UNDO_BLOCKS + 20
+    for index in range(batches):
+        with projection.batch() as writer:
+            for number in range(index * tip // batches + 1, (index + 1) * tip // batches + 1):
+                event = PolicyChanged(rv=number, policy=number.to_bytes(2, "big"))
+                head = Head(number, number.to_bytes(24, "big"))
+                apply(BlockEvents(Block(number, bytes(32), number), (event,), head), writer, chain.cluster)
+    assert len(projection.cursor().known) == UNDO_BLOCKS + 1
+    with pytest.raises(HeadMismatch), projection.batch() as writer:
+        writer.rollback(tip - UNDO_BLOCKS - 1)
+    with projection.batch() as writer:
+        writer.rollback(tip - UNDO_BLOCKS)
+    assert projection.policy() == (tip - UNDO_BLOCKS).to_bytes(2, "big")
+    assert projection.head()[0] == projection.cursor().block == tip - UNDO_BLOCKS
     projection.close()
 
 
