@@ -261,6 +261,9 @@ class Agent:
     async def _remove(self, key: InstanceKey) -> None:
         """Stop what there is of an Instance, then forget it (its restarts, too: should it come back, it begins anew)."""
         actual = await self._containers.of(key)
+        if not actual and key not in self._statuses:
+            return
+        self._restarts.forget(key.text)  # first: a crash on the way must not leave restarts to the next of that name
         if actual:
             self._publish(key, terminating(self._statuses.get(key), self._clock.now_s()))
             gone = decide(None, actual, histories={}, troubles={}, now_s=self._clock.now_s())
@@ -270,7 +273,6 @@ class Agent:
                     raise failure
         if not self._containers.listed:
             return
-        self._restarts.forget(key.text)
         self._troubles.forget(key)
         self._logs.remove(key.text)
         self._statuses.pop(key, None)

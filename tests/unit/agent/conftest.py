@@ -1,8 +1,9 @@
 """An agent on the fake runtime, in virtual time."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from veil.agent.agent import Agent
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
 from veil.runtime.fake import FakeMachine, FakeRuntime
-from veil.runtime.ports import ContainerState
+from veil.runtime.ports import Container, ContainerSpec, ContainerState
 from veil.store.journal import RestartRow
 from veil.types import Generation, ObjectId
 from veil.wire.objects import ContainerResources, Resources
@@ -36,6 +37,48 @@ class SeededRandom:
 
     def bytes(self, count: int) -> bytes:
         return self._random.randbytes(count)
+
+
+class SlowRuntime(FakeRuntime):
+    """Every change takes a moment, so that two at once can meet; those that do, on one container, are counted."""
+
+    def __init__(self, machine: FakeMachine) -> None:
+        super().__init__(machine)
+        self.overlaps: list[str] = []
+        self.needless_starts: list[str] = []
+        self._busy: set[str] = set()
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        with self._alone(spec.id):
+            await asyncio.sleep(0.005)
+            return await super().create(spec)
+
+    async def start(self, id: str) -> Container:
+        with self._alone(id):
+            record = self.machine.records.get(id)
+            if record is not None and record.view.state is ContainerState.RUNNING:
+                self.needless_starts.append(id)
+            await asyncio.sleep(0.005)
+            return await super().start(id)
+
+    async def stop(self, id: str, *, grace_s: float = 30.0) -> Container:
+        with self._alone(id):
+            return await super().stop(id, grace_s=grace_s)
+
+    async def delete(self, id: str) -> None:
+        with self._alone(id):
+            await asyncio.sleep(0.005)
+            await super().delete(id)
+
+    @contextlib.contextmanager
+    def _alone(self, id: str) -> Iterator[None]:
+        if id in self._busy:
+            self.overlaps.append(id)
+        self._busy.add(id)
+        try:
+            yield
+        finally:
+            self._busy.discard(id)
 
 
 class MemoryRestarts:
@@ -85,11 +128,12 @@ class Host:
         self.log_dir = log_dir
         self.heard: list[tuple[InstanceKey, InstanceStatus]] = []
         self.gone: list[InstanceKey] = []
+        self.runtime = SlowRuntime(self.machine)
         self.agent = self.new_agent()
 
     def new_agent(self, node: str = "n1") -> Agent:
         return Agent(
-            FakeRuntime(self.machine),
+            self.runtime,
             self.journal,
             LoopClock(),
             self.log_dir,

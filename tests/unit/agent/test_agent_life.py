@@ -1,6 +1,7 @@
 """The agent's life of an Instance on the fake runtime, in virtual time."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from veil.agent.queue import WorkQueue
 from veil.errors import ContainerFailed, ImageUnavailable, RuntimeUnavailable
 from veil.runtime.fake import Behaviour, FakeRuntime
 from veil.runtime.ports import ContainerSpec
@@ -325,6 +327,16 @@ async def test_the_runtime_is_away_from_the_start(host: Any) -> None:
     await host.until(lambda: host.running() == {host.id()}, 1)
 
 
+async def test_one_call_without_an_answer_is_made_again_soon(host: Any) -> None:
+    host.want(host.instance())
+    await host.until(lambda: host.running() == {host.id()})
+    await asyncio.sleep(5)
+    host.machine.fail_next("start", RuntimeUnavailable("busy"))
+    host.machine.finish(host.id(), 137)
+    await host.until(lambda: host.status().reason == "RuntimeUnavailable")
+    await host.until(lambda: host.running() == {host.id()}, 11)
+
+
 async def test_lost_events_cost_time_and_nothing_else(host: Any) -> None:
     host.want(host.instance())
     await host.until(lambda: host.running() == {host.id()})
@@ -354,9 +366,33 @@ async def test_logs_go_through_the_agent(host: Any) -> None:
     assert b"".join([piece async for piece in host.agent.logs(host.key(), tail_lines=1)]) == b"two\n"
 
 
+class Unserialised(WorkQueue[Any]):
+    """A broken twin: handles a key as often at once as it is added."""
+
+    def add(self, key: Any) -> None:
+        if self._open:
+            task = asyncio.get_running_loop().create_task(self._forgetful(key))
+            self._running[object()] = task
+
+    async def _forgetful(self, key: Any) -> None:
+        with contextlib.suppress(Exception):
+            await self._handle(key)
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_random_changes_end_at_what_is_desired(host: Any, seed: int) -> None:
     """Applies, deletes, crashes, gaps and restarts of the agent: in the end the runtime has exactly what is desired."""
+    await random_changes(host, seed)
+
+
+async def test_an_agent_with_a_broken_queue_is_caught(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veil.agent.agent.WorkQueue", Unserialised)
+    await host.restart_agent()
+    with pytest.raises(AssertionError, match="at once"):
+        await random_changes(host, 1)
+
+
+async def random_changes(host: Any, seed: int) -> None:
     chance = random.Random(seed)
     wanted: dict[int, int] = {}
     for _ in range(60):
@@ -369,11 +405,13 @@ async def test_random_changes_end_at_what_is_desired(host: Any, seed: int) -> No
         host.want(*(host.instance(number, generation=generation) for number, generation in wanted.items()))
         await asyncio.sleep(chance.choice([0, 0, 0.01, 0.2]))
         await disturb(host, chance, wanted)
+    assert not host.runtime.overlaps, "two operations on one container at once"
     host.machine.losing_events = False
     host.machine.back()
     expected = {host.id(number, generation) for number, generation in wanted.items()}
     await host.until(lambda: host.running() == expected == set(host.machine.records), 700)
     await host.until(lambda: said(host) == set(wanted.items()))
+    assert not host.runtime.needless_starts, "started what was running"
 
 
 def said(host: Any) -> set[tuple[int, int]]:
