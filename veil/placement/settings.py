@@ -85,7 +85,7 @@ class PlacementSettings:
 
 DEV = PlacementSettings(
     renew_s=1.0,
-    lease_s=8.0,
+    lease_s=20.0,
     reserve_s=6.0,
     commit_s=1.0,
     release_s=15.0,
