@@ -1,6 +1,8 @@
 """Who may be in the mesh, and what this node says of itself in the registry."""
 
+import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 from veil.chain.client import RegistryChain
@@ -16,6 +18,9 @@ from veil.wire.signed import sign
 log = logging.getLogger(__name__)
 
 SEQUENCE = "node-info"
+REPUBLISH_S = 30.0
+"""How long what was published may take to be read back, before it is published again (a reorg may have dropped it)."""
+
 MEMBER_STATUSES = ("Active", "Cordoned")
 
 
@@ -43,6 +48,7 @@ class Membership:
         self._addresses = addresses
         self._labels = labels
         self._allowed: dict[PeerId, tuple[str, ...]] | None = None
+        self._published: tuple[tuple[str, ...], float] = ((), -math.inf)
 
     async def sync(self) -> None:
         """Open the gate for exactly the registered; publish a changed NodeInfo."""
@@ -61,7 +67,12 @@ class Membership:
         said = row.info
         if said is not None and (said.name, tuple(said.addresses), dict(said.labels)) == (self._name, addresses, self._labels):
             return
+        last, at_s = self._published
+        now_s = asyncio.get_running_loop().time()
+        if last == addresses and now_s - at_s < REPUBLISH_S:
+            return
         sequence = max(self._journal.counters.next(SEQUENCE), said.sequence + 1 if said else 1)
         info = NodeInfo(peer=self._identity.peer_id, sequence=sequence, name=self._name, addresses=addresses, labels=self._labels)
         await self._chain.publish_node_info(self._identity.peer_id, encode(sign(self._identity, self._chain.cluster, info)))
+        self._published = (addresses, now_s)
         log.info("published addresses, sequence %d", sequence)
