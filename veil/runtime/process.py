@@ -165,7 +165,11 @@ class ProcessRuntime:
                 await process.wait()
 
     async def state(self, id: str) -> Container:
-        return _view(self._existing(id))
+        home = self._existing(id)
+        try:
+            return _view(home)
+        except FileNotFoundError as error:
+            raise NotFound(f"no container {id}", hint="it was deleted in this moment") from error
 
     async def list(self) -> list[Container]:
         return await asyncio.to_thread(_scan, self._root)
@@ -236,7 +240,11 @@ async def _gone(home: Path) -> None:
 
 
 def _scan(root: Path) -> list[Container]:
-    return [_view(path.parent) for path in sorted(root.glob("*/spec.json"))]
+    found = []
+    for path in sorted(root.glob("*/spec.json")):
+        with contextlib.suppress(FileNotFoundError):  # deleted in this moment
+            found.append(_view(path.parent))
+    return found
 
 
 def _view(home: Path) -> Container:
