@@ -156,7 +156,7 @@ class Verbs:
             return live
         if kind.anchored:
             await self._writer.delete(live)
-            return live
+            return self._store.delete(kind.stored, target.namespace, target.name) or live
         if live["metadata"].get("finalizers"):
             if not live["metadata"].get("deletionTimestamp"):
                 marks = {"deletionTimestamp": self._now(), "deletionGracePeriodSeconds": 0}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from veil.cli.connection import Connection, namespace_option, parse_duration
+from veil.cli.output import print_error
 from veil.errors import VeilError
 
 if TYPE_CHECKING:
@@ -39,17 +40,22 @@ def logs(
         names = _instances(client, target, where)
     printer = _Printer(connection, where, container, follow, tail, since_s)
     prefixed = prefix if prefix is not None else "/" in target and len(names) > 1
-    if len(names) == 1 or not follow:
-        for name in names:
-            printer.print(name, name if prefixed else "")
+    if len(names) == 1:
+        printer.print(names[0], names[0] if prefixed else "")
         return
-    threads = [threading.Thread(target=printer.guarded, args=(name, name if prefixed else ""), daemon=True) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if printer.errors:
+    if follow:
+        threads = [threading.Thread(target=printer.guarded, args=(name, name if prefixed else ""), daemon=True) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    else:
+        for name in names:
+            printer.guarded(name, name if prefixed else "")
+    if len(printer.errors) == len(names):
         raise printer.errors[0]
+    for error in printer.errors:
+        print_error(error)
 
 
 def _instances(client: "BlockingClient", target: str, where: str) -> list[str]:
@@ -89,7 +95,7 @@ class _Printer:
         self.errors: list[VeilError] = []
 
     def guarded(self, name: str, label: str) -> None:
-        """As :meth:`print`, for a thread."""
+        """As :meth:`print`; a replica without a log does not keep the others from theirs."""
         try:
             self.print(name, label)
         except VeilError as error:

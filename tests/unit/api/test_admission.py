@@ -4,13 +4,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from admission_world import EPOCH, World, valid
 
 from veil.api import copies, sealing
-from veil.api.fake import a_workload
+from veil.api.fake import FakeLogs, a_workload
+from veil.api.server import ApiServer
+from veil.client.api import ApiClient
+from veil.client.blocking import unix_config
+from veil.client.kinds import WORKLOADS
 from veil.errors import (
     ChainUnavailable,
     Conflict,
@@ -401,3 +406,30 @@ async def test_a_lost_push_is_tried_with_another_member(world: Any) -> None:
     finally:
         copies.PUSH_TIMEOUT_S = original
     assert encode(decode(world.others[1].mesh.blobs[envelope_of(world.first).resources], SealedPart))
+
+
+async def test_over_http_a_workload_lives_from_creation_to_deletion(world: Any, tmp_path: Path) -> None:
+    node = world.first
+    server = ApiServer(node.store, node.admission, FakeLogs())
+    await server.listen_unix(tmp_path / "s")
+    try:
+        async with ApiClient(unix_config(tmp_path / "s")) as client:
+            made = await client.apply(WORKLOADS, a_workload(), manager="veil")
+            assert (made["metadata"]["generation"], made["spec"]["template"]["containers"][0]["resources"]) == (
+                1,
+                {"requests": {"cpu": "250m", "memory": "64Mi"}},
+            )
+            assert await client.apply(WORKLOADS, a_workload(), manager="veil") == made
+            scaled = await client.patch(WORKLOADS, "hello", {"spec": {"replicas": 5}}, "default")
+            assert (scaled["metadata"]["generation"], envelope_of(node).replicas) == (2, 5)
+            world.ledger.away = True
+            with pytest.raises(ChainUnavailable):
+                await client.patch(WORKLOADS, "hello", {"spec": {"replicas": 6}}, "default")
+            assert (await client.get(WORKLOADS, "hello", "default"))["spec"]["replicas"] == 5
+            world.ledger.away = False
+            await client.delete(WORKLOADS, "hello", "default")
+            assert await client.find(WORKLOADS, "hello", "default") is None
+            again = await client.create(WORKLOADS, a_workload(), "default")
+            assert again["metadata"]["uid"] != made["metadata"]["uid"]
+    finally:
+        await server.close()

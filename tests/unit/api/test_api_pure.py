@@ -13,6 +13,7 @@ from veil.api.canonical import make_envelope
 from veil.api.fake import a_workload, an_instance
 from veil.api.field_managers import apply
 from veil.api.kinds import INSTANCE, NODE, POD, WORKLOAD, Column
+from veil.api.placements import placements
 from veil.api.pods import pod
 from veil.api.selectors import SELECTOR_MAX_CHARS, by_fields, by_labels
 from veil.api.status import Rejected, status_of
@@ -35,9 +36,10 @@ from veil.manifest.schemas import schema
 from veil.manifest.split import split
 from veil.manifest.validate import default
 from veil.store.objects import Gone
-from veil.store.rows import ObjectRow
-from veil.types import Address, Generation
+from veil.store.rows import LogRow, ObjectRow
+from veil.types import Address, Digest, Generation, Shard
 from veil.wire.objects import Body
+from veil.wire.rounds import LeafBatch
 
 # selectors
 
@@ -420,3 +422,14 @@ def test_a_pod_of_an_instance_whose_workload_is_unknown() -> None:
     shown = pod(an_instance(phase="Failed", exitCode=3, reason="ContainerFailed"), None)
     assert shown["status"]["phase"] == "Failed"
     assert shown["status"]["containerStatuses"][0]["state"] == {"terminated": {"exitCode": 3, "reason": "ContainerFailed"}}
+
+
+def test_each_leaf_of_an_append_is_a_placement() -> None:
+    root, sender = Digest(bytes([7] * 32)), Address("0x" + "11" * 20)
+    log = LogRow(shard=Shard(3), sequence=9, root=root, count=2, data=root, sender=sender, block=40)
+    batch = LeafBatch(shard=3, sequence=9, leaves=(bytes([1] * 32), bytes([2] * 32)))
+    shown = placements(log, batch)
+    assert [item["metadata"]["name"] for item in shown] == ["3-9-0", "3-9-1"]
+    assert (shown[1]["spec"]["leaf"], shown[1]["spec"]["block"]) == ("02" * 32, 40)
+    (unknown,) = placements(log, None)
+    assert (unknown["metadata"]["name"], "leaf" in unknown["spec"]) == ("3-9", False)

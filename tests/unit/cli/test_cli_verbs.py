@@ -207,6 +207,41 @@ async def test_logs_of_an_instance_and_of_all_replicas(veil: Veil, served: FakeN
     assert "no instance or workload nope" in (await veil("logs", "nope")).err
 
 
+async def test_a_replica_without_a_log_does_not_hide_the_others(veil: Veil, served: FakeNode, hello: Path) -> None:
+    await veil("apply", "-f", str(hello))
+    for replica in (0, 1):
+        served.store.put(an_instance(f"hello-1-{replica}"))
+    assert (await veil("logs", "wl/hello")).code == 1
+    served.logs.lines["hello-1-1"] = [b"here\n"]
+    code, out, err = await veil("logs", "wl/hello")
+    assert (code, out) == (0, "[hello-1-1] here\n")
+    assert "error: hello-1-0 has no log yet" in err
+
+
+async def test_follow_shows_all_replicas_until_their_logs_end(veil: Veil, served: FakeNode, hello: Path) -> None:
+    await veil("apply", "-f", str(hello))
+    for replica in (0, 1):
+        served.store.put(an_instance(f"hello-1-{replica}"))
+        served.logs.lines[f"hello-1-{replica}"] = [f"line {replica}".encode()]
+    served.logs.finished = True
+    out = (await veil("logs", "-f", "wl/hello")).out
+    assert sorted(out.splitlines()) == ["[hello-1-0] line 0", "[hello-1-1] line 1"]
+
+
+async def test_a_watch_prints_what_changes(veil: Veil, served: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.store.put(an_instance(node="n1"))
+    watching = asyncio.create_task(veil("get", "inst", "-w"))
+    await asyncio.sleep(0.15)
+    served.store.put(an_instance(phase="Failed", node="n1"))
+    served.store.delete("Instance", "default", "hello-1-0")
+    await asyncio.sleep(0.15)
+    await served.server.close()
+    code, out, err = await watching
+    assert (code, "does not answer" in err) == (2, True)
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert [(row[1], row[-1]) for row in rows][1:] == [("Failed", rows[1][-1]), ("Failed", "(deleted)")]
+
+
 async def test_explain_needs_no_node(veil: Veil, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VEIL_KUBECONFIG", "/nonexistent")
     out = (await veil("explain", "wl.spec.template.containers")).out
