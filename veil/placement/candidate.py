@@ -8,6 +8,7 @@ capacity reserved, and the promise is in the journal before the answer leaves.
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 from veil.errors import FheUnavailable, SignatureInvalid, WireInvalid
 from veil.placement import reasons
@@ -64,6 +65,8 @@ class Candidate:
         self._holdings = holdings
         self._rounds: OrderedDict[RoundId, _Answered] = OrderedDict()
         self._offers: OrderedDict[RoundId, _Offered] = OrderedDict()
+        self._early: OrderedDict[RoundId, dict[int, KeyShare]] = OrderedDict()
+        """Key shares that came before their offer."""
         self._cover_s = 0.0
 
     # telemetry
@@ -143,8 +146,10 @@ class Candidate:
         if found is None or found.generation != key.generation or not found.envelope.resources:
             return [self._decline(sender, round, reasons.STALE)]
         deadline = self.local.now() + self.local.settings.offer_s
-        self._offers[round] = _Offered(offer, opened, sender, found, deadline)
+        self._offers[round] = offered = _Offered(offer, opened, sender, found, deadline)
         _trim(self._offers)
+        early = self._early.pop(round, {}).values()
+        offered.shares = {one.member: one.share for one in early if one.part == found.envelope.resources}
         return [Fetch(Digest(found.envelope.resources))]
 
     def on_content(self, wanted: Digest, content: bytes | None) -> Effects:
@@ -162,19 +167,31 @@ class Candidate:
 
     def on_key_share(self, sender: PeerId, share: KeyShare) -> Effects:
         """One share of the key, from the committee member whose index it names."""
-        offered = self._offers.get(RoundId(share.round))
-        if share.piece != "resources" or offered is None or offered.answer or not is_member(self.local, sender, share.member):
+        round = RoundId(share.round)
+        offered = self._offers.get(round)
+        if share.piece != "resources" or not is_member(self.local, sender, share.member):
             return []
-        if share.part != offered.found.envelope.resources:
+        if offered is None:
+            if round in self._rounds:
+                self._early.setdefault(round, {})[share.member] = share
+                _trim(self._early)
+            return []
+        if offered.answer or share.part != offered.found.envelope.resources:
             return []
         offered.shares[share.member] = share.share
         return self._try(offered)
 
     def tick(self) -> Effects:
-        """Decline what never became complete."""
-        now = self.local.now()
-        late = [offered for offered in self._offers.values() if offered.answer is None and now >= offered.deadline_s]
-        return [self._answer(offered, self._declined(offered, reasons.KEY_UNAVAILABLE)) for offered in late] + self.cover()
+        """Ask again for missing parts; decline what never became complete."""
+        effects: Effects = []
+        for offered in self._offers.values():
+            if offered.answer is not None:
+                continue
+            if self.local.now() >= offered.deadline_s:
+                effects.append(self._answer(offered, self._declined(offered, reasons.KEY_UNAVAILABLE)))
+            elif offered.part is None:
+                effects.append(Fetch(Digest(offered.found.envelope.resources)))
+        return effects + self.cover()
 
     def _try(self, offered: _Offered) -> Effects:
         plain = open_with(offered.part, offered.shares, "resources", ObjectId(offered.open.object_id))
@@ -231,6 +248,6 @@ class Candidate:
         return self.local.send(to, Decline(round=round, reason=reason))
 
 
-def _trim(held: OrderedDict[RoundId, _Answered] | OrderedDict[RoundId, _Offered]) -> None:
+def _trim(held: OrderedDict[RoundId, Any]) -> None:
     while len(held) > ROUNDS_HELD_MAX:
         held.popitem(last=False)

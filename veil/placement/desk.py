@@ -261,7 +261,7 @@ class Desk:
         """End rounds of ``key`` and take its leaf back, if it is not under way."""
         for round in [round for round in self._rounds.values() if round.key == key]:
             round.abort(reasons.STALE)
-            del self._rounds[round.id]
+            self._rounds.pop(round.id, None)
         if appends := self._appends.get(shard_of(key.object_id)):
             appends.take_back(key)
 
@@ -271,7 +271,7 @@ class Desk:
         self._shard(shard).news = news
         for round in [round for round in self._rounds.values() if round.shard == shard and round.base != news]:
             round.abort(reasons.STALE)
-            del self._rounds[round.id]
+            self._rounds.pop(round.id, None)
 
     # appends
 

@@ -61,6 +61,13 @@ class KeyKeeper:
             return self.on_content(wanted, self._parts[wanted])
         return [Fetch(wanted)]
 
+    def tick(self) -> Effects:
+        """Ask again for parts that did not come; forget requests that are over."""
+        now = self.local.now()
+        for key in [key for key, granted in self._waiting.items() if now > granted.until_s]:
+            del self._waiting[key]
+        return [Fetch(wanted) for wanted, _ in self._waiting]
+
     def on_content(self, wanted: Digest, content: bytes | None) -> Effects:
         """The sealed part that a granted request waits for."""
         keys = [key for key in self._waiting if key[0] == wanted]

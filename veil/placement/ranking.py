@@ -7,6 +7,7 @@ which matters more than who acts).
 """
 
 import hashlib
+from functools import lru_cache
 
 from veil.placement.ports import ClusterView
 from veil.placement.settings import COORDINATORS
@@ -14,9 +15,12 @@ from veil.store.rows import LogRow, NodeRow
 from veil.types import SHARDS, TERM_BLOCKS, ClusterId, ObjectId, PeerId, Shard, Term
 
 ACTIVE = "Active"
-MEMBER_STATUSES = ("Active", "Cordoned")
+
+REMEMBERED = 4096
+"""Hashes and orders that are asked for at every tick."""
 
 
+@lru_cache(maxsize=REMEMBERED)
 def shard_of(object_id: ObjectId) -> Shard:
     """The shard whose log an object's replicas are in."""
     return Shard(int.from_bytes(hashlib.sha256(b"veil/shard.1" + object_id).digest()[:8], "big") % SHARDS)
@@ -26,6 +30,7 @@ def term_of(block: int) -> Term:
     return Term(block // TERM_BLOCKS)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def order(shard: Shard, term: Term, members: tuple[PeerId, ...], seed: bytes) -> tuple[PeerId, ...]:
     """All members, highest weight first."""
     prefix = b"veil/rank.1" + term.to_bytes(8, "big") + shard.to_bytes(1, "big") + hashlib.sha256(seed).digest()
