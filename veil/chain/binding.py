@@ -11,12 +11,11 @@ from eth_abi.abi import encode as abi_encode
 from eth_account import Account
 from eth_hash.auto import keccak
 from web3 import AsyncWeb3
-from web3.exceptions import Web3Exception
 from web3.providers.rpc import AsyncHTTPProvider
 
 from veil.chain import artifacts
-from veil.chain.sender import translated
-from veil.errors import ChainUnavailable, Forbidden
+from veil.chain.endpoint import reach
+from veil.errors import Forbidden
 from veil.types import Address, PeerId
 
 REQUEST_DEADLINE_S = 15.0
@@ -46,15 +45,11 @@ class Binding:
 
     async def read(self, function: str, *args: Any, block: Any = "latest") -> Any:
         """The value of a view. Raises what the contract says, or ChainUnavailable."""
-        try:
+
+        async def ask() -> Any:
             return await self._contract.functions[function](*args).call(block_identifier=block)
-        except Web3Exception as error:
-            raise translated(error) from error
-        except (TimeoutError, OSError, aiohttp.ClientError) as error:
-            raise ChainUnavailable(
-                f"the RPC endpoint does not answer: {error or type(error).__name__}",
-                hint="start the chain, or set VEIL_CHAIN_RPC to an endpoint that is up",
-            ) from error
+
+        return await reach(ask)
 
 
 def mark_down_digest(chain_id: int, registry: Address, peer: PeerId, incarnation: int) -> bytes:

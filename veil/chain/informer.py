@@ -40,6 +40,9 @@ AWAY_MAX_S = 2.0
 MISMATCH_ATTEMPTS = 5
 """How often in a row logs and ``head()`` may disagree: an endpoint behind a balancer can lag. The pauses between double."""
 
+HURRIES = 20
+"""How often a newest block without a state is asked for again at once: a chain that keeps no old states has mined another."""
+
 _HEAD_CALL = "0x8f7dcfa3"  # head(), checked against the ABI by a test
 Item = BlockEvents | Rollback | Finalized
 
@@ -67,6 +70,8 @@ class _Cursor:
         """Logs after ``head`` and up to ``fetched`` that wait for a block whose head() can be asked."""
         self.fetched = tip
         self.mismatches = 0
+        self.headless = 0
+        """How often in a row the newest block's state was gone before it was asked for."""
         self.levels: dict[Finality, int] = {}
 
     @property
@@ -125,7 +130,8 @@ class Informer:
             for item in items:
                 yield item
             if not items:
-                await asyncio.sleep(self._poll_s)
+                hurry = 0 < cursor.headless <= HURRIES
+                await asyncio.sleep(self._poll_s / 10 if hurry else self._poll_s)
 
     async def _step(self, cursor: _Cursor) -> list[Item]:
         """One look at the chain: a rollback, or the next blocks, or nothing."""
@@ -227,8 +233,13 @@ class Informer:
     async def _mismatch(self, cursor: _Cursor, target: Header, head: Head | None, pending: list[RawLog]) -> None:
         """Start the range over if the block is gone by now; raise if the contradiction lasts."""
         cursor.unchecked, cursor.fetched = [], cursor.tip
+        if head is None:
+            cursor.headless += 1
+            if cursor.headless == HURRIES:
+                logger.warning("the endpoint gives no head() at its newest block %d: waiting", int(target.number, 16))
+            return
         now = await self._rpc.find(Header, "eth_getBlockByNumber", target.number, False)
-        if now is None or now.hash != target.hash or head is None:
+        if now is None or now.hash != target.hash:
             return
         cursor.mismatches += 1
         if cursor.mismatches >= MISMATCH_ATTEMPTS:
@@ -241,7 +252,7 @@ class Informer:
 
     async def _accept(self, cursor: _Cursor, target: Header, pending: list[RawLog], heads: list[Head]) -> list[Item]:
         """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``."""
-        cursor.mismatches = 0
+        cursor.mismatches = cursor.headless = 0
         items: list[Item] = []
         times = await self._times(pending)
         done = 0

@@ -8,19 +8,17 @@ sends a new one) or forgotten (then it sends the same again).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import aiohttp
 from eth_hash.auto import keccak
 from hexbytes import HexBytes
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 from web3 import AsyncWeb3
 from web3.exceptions import TransactionNotFound, Web3Exception, Web3RPCError
 from web3.types import TxParams, TxReceipt
 
 from veil.chain import reverts
+from veil.chain.endpoint import AWAY, reach
 from veil.chain.signer import Signer
 from veil.errors import ChainUnavailable, DeadlineExceeded, Refused, VeilError
 from veil.types import Address, Clock, SystemClock
@@ -29,9 +27,6 @@ logger = logging.getLogger(__name__)
 
 DEADLINE_S = 60.0
 """How long a transaction may take to be mined."""
-
-ENDPOINT_PATIENCE_S = 5.0
-"""How long a call is repeated while the endpoint is away."""
 
 NONCE_ATTEMPTS = 16
 """How often a transaction is signed anew because another took its nonce."""
@@ -48,9 +43,6 @@ POLL_LAST_S = 0.5
 
 CHECK_EVERY_S = 2.0
 """How often a waiting transaction is looked for in the pool."""
-
-_AWAY = (OSError, aiohttp.ClientError, asyncio.TimeoutError)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +99,7 @@ class Sender:
         async def ask() -> int:
             return await self._w3.eth.estimate_gas(_params(call))
 
-        return int(await self._reach(ask) * GAS_MARGIN)
+        return int(await reach(ask) * GAS_MARGIN)
 
     async def _submit(self, call: dict[str, Any], gas: int) -> tuple[bytes, int]:
         """Take a nonce, sign, broadcast."""
@@ -137,7 +129,7 @@ class Sender:
             )
             return int(nonce), int(block["baseFeePerGas"]), int(tip)
 
-        nonce, base, tip = await self._reach(ask)
+        nonce, base, tip = await reach(ask)
         fees = {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip}
         return {**call, **fees, "type": 2, "chainId": self._chain_id, "gas": gas, "nonce": nonce}
 
@@ -159,7 +151,7 @@ class Sender:
                     raise Refused(f"{self._signer.address} cannot pay for the gas", hint="send ether to it") from error
                 raise
 
-        await self._reach(ask)
+        await reach(ask)
 
     async def _exists(self, tx_hash: bytes) -> bool:
         try:
@@ -195,7 +187,7 @@ class Sender:
         async def ask() -> int:
             return await self._w3.eth.get_transaction_count(_checksum(self._signer.address), "latest")
 
-        if await self._reach(ask) > nonce:
+        if await reach(ask) > nonce:
             return False
         try:
             await self._broadcast(raw)
@@ -210,7 +202,7 @@ class Sender:
             except TransactionNotFound:
                 return None
 
-        return await self._reach(ask)
+        return await reach(ask)
 
     async def _why(self, call: dict[str, Any], receipt: TxReceipt) -> VeilError:
         """Why a mined transaction reverted, by asking for it again on top of its block."""
@@ -220,40 +212,12 @@ class Sender:
             known = reverts.from_web3(error)
             if known is not None:
                 return known
-        except _AWAY:
+        except AWAY:
             logger.debug("the endpoint left before it told why a transaction reverted")
         return Refused(
             f"transaction 0x{bytes(receipt['transactionHash']).hex()} was reverted, and would not be now",
             hint="somebody was faster: read again, then repeat",
         )
-
-    async def _reach(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer of one call, repeated while the endpoint is away. Errors become VeilErrors."""
-        try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(_AWAY),
-                stop=stop_after_delay(ENDPOINT_PATIENCE_S),
-                wait=wait_random_exponential(multiplier=0.1, max=2),
-                reraise=True,
-            ):
-                with attempt:
-                    return await ask()
-        except _AWAY as error:
-            raise ChainUnavailable(
-                f"the RPC endpoint does not answer: {error or type(error).__name__}",
-                hint="start the chain, or set VEIL_CHAIN_RPC to an endpoint that is up",
-            ) from error
-        except Web3Exception as error:
-            raise translated(error) from error
-        raise AssertionError("unreachable: AsyncRetrying returns or raises")
-
-
-def translated(error: Web3Exception) -> VeilError:
-    """One of web3's errors as one of the house's."""
-    text = str(error)
-    if "insufficient funds" in text.lower():
-        return Refused(f"the account cannot pay for the gas: {text}", hint="send ether to it")
-    return reverts.from_web3(error) or ChainUnavailable(f"the RPC endpoint refused: {text}", hint="see the endpoint's limits")
 
 
 def _params(call: dict[str, Any]) -> TxParams:

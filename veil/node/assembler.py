@@ -7,6 +7,7 @@ local to this node (annotations, finalizers, status) stays as it is. Objects tha
 import logging
 
 from veil.api.assemble import assemble
+from veil.api.placements import placements
 from veil.errors import MeshUnavailable, Unavailable
 from veil.identity import peer_id_text
 from veil.mesh.ports import Mesh, PeerState
@@ -14,10 +15,15 @@ from veil.node.contents import Contents
 from veil.store.objects import Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.store.rows import NodeRow, ObjectRow
+from veil.types import SHARDS
 from veil.wire.codec import decode
 from veil.wire.objects import KINDS, Envelope
+from veil.wire.rounds import LeafBatch
 
 log = logging.getLogger(__name__)
+
+PLACEMENTS_SHOWN = 64
+"""Appends of one shard that the API shows; all of them are on the chain."""
 
 SERVED = ("Namespace", "Workload")
 """The kinds of the generic object path that the API serves."""
@@ -32,6 +38,7 @@ class Assembler:
         self._contents = contents
         self._mesh = mesh
         self._done: dict[bytes, tuple[int, bytes, bool]] = {}
+        self._placements: set[tuple[int, int, bytes]] = set()
         self.incomplete = 0
         """How many objects lack a part that could not be fetched yet."""
 
@@ -48,6 +55,7 @@ class Assembler:
                 if key not in names:
                     self._store.delete(kind, *key)
         self._sync_nodes()
+        await self._sync_placements()
         if self.incomplete:
             raise MeshUnavailable(f"{self.incomplete} objects lack a part that no reachable member has")
 
@@ -83,6 +91,22 @@ class Assembler:
             if obj["metadata"]["name"] not in rows:
                 self._store.delete("Node", "", obj["metadata"]["name"])
 
+    async def _sync_placements(self) -> None:
+        """The newest appends of each shard; their leaves where this node keeps the batch (as coordinator or winner)."""
+        rows = [row for shard in range(SHARDS) for row in self._projection.log(shard)[-PLACEMENTS_SHOWN:]]
+        keys: set[tuple[int, int, bytes]] = {(row.shard, row.sequence, row.root) for row in rows}
+        for row in rows:
+            if (row.shard, row.sequence, row.root) not in self._placements:
+                known = await self._mesh.has(row.data)
+                batch = decode(await self._mesh.get(row.data), LeafBatch) if known else None
+                for obj in placements(row, batch):
+                    self._store.put(obj)
+        self._placements = keys
+        for obj in self._store.list("Placement"):
+            spec = obj["spec"]
+            if (spec["shard"], spec["sequence"], bytes.fromhex(spec["root"])) not in keys:
+                self._store.delete("Placement", "", obj["metadata"]["name"])
+
 
 def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj:
     """A Node as this node sees it: what the registry says, and whether SWIM holds it alive. No figures."""
@@ -96,11 +120,19 @@ def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj
         "reason": "SwimAlive" if reachable else "SwimDown",
         "message": f"SWIM: {state.value if state else 'unknown'}",
     }
-    status |= {"phase": row.status, "mesh": state.value if state else "unknown", "conditions": [*others, condition]}
+    status |= {
+        "peerID": peer_id_text(row.peer),
+        "operator": row.operator,
+        "phase": row.status,
+        "proven": row.proven,
+        "mesh": state.value if state else "left",
+        "addresses": list(row.info.addresses) if row.info else [],
+        "conditions": [*others, condition],
+    }
     return {
         "apiVersion": "veil.dev/v1alpha1",
         "kind": "Node",
         "metadata": metadata,
-        "spec": {"peerID": peer_id_text(row.peer), "operator": row.operator, "unschedulable": row.status != "Active"},
+        "spec": {"unschedulable": row.status == "Cordoned"},
         "status": status,
     }

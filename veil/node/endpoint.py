@@ -1,14 +1,12 @@
 """The node's doors: TLS and token for people and tools, sockets for this machine; where each is, in files."""
 
 import json
-import os
 
+from veil.api.access import ensure_token
 from veil.api.tls import Certificates, ensure_certificates
 from veil.client.kubeconfig import KubeConfig, write
 from veil.config import NodeSettings
 from veil.types import Secret, SystemClock
-
-TOKEN_BYTES = 32
 
 
 class Endpoint:
@@ -33,12 +31,7 @@ class Endpoint:
 
     def token(self) -> Secret:
         """The bearer token; made at the first start."""
-        path = self.directory / "token"
-        if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(os.urandom(TOKEN_BYTES).hex())
-        return Secret(path.read_text().strip().encode())
+        return ensure_token(self.directory / "token")
 
     def certificates(self) -> Certificates:
         """A CA of the node's own and its certificate."""

@@ -54,6 +54,9 @@ log = logging.getLogger(__name__)
 MESH_PRESETS = {"dev": "local", "lan": "lan"}
 RESYNC_S = 10.0
 HEALTH_S = 1.0
+DEMAND_S = 15.0
+"""Admission makes demands; this only completes what it could not, so it is in no hurry and not in its way."""
+
 FOLLOW_RETRY_S = 2.0
 START_RETRY_MAX_S = 5.0
 
@@ -176,6 +179,7 @@ class Node:
         self._running = LevelLoop("instances to run", self._sync_agent, period_s=RESYNC_S)
         self._placing = LevelLoop("instances to place", self._sync_placement, period_s=RESYNC_S)
         self._showing = LevelLoop("workload status", self._sync_status, period_s=RESYNC_S)
+        self._demanding = LevelLoop("demand for the key epoch", self._complete_demands, period_s=DEMAND_S)
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
         self._loops = [
             self._assembling,
@@ -184,6 +188,7 @@ class Node:
             self._running,
             self._placing,
             self._showing,
+            self._demanding,
             self._checking,
         ]
 
@@ -244,13 +249,14 @@ class Node:
         while not self._caught_up:
             try:
                 head = await self.chain.head()
-                self._caught_up = self.projection.head() >= (head.rv, b"")
+                self._caught_up = self.projection.head()[0] >= head.rv
             except ChainUnavailable as error:
                 log.warning("the chain is away: %s", error.message)
             await asyncio.sleep(0.1)
         log.info("the projection has caught up with the chain")
         for loop in self._loops:
-            loop.poke()
+            if loop is not self._demanding:
+                loop.poke()
 
     async def _hear_mesh(self) -> None:
         async for member in self.mesh.changes():
@@ -304,6 +310,10 @@ class Node:
     async def _sync_placement(self) -> None:
         drop_foreign_instances(self.store, self.placement.coordinates, lambda of: self.identity.peer_id in self.view.homes(of))
         self.placement.set_wanted(wanted_replicas(self.store, self.placement.coordinates))
+
+    async def _complete_demands(self) -> None:
+        if self._caught_up:
+            await self.admission.demands.complete()
 
     async def _sync_status(self) -> None:
         self.reports.refresh_workloads()

@@ -64,6 +64,15 @@ class Machine:
     async def pids(self) -> dict[str, int]:
         return {view.id: view.pid for view in await self.runtime.list() if view.state is ContainerState.RUNNING}
 
+    async def said(self, key: InstanceKey, lines: int) -> list[str]:
+        """What the Instance said, once it is so many lines: its output takes a moment to get into the file."""
+        async with asyncio.timeout(10):
+            while True:
+                text = b"".join([piece async for piece in self.agent.logs(key)])
+                if text.count(b"\n") >= lines:
+                    return text.decode().splitlines()
+                await asyncio.sleep(0.02)
+
     async def until(self, condition: Callable[[dict[str, int]], Any], timeout_s: float = 30.0) -> float:
         began_s = time.monotonic()
         while not condition(pids := await self.pids()):
@@ -135,6 +144,8 @@ async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Mac
     wanted = desired(1, 2, 3)
     machine.agent.set_desired(wanted)
     await machine.until(lambda pids: len(pids) == 3)
+    for key in wanted:
+        await machine.said(key, 1)
     before = await machine.pids()
     await machine.agent.close()
     victim = min(before)
@@ -148,8 +159,7 @@ async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Mac
     after = await machine.pids()
     assert {id for id in before if after[id] == before[id]} == set(before) - {victim}
     (key,) = [key for key in wanted if victim.startswith(key.text)]
-    said = b"".join([piece async for piece in machine.agent.logs(key)]).decode().splitlines()
-    assert said == [f"here {wanted[key].workload}-1-0"] * 2
+    assert await machine.said(key, 2) == [f"here {wanted[key].workload}-1-0"] * 2
 
 
 async def test_containerd_dies_with_a_container_and_comes_back(machine: Machine) -> None:

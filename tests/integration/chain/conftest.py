@@ -42,7 +42,7 @@ class Deployed:
 
 @pytest.fixture(scope="session")
 def dev_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevChain]:
-    chain = DevChain(tmp_path_factory.mktemp("anvil"))
+    chain = DevChain(tmp_path_factory.mktemp("anvil"), keep_states=True)
     asyncio.run(chain.start())
     yield chain
     asyncio.run(chain.stop())

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from dataclasses import replace
 
 from placement_doubles import GIB, Reports, SimpleCapacity, Workload, identity_of, key_epoch_of, parts_of
 
@@ -22,6 +23,7 @@ from veil.types import Address
 from veil.wire.nodes import prove_possession
 from veil.wire.objects import DemandEnvelope, Envelope, demand_id, encode_envelope
 
+SETTINGS = replace(DEV, lease_s=8.0)
 ADMIN = Address("0x" + "ad" * 20)
 NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
 SMALL = Figures(cpu_milli=500, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
@@ -146,7 +148,7 @@ class Member:
 
 
 class Cluster:
-    def __init__(self, tmp_path, *, nodes=3, threshold=2, settings=DEV, capacity=NODE):
+    def __init__(self, tmp_path, *, nodes=3, threshold=2, settings=SETTINGS, capacity=NODE):
         self.ledger = Ledger(ADMIN, acl=False)
         self.network = FakeNetwork()
         self.settings, self.capacity = settings, capacity

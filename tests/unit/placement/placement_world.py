@@ -30,6 +30,7 @@ from placement_doubles import (
 
 from veil.errors import Untrusted, VeilError
 from veil.fhe.ports import Figures
+from veil.placement.acting import Acting
 from veil.placement.core import Core
 from veil.placement.effects import REFETCH_S, Append, AskRenewal, Evaluate, Fetch, Send
 from veil.placement.eligibility import anchored, eligible
@@ -44,7 +45,7 @@ from veil.wire.codec import encode, sha256
 from veil.wire.rounds import Open
 from veil.wire.signed import open_signed
 
-SETTINGS = replace(DEV, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
+SETTINGS = replace(DEV, lease_s=8.0, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
 FINAL_LAG = 1
 SMALL = Figures(cpu_milli=500, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
 NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
@@ -210,9 +211,25 @@ class Node:
 
 
 class World:
-    """``customise(node)`` may break a node's core on purpose; ``check`` raises Broken."""
+    """Runs one history. ``customise(node)`` may break a node's core on purpose, ``evil`` names one whose openings cheat."""
 
-    def __init__(self, seed, *, nodes=4, committee=3, threshold=2, replicas=(3, 2), customise=None, faults=None, quiet_at=20.0):
+    evil_peer = None
+
+    def __init__(
+        self,
+        seed,
+        *,
+        nodes=4,
+        committee=3,
+        threshold=2,
+        replicas=(3, 2),
+        customise=None,
+        faults=None,
+        quiet_at=20.0,
+        confidential=False,
+        evil=None,
+        killed=(),
+    ):
         self.seed = seed
         self.dice = Dice(seed)
         self.clock = VirtualClock()
@@ -228,14 +245,18 @@ class World:
         self.moved = False
         self.seen_dead = set()
         self.down_until = {}
+        self.kept_down = {}
         self.released = {}
         self.vectors = {}
         self.replays = []
+        self.broken = ""
         self.nodes = []
         self.peers = [identity_of(number).peer_id for number in range(nodes)]
+        World.evil_peer = self.peers[evil] if evil is not None else None
         self.key_epoch = key_epoch_of(self.peers[:committee], threshold)
         self.workloads = [
-            Workload(f"w{index}", count, SMALL, self.peers[:committee], threshold) for index, count in enumerate(replicas)
+            Workload(f"w{index}", count, SMALL, self.peers[:committee], threshold, confidential=confidential)
+            for index, count in enumerate(replicas)
         ]
         for workload in self.workloads:
             self.blobs |= workload.blobs
@@ -248,6 +269,8 @@ class World:
             self.after(self.dice.random() * self.settings.tick_s, self.tick, node)
         self.after(1.0, self.mine)
         self.after(1.0, self.second)
+        for number, at_s, until_s in killed:
+            self.after(at_s, self.kill, self.nodes[number], until_s)
 
     # time
 
@@ -266,7 +289,7 @@ class World:
         self.counter += 1
         heapq.heappush(self.queue, (self.now + delay_s, self.counter, action, arguments))
 
-    def run(self, until_s=120.0, settled_s=4.0):
+    def run(self, until_s=120.0, settled_s=4.0, must_settle=True):
         """Until every replica has been bound and live for a while after the faults stopped. Raises Broken."""
         settled_since = None
         while self.queue:
@@ -279,6 +302,8 @@ class World:
                 if settled_since is not None and self.now - settled_since >= settled_s:
                     return
             if self.now - self.began > until_s:
+                if not must_settle:
+                    return
                 raise Broken(f"seed {self.seed}: not every replica is bound: {self.describe()}")
 
     def describe(self):
@@ -294,9 +319,10 @@ class World:
         return [node for node in self.nodes if node.core and key in node.live()]
 
     def all_settled(self):
-        return all(len(self.holders(key)) == 1 for key in self.keys) and not any(
-            binding.state != "bound" for node in self.nodes for binding in node.journal.bindings.all()
-        )
+        there = [node for node in self.nodes if self.now >= self.kept_down.get(node.number, 0.0)]
+        held = [binding for node in there for binding in node.journal.bindings.all()]
+        settled = len(held) == len(self.keys) and all(binding.state == "bound" for binding in held)
+        return settled and all(len(self.holders(key)) == 1 for key in self.keys)
 
     def check(self):
         self.moved = False
@@ -329,7 +355,8 @@ class World:
             raise Broken(f"seed {self.seed}: a release with an omitted candidate")
         for peer in entry.commits:
             vector = node.core.member._telemetry.get((peer, RoundId(opened.round)))
-            if vector is not None and self.vectors.setdefault(sha256(vector), (peer, opened.round)) != (peer, opened.round):
+            first = self.vectors.setdefault(sha256(vector or b""), (peer, opened.round))
+            if vector is not None and first != (peer, opened.round):
                 raise Broken(f"seed {self.seed}: a release on a copied ciphertext")
 
     # what happens by itself
@@ -360,6 +387,12 @@ class World:
             self.after(self.dice.random() * self.faults.lag_s * (0.1 if self.quiet else 1), self.read, node, node.life)
         self.after(1.0, self.mine)
 
+    def kill(self, node, until_s):
+        """Down from now to ``until_s``, whatever else happens."""
+        node.crash()
+        self.down_until[node.number] = self.began + until_s
+        self.kept_down[node.number] = self.began + until_s
+
     def read(self, node, life):
         if node.core is not None and node.life == life:
             node.view.read()
@@ -370,10 +403,12 @@ class World:
             if node.core is not None and self.chance(self.faults.crash):
                 node.crash()
                 self.down_until[node.number] = self.now + self.dice.choice([0.5, 3.0, 12.0])
+            elif node.core is None and self.now < self.kept_down.get(node.number, 0.0):
+                continue
             elif node.core is None and (self.now >= self.down_until[node.number] or self.quiet):
                 node.start()
                 self.perform(node, node.after_start)
-        dead = {n.peer for n in self.nodes if n.core is None and self.now > self.down_until[n.number] - 10}
+        dead = {n.peer for n in self.nodes if n.core is None}
         if self.chance(self.faults.false_death):
             dead.add(self.dice.choice(self.peers))
         self.seen_dead = dead
@@ -462,9 +497,12 @@ class World:
         self.perform(node, node.core.on_renew_reply(effect.key, peer, reply))
 
     def acts(self, peer, key):
-        """A stand-in's word does not count: it is no statement about who else holds the replica."""
+        """Whether a coordinator answers that has listened: the word of others says nothing about who else holds a replica.
+
+        Until then its holder is a node that was away: what it runs is not counted, it is about to be told.
+        """
         core = self.by_peer[peer].core
-        return core is not None and core.desk.acting.is_acting(shard_of(key.object_id))
+        return core is not None and Acting.may_place(core.desk.acting, shard_of(key.object_id), 0)
 
     def evaluate(self, node, life, effect):
         if node.core is None or node.life != life:
@@ -478,9 +516,10 @@ class World:
     def fetch(self, node, wanted):
         if node.fetching.get(wanted, 0) > self.now:
             return
-        node.fetching[wanted] = self.now + REFETCH_S
         found = None if self.chance(self.faults.lose) else self.blobs.get(wanted)
-        self.after(self.travel_s(), self.content, node, node.life, wanted, found)
+        travel_s = self.travel_s()
+        node.fetching[wanted] = self.now + travel_s + (0.0 if found else REFETCH_S)
+        self.after(travel_s, self.content, node, node.life, wanted, found)
 
     def content(self, node, life, wanted, found):
         if node.core is not None and node.life == life:

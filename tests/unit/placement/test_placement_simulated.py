@@ -1,8 +1,33 @@
-"""Whole clusters in virtual time under every fault that the simulator knows."""
+"""Whole clusters in virtual time under every fault that the simulator knows, and broken twins that it must find out.
 
+A failure names its seed: ``World(seed).run()`` replays it. VEIL_SIM_HISTORIES sets how many histories are tried.
+"""
+
+import os
+from dataclasses import replace
+
+import msgspec
 import pytest
-from placement_doubles import use_cheap_signatures
-from placement_world import Faults, World
+from placement_doubles import CIRCUITS, use_cheap_signatures
+from placement_world import Broken, Faults, World
+
+from veil.placement import desk
+from veil.placement.append import ShardAppends
+from veil.placement.checks import (
+    MEMBER_CHECKS,
+    candidates_are_complete,
+    circuit_is_registered,
+    telemetry_is_fresh,
+    telemetry_is_here,
+)
+from veil.placement.coordinator import Round
+
+HISTORIES = int(os.environ.get("VEIL_SIM_HISTORIES", "60"))
+TWIN_HISTORIES = 40
+"""Within how many histories a broken twin must be found out."""
+
+EVIL = 1
+"""The node that is told to cheat."""
 
 
 @pytest.fixture(autouse=True)
@@ -11,19 +36,221 @@ def _cheap(monkeypatch):
 
 
 class NoFaults(Faults):
-    def __init__(self):
+    def __init__(self, **some):
         for name in ("lose", "repeat", "late", "forge", "crash", "answer_lost", "tx_lost", "reorg", "false_death"):
-            setattr(self, name, 0)
-        self.lag_s = 0.1
+            setattr(self, name, some.get(name, 0))
+        self.lag_s = some.get("lag_s", 0.1)
+
+
+def caught(make_world, match, **run):
+    """Whether one of some histories breaks the invariant."""
+    for seed in range(TWIN_HISTORIES):
+        world = make_world(seed)
+        try:
+            world.run(**run)
+        except Broken as broken:
+            world.broken = str(broken)
+        if world.broken:
+            assert match in world.broken, world.broken
+            return seed
+    return None
+
+
+# honest nodes, hostile world
 
 
 def test_a_peaceful_cluster_places_everything_in_seconds():
     world = World(1, faults=NoFaults(), quiet_at=0)
-    world.run(until_s=30, settled_s=1)
+    world.run(until_s=40, settled_s=1)
     assert world.now - world.began < 25, "a term changes on the way: its new coordinators listen for a lease"
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_one(seed):
-    print("seed", seed)
-    World(seed).run()
+@pytest.mark.parametrize("part", range(6))
+def test_never_two_live_bindings_and_all_are_bound_when_the_faults_stop(part):
+    for seed in range(part, HISTORIES, 6):
+        World(seed).run()
+
+
+def test_confidential_workloads_in_a_hostile_world():
+    for seed in range(1000, 1000 + HISTORIES // 6):
+        World(seed, confidential=True).run()
+
+
+def test_a_history_is_replayed_from_its_seed():
+    first, second = World(7), World(7)
+    first.run()
+    second.run()
+    assert first.now == second.now
+    appends = [[(row.shard, row.sequence, row.sender, row.block) for row in w.chain.rows(10**6)] for w in (first, second)]
+    assert appends[0] == appends[1]
+
+
+# broken coordinators and winners
+
+
+def never_listens(node):
+    acting = node.core.desk.acting
+    acting.may_place = lambda shard, since_block: acting.is_acting(shard)
+
+
+def all_ranks_act(node):
+    """Three coordinators at once, each sure that it is the only one: not broken, only the worst case."""
+    node.core.desk.acting._should_act = lambda above, now: True
+
+
+def appends_what_is_stale(node):
+    """Takes no notice of others' appends, and when it meets one, appends behind it."""
+    all_ranks_act(node)
+    never_listens(node)
+    node.core.desk._stale = lambda shard: None
+    answer, next_ = ShardAppends.on_answer, ShardAppends.next
+
+    def on_append(shard, sequence, outcome):
+        appends = node.core.desk._appends[shard]
+        flight = appends._flight
+        if outcome == "conflict" and flight is not None:
+            appends._flight, appends._queue = None, flight.batch + appends._queue
+            return []
+        return node.core.desk._landed(shard, answer(appends, sequence, outcome))
+
+    def next_append(shard):
+        appends = node.core.desk._shard(shard)
+        appends._queue = [replace(waiting, base=appends.news) for waiting in appends._queue]
+        return next_(appends, node.view.log(shard)[-1].sequence if node.view.log(shard) else 0)
+
+    node.core.desk.on_append = on_append
+    node.core.desk._next = next_append
+
+
+def forgets_leases(node):
+    node.core.desk.leases.get = lambda key: None
+
+
+def never_replaces(node):
+    node.core.leases.expired = list
+
+
+def never_stops(node):
+    node.core.holdings.on_renew_reply = lambda key, peer, reply: []
+
+
+def forgets_its_promises(node):
+    """Accepts without a journal entry that survives."""
+    node.journal.bindings.put = lambda binding: None
+
+
+AWAY = ((2, 6.0, 40.0), (3, 6.0, 40.0))
+LOST = ((2, 6.0, 1e9),)
+
+
+@pytest.mark.parametrize(
+    ("broken", "faults", "killed"),
+    [
+        (never_listens, {"crash": 0.05, "lag_s": 1.0}, ()),
+        (appends_what_is_stale, {}, ()),
+        (forgets_leases, {}, ()),
+        (never_replaces, {}, LOST),
+        (never_stops, {}, AWAY),
+        (forgets_its_promises, {}, ()),
+    ],
+)
+def test_a_broken_twin_is_found_out(broken, faults, killed):
+    def world(customise):
+        return lambda seed: World(seed, customise=customise, faults=NoFaults(**faults), killed=killed)
+
+    seed = caught(world(broken), "", until_s=80)
+    assert seed is not None
+    world(None)(seed).run()
+
+
+def test_three_coordinators_at_once_are_held_apart_by_the_log():
+    for seed in range(6):
+        World(seed, customise=all_ranks_act, faults=NoFaults(lag_s=1.0)).run(until_s=200)
+
+
+# a coordinator that cheats: what honest members never release, and broken ones do
+
+
+def cheat(monkeypatch, change):
+    """Node EVIL's openings are changed before it signs them."""
+
+    def make(local, parts, opened, **rest):
+        evil = local.peer == World.evil_peer
+        return Round(local, parts, change(opened) if evil else opened, **rest)
+
+    monkeypatch.setattr(desk, "Round", make)
+
+
+def another_circuit(opened):
+    return msgspec.structs.replace(opened, circuit="reveal-everything")
+
+
+def one_candidate_less(opened):
+    return msgspec.structs.replace(opened, candidates=opened.candidates[:-1])
+
+
+def without(check):
+    def broken(node):
+        node.core.member._checks = [one for one in MEMBER_CHECKS if one is not check]
+        evaluator = node.core.local.epoch.evaluator
+        if evaluator is not None:
+            evaluator.circuits = {**CIRCUITS, "reveal-everything": 4}
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("change", "broken", "match"),
+    [
+        (another_circuit, without(circuit_is_registered), "unregistered circuit"),
+        (one_candidate_less, without(candidates_are_complete), "omitted candidate"),
+    ],
+)
+def test_a_cheating_coordinator_gets_nothing_from_honest_members(monkeypatch, change, broken, match):
+    cheat(monkeypatch, change)
+
+    def world(customise):
+        return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0, evil=EVIL)
+
+    assert caught(world(broken), match, until_s=25, must_settle=False) is not None
+    for seed in range(8):
+        world(None)(seed).run(until_s=25, must_settle=False)
+
+
+def copies(node):
+    """Commits to telemetry that another node made for an earlier round (given to it by a member in the conspiracy)."""
+    world, encryptor = node.world, node.core.local.epoch.encryptor
+    make = encryptor.telemetry
+
+    def telemetry(free, capacity):
+        held = [(peer, v) for n in world.nodes for (peer, _), v in n.core.member._telemetry.items() if peer != node.peer]
+        if node.number == EVIL and held and world.now - world.began > 2.0:
+            return held[0][1]
+        return make(free, capacity)
+
+    encryptor.telemetry = telemetry
+
+
+def copies_unnoticed(node):
+    copies(node)
+    without(telemetry_is_fresh)(node)
+
+
+def test_a_copied_ciphertext_is_never_evaluated_by_honest_members():
+    def world(customise):
+        return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0)
+
+    assert caught(world(copies_unnoticed), "copied ciphertext", until_s=25, must_settle=False) is not None
+    for seed in range(8):
+        world(copies)(seed).run(until_s=60)
+
+
+def test_telemetry_that_never_comes_only_costs_its_candidate_the_round():
+    def mute(node):
+        if node.number == EVIL:
+            node.core.candidate.on_inputs = lambda sender, inputs: []
+
+    world = World(3, customise=mute, faults=NoFaults(), quiet_at=0)
+    world.run(until_s=120)
+    assert not any(binding for binding in world.nodes[EVIL].journal.bindings.all())
+    assert telemetry_is_here in MEMBER_CHECKS
