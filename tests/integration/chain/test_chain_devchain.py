@@ -69,6 +69,36 @@ async def test_it_survives_kill_and_its_launcher(tmp_path: Path) -> None:
         await DevChain(tmp_path / "chain").stop()
 
 
+async def test_a_busy_chain_that_keeps_no_old_states(tmp_path: Path) -> None:
+    """Its newest state is often gone before it is asked for: writers and followers ask again."""
+    chain = DevChain(tmp_path / "chain")
+    await chain.start()
+    clients: list[RegistryChain] = []
+    try:
+        signers = [LocalSigner.generate() for _ in range(3)]
+        for signer in signers:
+            await chain.fund(signer.address)
+        registry, block = await deploy_registry(chain.rpc_url, signers[0], signers[0].address)
+        for signer in signers:
+            clients.append(RegistryChain(chain.rpc_url, registry, signer, deploy_block=block, poll_s=0.02))
+            await clients[-1].start()
+
+        async def write(client: RegistryChain, space: str) -> None:
+            await client.apply_object(1, object_id(space, ""), Generation(0), b"space")
+            for index in range(6):
+                await client.apply_object(2, object_id(space, f"w{index}"), Generation(0), b"x")
+
+        writing = [asyncio.create_task(write(client, f"space{index}")) for index, client in enumerate(clients)]
+        found = [item async for item in _until_head(clients[0].follow(from_block=0, from_head=EMPTY_HEAD), 21)]
+        await asyncio.gather(*writing)
+        assert not any(isinstance(item, Rollback) for item in found)
+        assert sum(len(item.events) for item in found if isinstance(item, BlockEvents)) == 21
+    finally:
+        for client in clients:
+            await client.close()
+        await chain.stop()
+
+
 async def _until_head(stream, rv: int):  # type: ignore[no-untyped-def]
     async with asyncio.timeout(10):
         async for item in stream:
