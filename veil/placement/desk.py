@@ -143,8 +143,8 @@ class Desk:
     def on_renew(self, sender: PeerId, renew: Renew) -> RenewReply:
         """Somebody holds a replica: a round for it ends, and its leaf is taken back unless it has departed already."""
         key = key_of(renew.bound.leaf)
-        acting = self.acting.is_acting(shard_of(key.object_id))
-        appends = self._appends.get(shard_of(key.object_id))
+        shard = shard_of(key.object_id)
+        acting, appends = self.acting.is_acting(shard), self._appends.get(shard)
         if appends is not None and appends.supersedes(renew.bound):
             return RenewReply(keep=False, reason=reasons.SUPERSEDED)
         if self.leases.heard(sender, renew) and acting:
@@ -153,7 +153,7 @@ class Desk:
             if renew.status.reason != reasons.WAITING_FOR_KEY:
                 self._proofs.pop(key, None)
             self.backlog.settled(key)
-        return self.leases.reply(renew, acting=acting)
+        return self.leases.reply(renew, acting=acting, informed=self.acting.may_place(shard, 0))
 
     def on_append(self, shard: Shard, sequence: int, outcome: str) -> Effects:
         """What the chain said: ``appended``, ``conflict`` or ``unknown``."""

@@ -46,6 +46,8 @@ class _Progress:
     shares: dict[int, bytes] = field(default_factory=dict)
     seen_s: float = 0.0
     """When the log was last seen to have the leaf (monotonic)."""
+    sole_s: float | None = None
+    """When this node last knew that nobody else holds the replica (monotonic): at its append, or by a coordinator's word."""
     keyless_since_s: float | None = None
     """Since when only the key of a confidential template is missing."""
 
@@ -148,9 +150,13 @@ class Holdings:
 
     def on_renew_reply(self, key: ReplicaKey, peer: PeerId, reply: RenewReply) -> Effects:
         binding = self._held.get(key)
-        if binding is None or not self._renewals.ended(binding, peer, reply):
+        if binding is None or not self._renewals.counts(binding, peer):
             return []
-        return self._end(key, reply.reason)
+        if not reply.keep:
+            return self._end(key, reply.reason)
+        if reply.informed:
+            self._progress[key].sole_s = self.local.now()
+        return self._look_at(key)
 
     def renew_now(self, key: ReplicaKey) -> Effects:
         binding = self._held.get(key)
@@ -181,7 +187,7 @@ class Holdings:
             held = replace(binding, bound=encode(progress.proof))
             self._put(key, held)
             self._capacity.confirm(key)
-            progress.seen_s = self.local.now()
+            progress.seen_s = progress.sole_s = self.local.now()
             return [*self._renewals.renew(held), *self._look_at_leaf(key, held)]
         tail = self._tails.of(shard_of(key.object_id))
         effects: Effects = [Fetch(row.data) for row in tail.after(progress.searched)]
@@ -202,9 +208,15 @@ class Holdings:
         if not leaf_is_appended(self.local, bound, final=True):
             return self._want_template(key, binding)
         if binding.template:
+            if not self._is_sole(progress):
+                return []
             self._put(key, replace(binding, state="bound"))
             return self.renew_now(key)
         return self._want_key(key, binding)
+
+    def _is_sole(self, progress: _Progress) -> bool:
+        """Nothing is started on old knowledge: a node that was away for a lease may have been replaced meanwhile."""
+        return progress.sole_s is not None and self.local.now() - progress.sole_s < self.local.settings.lease_s
 
     def _want_key(self, key: ReplicaKey, binding: Binding) -> Effects:
         """A sealed template whose key does not come within a lease: its coordinator is gone, let another place it anew."""

@@ -74,8 +74,11 @@ class LeaseTable:
         self._leases[key] = Lease(bound, self.local.now(), True, renew.status)
         return True
 
-    def reply(self, renew: Renew, *, acting: bool) -> RenewReply:
-        """What the holder is told. Only an acting coordinator ends a binding, and only for what it knows."""
+    def reply(self, renew: Renew, *, acting: bool, informed: bool) -> RenewReply:
+        """What the holder is told. Only an acting coordinator ends a binding, and only for what it knows.
+
+        ``informed``: it has listened long enough to know of every holder.
+        """
         key = key_of(renew.bound.leaf)
         known = self._leases.get(key)
         if known is not None and rank_of(known.bound) > rank_of(renew.bound) and leaf_is_appended(self.local, known.bound):
@@ -83,7 +86,7 @@ class LeaseTable:
         if not acting or not leaf_is_appended(self.local, renew.bound):
             return RenewReply(keep=True)
         reason = self._unwanted(key)
-        return RenewReply(keep=not reason, reason=reason)
+        return RenewReply(keep=not reason, reason=reason, informed=informed)
 
     def refused(self, sender: PeerId, round: bytes) -> ReplicaKey | None:
         """The winner of an append says that it does not hold it (any more): its lease is over at once."""

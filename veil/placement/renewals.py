@@ -13,7 +13,7 @@ from veil.placement.ports import ReplicaKey
 from veil.store.journal import Binding
 from veil.types import PeerId, Shard
 from veil.wire.codec import decode
-from veil.wire.rounds import Bound, InstanceStatus, Renew, RenewReply
+from veil.wire.rounds import Bound, InstanceStatus, Renew
 
 
 def binding_key(binding: Binding) -> ReplicaKey:
@@ -56,9 +56,9 @@ class Renewals:
         message = self.local.sign(Renew(bound=bound, status=status or self._status_of(binding)))
         return [AskRenewal(peer, key, message) for peer in self._receivers(Shard(bound.shard), key)]
 
-    def ended(self, binding: Binding, peer: PeerId, reply: RenewReply) -> bool:
-        """Whether ``reply`` ends the binding: one of the shard's coordinators says so."""
-        if reply.keep or not binding.bound:
+    def counts(self, binding: Binding, peer: PeerId) -> bool:
+        """Whether a reply of ``peer`` means anything: it is one of the shard's coordinators."""
+        if not binding.bound:
             return False
         shard = Shard(decode(binding.bound, Bound).shard)
         return peer in self.local.ranking.coordinators(shard, self.local.ranking.term())

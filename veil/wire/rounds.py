@@ -211,11 +211,13 @@ class Renew(Message, frozen=True, tag="veil/renew.1"):
     status: InstanceStatus
 
 
-class RenewReply(Message, frozen=True, tag="veil/renew-reply.1"):
+class RenewReply(Message, frozen=True, tag="veil/renew-reply.2"):
     """Coordinator → winner: keep it, or stop it (superseded, scaled down, deleted, another generation)."""
 
     keep: bool
     reason: Reason = ""
+    informed: bool = False
+    """The author acts for the shard and has listened for a lease: with ``keep`` it says that nobody else holds the replica."""
 
 
 class Pending(Message, frozen=True, tag="veil/pending.1"):
