@@ -12,6 +12,7 @@ import asyncio
 import importlib.util
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -37,14 +38,25 @@ def load_handlers(folder: Path) -> None:
         spec.loader.exec_module(module)
 
 
+def _end(stop: asyncio.Event, why: str) -> None:
+    log.info("%s: ending", why)
+    stop.set()
+    asyncio.get_running_loop().call_later(EXIT_DEADLINE_S, os._exit, 1)
+
+
 async def _until_stdin_closes(stop: asyncio.Event) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while await reader.read(1024):
         pass
-    log.info("standard input is closed: the node is gone, ending")
-    stop.set()
-    asyncio.get_running_loop().call_later(EXIT_DEADLINE_S, os._exit, 1)
+    _end(stop, "standard input is closed, the node is gone")
+
+
+async def _take_signals(stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Once kopf has set its own handlers, replace them: theirs know no deadline."""
+    await ready.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _end, stop, f"signal {number}")
 
 
 async def _beat(path: Path) -> None:
@@ -55,12 +67,12 @@ async def _beat(path: Path) -> None:
 
 async def run(heartbeat: Path | None) -> None:
     """Until standard input closes or a signal ends kopf."""
-    stop = asyncio.Event()
-    tasks = [asyncio.create_task(_until_stdin_closes(stop))]
+    stop, ready = asyncio.Event(), asyncio.Event()
+    tasks = [asyncio.create_task(_until_stdin_closes(stop)), asyncio.create_task(_take_signals(stop, ready))]
     if heartbeat is not None:
         tasks.append(asyncio.create_task(_beat(heartbeat)))
     try:
-        await kopf.operator(clusterwide=True, standalone=True, stop_flag=stop)
+        await kopf.operator(clusterwide=True, standalone=True, stop_flag=stop, ready_flag=ready)
     finally:
         for task in tasks:
             task.cancel()

@@ -75,18 +75,16 @@ async def up(layout: Layout, plan: Plan, steps: Steps) -> None:
         if plan.runtime == "containerd":
             with steps.step(f"containerd for each of {plan.nodes} nodes, with the busybox image"):
                 await _containerds(layout, record, members)
-        with steps.step("key ceremony: circuits compiled, keys made, shares sealed to the nodes, secret destroyed"):
-            epoch = await ceremony
+        with steps.step("nodes registered with proof of possession, approved, started"):
+            await _register(record, members, admin)
+            for member in members:
+                _start_node(layout, record, plan, member)
+        with steps.step("key ceremony: keys made, shares sealed to the nodes, secret destroyed, epoch published"):
+            await publish_epoch(await ceremony, admin, blobs=members[0].directory / "blobs")
+        await admin.close()
     except BaseException:
         ceremony.cancel()
         raise
-    with steps.step("nodes registered with proof of possession, approved; key epoch published"):
-        await _register(record, members, admin)
-        await publish_epoch(epoch, admin, blobs=members[0].directory / "blobs")
-        await admin.close()
-    with steps.step("nodes started"):
-        for member in members:
-            _start_node(layout, record, plan, member)
     for member in members:
         with steps.step(f"{member.name} ready"):
             await _wait_ready(record, member)

@@ -30,7 +30,6 @@ from placement_doubles import (
 
 from veil.errors import Untrusted, VeilError
 from veil.fhe.ports import Figures
-from veil.placement.acting import Acting
 from veil.placement.core import Core
 from veil.placement.effects import REFETCH_S, Append, AskRenewal, Evaluate, Fetch, Send
 from veil.placement.eligibility import anchored, eligible
@@ -282,6 +281,10 @@ class World:
     def quiet(self):
         return self.now - self.began >= self.quiet_s
 
+    @property
+    def all_back(self):
+        return all(self.now >= until for until in self.kept_down.values() if until < self.began + 1e6)
+
     def chance(self, probability):
         return not self.quiet and probability > 0 and self.dice.random() < probability
 
@@ -297,7 +300,7 @@ class World:
             action(*arguments)
             if self.moved:
                 self.check()
-            if action == self.second and self.quiet:
+            if action == self.second and self.quiet and self.all_back:
                 settled_since = (settled_since or self.now) if self.all_settled() else None
                 if settled_since is not None and self.now - settled_since >= settled_s:
                     return
@@ -491,18 +494,10 @@ class World:
     def answer(self, peer, node, life, effect, reply, sent):
         if node.core is None or node.life != life:
             return
-        if reply.keep and self.acts(peer, effect.key):
+        if reply.keep and reply.informed:
             self.moved = True
             node.confirmed[effect.key] = max(sent, node.confirmed.get(effect.key, 0))
         self.perform(node, node.core.on_renew_reply(effect.key, peer, reply))
-
-    def acts(self, peer, key):
-        """Whether a coordinator answers that has listened: the word of others says nothing about who else holds a replica.
-
-        Until then its holder is a node that was away: what it runs is not counted, it is about to be told.
-        """
-        core = self.by_peer[peer].core
-        return core is not None and Acting.may_place(core.desk.acting, shard_of(key.object_id), 0)
 
     def evaluate(self, node, life, effect):
         if node.core is None or node.life != life:

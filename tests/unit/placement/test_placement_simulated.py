@@ -122,6 +122,10 @@ def appends_what_is_stale(node):
     node.core.desk._next = next_append
 
 
+def starts_on_old_knowledge(node):
+    node.core.holdings._is_sole = lambda progress: True
+
+
 def forgets_leases(node):
     node.core.desk.leases.get = lambda key: None
 
@@ -148,6 +152,7 @@ LOST = ((2, 6.0, 1e9),)
     [
         (never_listens, {"crash": 0.05, "lag_s": 1.0}, ()),
         (appends_what_is_stale, {}, ()),
+        (starts_on_old_knowledge, {"crash": 0.05, "lag_s": 1.0}, ()),
         (forgets_leases, {}, ()),
         (never_replaces, {}, LOST),
         (never_stops, {}, AWAY),
@@ -224,7 +229,7 @@ def copies(node):
 
     def telemetry(free, capacity):
         held = [(peer, v) for n in world.nodes for (peer, _), v in n.core.member._telemetry.items() if peer != node.peer]
-        if node.number == EVIL and held and world.now - world.began > 2.0:
+        if node.number == EVIL and held and world.now - world.began > 1.0:
             return held[0][1]
         return make(free, capacity)
 
@@ -238,7 +243,7 @@ def copies_unnoticed(node):
 
 def test_a_copied_ciphertext_is_never_evaluated_by_honest_members():
     def world(customise):
-        return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0)
+        return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0, replicas=(5, 5))
 
     assert caught(world(copies_unnoticed), "copied ciphertext", until_s=25, must_settle=False) is not None
     for seed in range(8):
