@@ -81,7 +81,7 @@ class LeaseTable:
         """
         key = key_of(renew.bound.leaf)
         known = self._leases.get(key)
-        if known is not None and rank_of(known.bound) > rank_of(renew.bound) and leaf_is_appended(self.local, known.bound):
+        if known is not None and rank_of(known.bound) > rank_of(renew.bound):
             return RenewReply(keep=False, reason=reasons.SUPERSEDED)
         if not acting or not leaf_is_appended(self.local, renew.bound):
             return RenewReply(keep=True)
