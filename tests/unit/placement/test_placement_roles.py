@@ -1,0 +1,500 @@
+"""Candidates, winners and key holders: what they take, answer and refuse."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from placement_doubles import GIB, MemoryJournal, Workload, use_cheap_signatures
+from placement_table import SMALL, Asked, Table, body_of
+
+from veil.errors import SignatureInvalid, WireInvalid
+from veil.fhe.ports import Figures
+from veil.placement import reasons
+from veil.placement.append import make_bound
+from veil.placement.candidate import Candidate
+from veil.placement.coordinator import Proof, key_request
+from veil.placement.effects import AskRenewal, Fetch, Send
+from veil.placement.holdings import Holdings
+from veil.placement.keys import KeyKeeper
+from veil.placement.messages import ROUND_MESSAGES, open_any
+from veil.placement.renewals import Renewals
+from veil.types import RoundId
+from veil.wire.codec import decode, encode, sha256
+from veil.wire.merkle import leaf_hash, root_of
+from veil.wire.objects import Resources, SealedPart
+from veil.wire.rounds import (
+    Accept,
+    Commit,
+    Decline,
+    Inputs,
+    KeyShare,
+    Leaf,
+    LeafBatch,
+    Offer,
+    RenewReply,
+    Telemetry,
+)
+
+HUGE = Figures(cpu_milli=4000, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
+KEEP = RenewReply(keep=True, informed=True)
+
+
+class Winner:
+    """Node 3 as candidate and winner."""
+
+    def __init__(self, table, number=3, journal=None):
+        self.table, self.number = table, number
+        self.local = table.local(number)
+        self.journal = journal or MemoryJournal()
+        self.capacity = table.capacity()
+        self.renewals = Renewals(self.local)
+        self.holdings = Holdings(self.local, self.journal.bindings, self.capacity, self.renewals)
+        self.candidate = Candidate(self.local, self.capacity, self.holdings)
+        self.coordinator = table.peers[table.coordinator]
+
+    def open(self, **changes):
+        opened = self.table.opened(**changes)
+        return self.candidate.on_open(self.coordinator, opened, self.table.signed(self.table.coordinator, opened))
+
+    def offer(self, *, shares=(1, 2), opened=None, transcript=b"t" * 32):
+        """An offer and the key shares; gives back the answer."""
+        opened = opened or self.table.opened()
+        signed = self.table.signed(self.table.coordinator, opened)
+        self.candidate.on_open(self.coordinator, opened, signed)
+        effects = self.candidate.on_offer(self.coordinator, Offer(open=signed, transcript=transcript, offer=0))
+        for member in shares:
+            effects += self.candidate.on_key_share(self.table.peers[member - 1], self.share(member, opened))
+        return self.answers(effects)
+
+    def share(self, member, opened):
+        digest = self.table.workload.resources
+        part = decode(self.table.workload.blobs[digest], SealedPart)
+        share = self.table.identities[member - 1].open(part.shares[member - 1])
+        return KeyShare(round=opened.round, piece="resources", part=digest, member=member, share=share)
+
+    def answers(self, effects):
+        found = []
+        for effect in effects:
+            if isinstance(effect, Fetch):
+                content = self.table.workload.blobs.get(effect.digest)
+                found += self.answers(self.candidate.on_content(effect.digest, content))
+                found += self.answers(self.holdings.on_content(effect.digest, content))
+            elif isinstance(effect, Send):
+                found.append(body_of(effect))
+        return found
+
+    def leaf(self):
+        return decode(self.holdings.bindings()[0].leaf, Leaf)
+
+    def append(self, leaf=None, sequence=1, sender=None):
+        """The coordinator's append as the chain shows it, and its proof."""
+        bound = make_bound(self.table.shard, sequence, [leaf or self.leaf()], 0)
+        batch = LeafBatch(shard=self.table.shard, sequence=sequence, leaves=(leaf_hash(bound.leaf),))
+        self.table.workload.blobs[sha256(encode(batch))] = encode(batch)
+        sender = sender or f"operator-{self.table.coordinator}"
+        self.table.view.append(self.table.shard, sequence, bound.root, data=sha256(encode(batch)), sender=sender)
+        return bound
+
+    def states(self):
+        return [binding.state for binding in self.holdings.bindings()]
+
+    def look(self):
+        return self.answers(self.holdings.look_again())
+
+
+@pytest.fixture
+def table():
+    return Table()
+
+
+@pytest.fixture
+def winner(table):
+    return Winner(table)
+
+
+# telemetry
+
+
+def test_a_commitment_first_and_the_telemetry_once_it_is_listed(table, winner):
+    commit = body_of(winner.open()[0])
+    assert isinstance(commit, Commit)
+    signed = table.signed(3, commit)
+    sent = winner.candidate.on_inputs(winner.coordinator, Inputs(round=table.round, commits=(signed,)))
+    assert [effect.peer for effect in sent] == table.peers[:3]
+    telemetry = body_of(sent[0])
+    assert isinstance(telemetry, Telemetry)
+    assert sha256(telemetry.vector) == commit.telemetry
+
+
+def test_no_telemetry_for_inputs_without_its_commitment(table, winner):
+    winner.open()
+    other = table.signed(3, Commit(round=table.round, telemetry=bytes(32)))
+    assert winner.candidate.on_inputs(winner.coordinator, Inputs(round=table.round, commits=(other,))) == []
+    assert winner.candidate.on_inputs(winner.coordinator, Inputs(round=table.round, commits=())) == []
+
+
+def test_no_telemetry_for_inputs_by_another(table, winner):
+    commit = body_of(winner.open()[0])
+    inputs = Inputs(round=table.round, commits=(table.signed(3, commit),))
+    assert winner.candidate.on_inputs(table.peers[table.ranks[1]], inputs) == []
+
+
+def test_every_round_gets_another_ciphertext_of_one_size(table, winner):
+    first = body_of(winner.open()[0])
+    assert body_of(winner.open()[0]) == first
+    second = body_of(winner.open(round=RoundId(b"round number two"))[0])
+    assert first.telemetry != second.telemetry
+    assert len({len(answered.vector) for answered in winner.candidate._rounds.values()}) == 1
+
+
+@pytest.mark.parametrize("changes", [{"expires_s": 1}, {"epoch": 7}, {"candidates": (bytes(32),)}, {"term": 99}, {"shard": 15}])
+def test_openings_that_are_not_for_it_are_not_answered(winner, changes):
+    assert winner.open(**changes) == []
+
+
+def test_only_ranked_nodes_are_answered(table, winner):
+    opened = table.opened()
+    last = table.last_rank
+    assert winner.candidate.on_open(table.peers[last], opened, table.signed(last, opened)) == []
+
+
+# offers
+
+
+def test_it_reserves_journals_and_accepts(winner):
+    (accept,) = winner.offer()
+    assert isinstance(accept, Accept)
+    (binding,) = winner.journal.bindings.all()
+    assert (binding.state, binding.bound) == ("reserved", b"")
+    assert decode(binding.resources, Resources).containers["main"].cpu_milli == SMALL.cpu_milli
+    assert winner.capacity.free().cpu_milli == 1500
+    assert winner.leaf().salt == accept.salt
+
+
+def test_the_promise_is_in_the_journal_before_the_answer(winner):
+    def fails(binding):
+        raise OSError("the disk is full")
+
+    winner.journal.bindings.put = fails
+    with pytest.raises(OSError, match="full"):
+        winner.offer()
+    assert winner.holdings.bindings() == []
+
+
+def test_shares_may_come_before_the_offer(table, winner):
+    opened = table.opened()
+    signed = table.signed(table.coordinator, opened)
+    winner.candidate.on_open(winner.coordinator, opened, signed)
+    for member in (1, 2):
+        assert winner.candidate.on_key_share(table.peers[member - 1], winner.share(member, opened)) == []
+    effects = winner.candidate.on_offer(winner.coordinator, Offer(open=signed, transcript=bytes(32), offer=0))
+    assert isinstance(winner.answers(effects)[0], Accept)
+
+
+def test_too_few_shares_end_in_a_decline(table, winner):
+    assert winner.offer(shares=(1,)) == []
+    table.clock.time += 60
+    (decline,) = [body_of(e) for e in winner.candidate.tick() if isinstance(e, Send)][:1]
+    assert decline == Decline(round=table.round, reason=reasons.KEY_UNAVAILABLE)
+
+
+def test_a_share_by_another_than_its_member_is_not_taken(table, winner):
+    opened = table.opened()
+    winner.offer(shares=(1,), opened=opened)
+    assert winner.candidate.on_key_share(table.peers[2], winner.share(2, opened)) == []
+    assert winner.journal.bindings.all() == []
+
+
+def test_a_wrong_share_waits_for_a_third(table, winner):
+    opened = table.opened()
+    winner.offer(shares=(1,), opened=opened)
+    bad = msgspec.structs.replace(winner.share(2, opened), share=b"x" * len(winner.share(2, opened).share))
+    assert winner.candidate.on_key_share(table.peers[1], bad) == []
+    assert winner.journal.bindings.all() == []
+
+
+def test_what_does_not_fit_exactly_is_declined_without_a_figure(table):
+    table.workload = Workload("web", 3, HUGE, table.peers[:3], 2)
+    table.view.add(*table.workload.rows())
+    winner = Winner(table)
+    (decline,) = winner.offer()
+    assert decline == Decline(round=table.round, reason=reasons.CAPACITY_SHORT)
+    assert winner.journal.bindings.all() == []
+
+
+def test_a_repeated_offer_gets_the_same_answer(table, winner):
+    opened = table.opened()
+    first = winner.offer(opened=opened)
+    again = winner.candidate.on_offer(
+        winner.coordinator, Offer(open=table.signed(table.coordinator, opened), transcript=b"t" * 32, offer=0)
+    )
+    assert winner.answers(again) == first
+    assert len(winner.journal.bindings.all()) == 1
+
+
+# bindings
+
+
+def test_it_is_bound_by_the_log_and_not_by_a_message(winner):
+    winner.offer()
+    bound = make_bound(winner.table.shard, 1, [winner.leaf()], 0)
+    winner.answers(winner.holdings.on_bound(winner.coordinator, bound))
+    assert winner.states() == ["reserved"]
+    winner.append()
+    winner.look()
+    assert winner.states() == ["bound"]
+
+
+def test_it_finds_its_leaf_without_a_message(winner):
+    winner.offer()
+    winner.append()
+    winner.look()
+    winner.look()
+    assert winner.states() == ["bound"]
+
+
+def test_an_append_by_an_unranked_operator_is_ignored(table, winner):
+    winner.offer()
+    bound = winner.append(sender=f"operator-{table.last_rank}")
+    winner.answers(winner.holdings.on_bound(winner.coordinator, bound))
+    winner.look()
+    assert winner.states() == ["reserved"]
+    assert not winner.holdings.bindings()[0].bound
+
+
+def test_a_proof_of_another_leaf_is_refused(winner):
+    winner.offer()
+    other = msgspec.structs.replace(winner.leaf(), salt=bytes(32))
+    bound = winner.append(leaf=other)
+    (reply,) = winner.answers(winner.holdings.on_bound(winner.coordinator, bound))
+    assert reply.reason == reasons.RELEASED
+
+
+def test_a_wrong_proof_is_not_taken(winner):
+    winner.offer()
+    bound = winner.append()
+    winner.table.workload.blobs.clear()
+    wrong = msgspec.structs.replace(bound, proof=(bytes(32),))
+    winner.answers(winner.holdings.on_bound(winner.coordinator, wrong))
+    assert not winner.holdings.bindings()[0].bound
+
+
+def test_a_reservation_that_is_over_is_let_go_for_good(table, winner):
+    winner.offer()
+    leaf = winner.leaf()
+    table.clock.time += winner.local.settings.reserve_s
+    bound = winner.append(leaf=leaf)
+    winner.look()
+    assert winner.holdings.bindings() == []
+    assert winner.capacity.free() == winner.capacity.total()
+    (reply,) = winner.answers(winner.holdings.on_bound(winner.coordinator, bound))
+    assert reply == Decline(round=table.round, reason=reasons.RELEASED)
+
+
+def test_it_starts_only_at_the_policy_s_finality(table):
+    table.view.final_lag = 3
+    winner = Winner(table)
+    winner.local.settings = replace(winner.local.settings, finality="finalized")
+    winner.offer()
+    winner.append()
+    winner.look()
+    assert winner.states() == ["reserved"]
+    assert winner.holdings.bindings()[0].bound
+    table.view.block += 3
+    winner.look()
+    assert winner.states() == ["bound"]
+
+
+def test_after_a_restart_nothing_starts_before_a_coordinator_s_word(table, winner):
+    table.view.final_lag = 3
+    winner.local.settings = replace(winner.local.settings, finality="finalized")
+    winner.offer()
+    winner.append()
+    winner.look()
+    again = Winner(table, journal=winner.journal)
+    table.view.block += 3
+    again.look()
+    assert again.states() == ["reserved"]
+    key = next(iter(again.holdings._held))
+    again.answers(again.holdings.on_renew_reply(key, winner.coordinator, RenewReply(keep=True)))
+    assert again.states() == ["reserved"]
+    again.answers(again.holdings.on_renew_reply(key, winner.coordinator, KEEP))
+    assert again.states() == ["bound"]
+
+
+def bound_winner(winner):
+    winner.offer()
+    winner.append()
+    winner.look()
+    winner.look()
+    (key,) = winner.holdings._held
+    return key
+
+
+def test_a_restarted_node_still_has_its_binding_and_its_room(table, winner):
+    bound_winner(winner)
+    again = Winner(table, journal=winner.journal)
+    assert again.states() == ["bound"]
+    assert again.capacity.free().cpu_milli == 1500
+
+
+def test_renewals_go_to_all_ranks_and_homes_at_a_cadence(table, winner):
+    table.view.home_peers = {table.workload.id: (table.peers[table.last_rank],)}
+    bound_winner(winner)
+    table.clock.time += 1.0
+    asked = [effect.peer for effect in winner.holdings.look_again() if isinstance(effect, AskRenewal)]
+    assert asked == [table.peers[number] for number in (*table.ranks[:3], table.last_rank)]
+    assert [e for e in winner.holdings.look_again() if isinstance(e, AskRenewal)] == []
+
+
+def test_only_a_coordinator_ends_a_binding(table, winner):
+    key = bound_winner(winner)
+    stop = RenewReply(keep=False, reason=reasons.SUPERSEDED)
+    winner.holdings.on_renew_reply(key, table.peers[table.last_rank], stop)
+    assert winner.states() == ["bound"]
+    winner.holdings.on_renew_reply(key, winner.coordinator, stop)
+    assert winner.states() == ["superseded"]
+    assert winner.capacity.free().cpu_milli == 1500
+    winner.holdings.release(key)
+    assert winner.holdings.bindings() == []
+    assert winner.capacity.free() == winner.capacity.total()
+
+
+def test_a_reorg_that_replaces_the_append_ends_the_binding(table, winner):
+    bound_winner(winner)
+    table.view.append(table.shard, 1, bytes(32), sender=f"operator-{table.coordinator}")
+    winner.look()
+    assert winner.states() == ["superseded"]
+
+
+def test_an_offer_of_what_it_holds_is_declined(table, winner):
+    bound_winner(winner)
+    table.round = RoundId(b"round number two")
+    answers = winner.offer(opened=table.opened())
+    assert answers[0] == Decline(round=table.round, reason=reasons.ALREADY_BOUND)
+
+
+# key holders
+
+
+def decided(table, **request):
+    """A whole round's decision: opening, inputs and the partials of members 1 and 2."""
+    built = table.request(**request)
+    partials, result = [], b""
+    for number in (0, 1):
+        asked = Asked(table, number)
+        asked.give_telemetry()
+        release = asked.ask(built)
+        partials.append(release.partial)
+        result = release.result
+    bits = table.local(0).epoch.combiner.combine(
+        result, (1, 2), {m + 1: Asked(table, m).local.epoch.decryptor.partial(result, (1, 2)) for m in (0, 1)}
+    )
+    chosen = [peer for peer, bit in zip(table.opened().candidates, bits, strict=False) if bit]
+    return Proof(built.open, built.inputs, (1, 2), tuple(partials), result, 0), chosen
+
+
+def key_share(table, request, *, number=2, sender=None):
+    """What key holder ``number`` answers, if anything."""
+    keeper = KeyKeeper(table.local(number))
+    found = []
+    for effect in keeper.on_key_request(table.peers[table.coordinator] if sender is None else sender, request):
+        found += keeper.on_content(effect.digest, table.workload.blobs[effect.digest])
+    return [(effect.peer, body_of(effect)) for effect in found]
+
+
+def test_a_key_share_goes_to_the_chosen_node_from_a_member_that_saw_nothing_else(table):
+    proof, chosen = decided(table)
+    ((peer, share),) = key_share(table, key_request(proof, chosen[0], "resources"))
+    assert peer == chosen[0]
+    assert (share.member, share.part) == (3, table.workload.resources)
+
+
+def test_no_key_share_for_anybody_else(table):
+    proof, chosen = decided(table)
+    assert key_share(table, key_request(proof, chosen[1], "resources")) == []
+    assert key_share(table, msgspec.structs.replace(key_request(proof, chosen[0], "resources"), offer=1)) == []
+
+
+def test_at_most_three_nodes_are_offered_one_replica(table):
+    proof, chosen = decided(table)
+    assert len(chosen) == 4
+    fourth = msgspec.structs.replace(key_request(proof, chosen[3], "resources"), offer=3)
+    assert key_share(table, fourth) == []
+
+
+def test_no_key_share_for_one_who_is_not_the_round_s_coordinator(table):
+    proof, chosen = decided(table)
+    request = key_request(proof, chosen[0], "resources")
+    assert key_share(table, request, sender=table.peers[table.ranks[1]]) == []
+
+
+def test_another_opening_under_the_same_round_gets_nothing(table):
+    """A coordinator shows the decision of one replica's round to get at another workload's resources."""
+    proof, chosen = decided(table)
+    other = table.signed(table.coordinator, table.opened(replica=1))
+    swapped = msgspec.structs.replace(key_request(proof, chosen[0], "resources"), open=other)
+    assert key_share(table, swapped) == []
+
+
+def test_forged_or_too_few_partials_get_nothing(table):
+    proof, chosen = decided(table)
+    request = key_request(proof, chosen[0], "resources")
+    one = msgspec.structs.replace(request, partials=request.partials[:1])
+    twice = msgspec.structs.replace(request, partials=(request.partials[0], request.partials[0]))
+    forged = msgspec.structs.replace(request.partials[1], signer=table.peers[3])
+    stranger = msgspec.structs.replace(request, partials=(request.partials[0], forged))
+    for bad in (one, twice, stranger):
+        assert key_share(table, bad) == []
+
+
+def test_a_changed_result_gets_nothing(table):
+    proof, chosen = decided(table)
+    request = key_request(proof, chosen[0], "resources")
+    assert key_share(table, msgspec.structs.replace(request, result=request.result + b"x")) == []
+
+
+def test_the_key_of_a_template_needs_the_appended_leaf():
+    table = Table(confidential=True)
+    proof, chosen = decided(table)
+    leaf = Leaf(
+        salt=bytes(32),
+        object_id=table.workload.id,
+        generation=1,
+        replica=0,
+        round=table.round,
+        epoch=1,
+        transcript=bytes(32),
+        peer=chosen[0],
+    )
+    bound = make_bound(table.shard, 1, [leaf], 0)
+    assert key_share(table, key_request(proof, chosen[0], "template")) == []
+    assert key_share(table, key_request(proof, chosen[0], "template", bound)) == []
+    table.view.append(table.shard, 1, root_of([leaf_hash(leaf)]), sender=f"operator-{table.coordinator}")
+    ((_, share),) = key_share(table, key_request(proof, chosen[0], "template", bound))
+    assert share.part == table.workload.template
+    elsewhere = msgspec.structs.replace(leaf, peer=chosen[1])
+    table.view.append(table.shard, 2, root_of([leaf_hash(elsewhere)]), sender=f"operator-{table.coordinator}")
+    wrong = make_bound(table.shard, 2, [elsewhere], 0)
+    assert key_share(table, key_request(proof, chosen[0], "template", wrong)) == []
+
+
+# messages
+
+
+def test_every_round_message_has_its_own_tag():
+    assert len(ROUND_MESSAGES) == 13
+
+
+def test_a_message_by_another_than_its_sender_is_refused(table):
+    payload = encode(table.signed(1, Commit(round=table.round, telemetry=bytes(32))))
+    with pytest.raises(SignatureInvalid):
+        open_any(table.peers[0], payload, b"c" * 32)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"\x80", b"\x81\x01", b"\x81kveil/none.1", encode(RenewReply(keep=True))])
+def test_what_is_no_round_message_is_refused(table, body, monkeypatch):
+    use_cheap_signatures(monkeypatch)
+    signed = msgspec.structs.replace(table.signed(0, RenewReply(keep=True)), body=body)
+    with pytest.raises((SignatureInvalid, WireInvalid)):
+        open_any(table.peers[0], encode(signed), b"c" * 32)
