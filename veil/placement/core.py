@@ -123,7 +123,8 @@ class Core:
 
     def look_again(self, *, view_changed: bool = False) -> Effects:
         """Time has passed, or the view has moved."""
-        effects = self.member.look_again() + self.keys.tick() + self.candidate.tick() + self.holdings.look_again()
+        effects = self.member.look_again() + self.keys.tick() + self.candidate.tick()
+        effects += self.holdings.look_again(view_changed=view_changed)
         return self._shown(effects + (self.desk.view_changed() if view_changed else self.desk.tick()))
 
     def on_content(self, wanted: Digest, content: bytes | None) -> Effects:

@@ -162,9 +162,10 @@ class Holdings:
         binding = self._held.get(key)
         return self._renewals.renew(binding) if binding and binding.bound else []
 
-    def look_again(self) -> Effects:
-        """The view or the clock has moved."""
-        effects = [effect for key in list(self._held) for effect in self._look_at(key)]
+    def look_again(self, *, view_changed: bool = True) -> Effects:
+        """The view or the clock has moved; the clock alone does nothing to what is bound."""
+        due = [key for key, binding in self._held.items() if view_changed or binding.state != "bound"]
+        effects = [effect for key in due for effect in self._look_at(key)]
         return effects + self._renewals.due(self._held.values())
 
     # how a binding goes on

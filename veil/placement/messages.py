@@ -54,7 +54,7 @@ def open_any(sender: PeerId, payload: bytes, cluster: ClusterId) -> tuple[Messag
 
 
 def _kind_of(body: bytes) -> type[Message]:
-    """The type that the tag names. The rest is decoded only after the signature was verified."""
+    """The type that the tag names; the fields are taken only once the signature is verified."""
     try:
         array = cbor2.CBORDecoder(io.BytesIO(body)).decode()
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:

@@ -1,0 +1,503 @@
+"""The coordinator's parts one by one: ranking, logs, appends, leases, back-off, one round."""
+
+import logging
+import random
+from dataclasses import replace
+
+import pytest
+from placement_doubles import DiceRandom, MemoryJournal, Reports, StaticView, node_row
+from placement_table import SMALL, Asked, Table, body_of
+
+from veil.errors import ConfigInvalid
+from veil.placement import reasons
+from veil.placement.acting import Acting
+from veil.placement.append import ShardAppends, Waiting, leaf_is_appended, proves
+from veil.placement.backlog import Backlog
+from veil.placement.coordinator import Accepted, Failed, Round, winners
+from veil.placement.core import Core
+from veil.placement.effects import Append, Send
+from veil.placement.leases import LeaseTable
+from veil.placement.ports import ReplicaKey, Wanted
+from veil.placement.ranking import Ranking, order, shard_of, term_of
+from veil.placement.settings import DEV, LAN, PRESETS, PlacementSettings
+from veil.placement.tails import LogTail
+from veil.types import SHARDS
+from veil.wire.codec import encode
+from veil.wire.rounds import Accept, Decline, InstanceStatus, KeyRequest, Leaf, Offer, Renew, Withheld
+
+
+@pytest.fixture
+def table():
+    return Table()
+
+
+def leaf_of(table, number=3, *, replica=0, salt=b"s"):
+    return Leaf(
+        salt=salt * 32,
+        object_id=table.workload.id,
+        generation=1,
+        replica=replica,
+        round=table.round,
+        epoch=1,
+        transcript=bytes(32),
+        peer=table.peers[number],
+    )
+
+
+# settings
+
+
+@pytest.mark.parametrize("settings", PRESETS.values())
+def test_a_reservation_ends_and_is_heard_of_within_a_lease(settings):
+    assert settings.reserve_s + 2 * settings.renew_s <= settings.lease_s
+    assert settings.offer_s + settings.commit_s + 2 * settings.release_s <= settings.round_s
+
+
+def test_figures_that_would_allow_a_second_binding_are_refused():
+    with pytest.raises(ConfigInvalid):
+        replace(DEV, reserve_s=DEV.lease_s)
+    assert isinstance(LAN, PlacementSettings)
+
+
+# ranking
+
+
+def test_everybody_ranks_alike_and_each_shard_differently(table):
+    members = tuple(table.peers)
+    firsts = {order(shard, 3, members, b"seed")[0] for shard in range(SHARDS)}
+    assert order(5, 3, members, b"seed") == order(5, 3, members[::-1], b"seed")
+    assert len(firsts) > 1
+
+
+def test_losing_a_member_moves_only_its_own_shards(table):
+    members = tuple(table.peers)
+    for shard in range(SHARDS):
+        before = order(shard, 1, members, b"")
+        after = order(shard, 1, members[:3], b"")
+        assert [peer for peer in before if peer != members[3]] == list(after)
+
+
+def test_a_cluster_younger_than_a_term_ranks_who_is_active(table):
+    view = StaticView(table.peers, block=3)
+    view.members = ()
+    view.node_rows[2] = node_row(2, table.peers[2], proven=False)
+    ranking = Ranking(view, b"c" * 32)
+    assert set(ranking.ranks(0, 0)) == {table.peers[0], table.peers[1], table.peers[3]}
+    assert ranking.counts(view.append(0, 1, bytes(32), sender="operator-3"))
+    assert not ranking.counts(view.append(0, 2, bytes(32), sender="operator-9"))
+
+
+def test_shards_are_spread(table):
+    dice = random.Random(2)
+    assert {shard_of(dice.randbytes(32)) for _ in range(400)} == set(range(SHARDS))
+    assert term_of(255) == 0
+    assert term_of(256) == 1
+
+
+# logs
+
+
+def test_a_tail_follows_appends_and_reorgs(table):
+    tail = LogTail(table.view, 1)
+    assert tail.advance() == []
+    table.view.append(1, 1, b"a" * 32, block=250)
+    table.view.append(1, 2, b"b" * 32, block=252)
+    assert [row.sequence for row in tail.advance()] == [1, 2]
+    assert tail.advance() == []
+    del table.view.logs[1][2]
+    assert tail.advance() == []
+    assert tail.sequence == 1
+    table.view.append(1, 2, b"c" * 32, block=253)
+    assert [row.root for row in tail.advance()] == [b"c" * 32]
+    assert [row.sequence for row in tail.since(253)] == [2]
+    assert [row.sequence for row in tail.after(1)] == [2]
+
+
+def acting_of(table, number):
+    local = table.local(number)
+    acting = Acting(local)
+    acting.view_changed()
+    acting.tick()
+    return local, acting
+
+
+def test_the_first_rank_acts_and_the_second_after_a_timeout(table):
+    _, first = acting_of(table, table.ranks[0])
+    local, second = acting_of(table, table.ranks[1])
+    assert first.is_acting(table.shard)
+    assert not second.is_acting(table.shard)
+    local.liveness.dead.add(table.peers[table.ranks[0]])
+    second.tick()
+    assert not second.is_acting(table.shard)
+    table.clock.time += local.settings.stand_in_s
+    second.tick()
+    assert second.is_acting(table.shard)
+    local.liveness.dead.clear()
+    second.tick()
+    assert not second.is_acting(table.shard)
+
+
+def test_a_new_coordinator_listens_only_for_what_it_cannot_know(table):
+    local, acting = acting_of(table, table.coordinator)
+    assert acting.may_place(table.shard, 250)
+    table.view.append(table.shard, 1, b"x" * 32, sender=f"operator-{table.ranks[1]}", block=251)
+    assert acting.view_changed() == [table.shard]
+    assert not acting.may_place(table.shard, 250)
+    assert acting.may_place(table.shard, 252)
+    table.clock.time += local.settings.lease_s
+    assert acting.may_place(table.shard, 250)
+    acting.own[table.shard, 2] = b"y" * 32
+    table.view.append(table.shard, 2, b"y" * 32, sender=f"operator-{table.coordinator}", block=252)
+    assert acting.view_changed() == []
+
+
+# appends
+
+
+def appends_of(table):
+    local = table.local(table.coordinator)
+    return local, ShardAppends(local, table.shard)
+
+
+def accepted(table, local, leaf, seconds=6):
+    return Accepted(leaf, local.wall_s() + seconds, proof=None)
+
+
+def test_waiting_leaves_are_appended_in_one_batch(table):
+    local, appends = appends_of(table)
+    for replica in range(3):
+        appends.add(Waiting(accepted(table, local, leaf_of(table, replica=replica)), 0))
+    (effect,) = appends.next(0)
+    assert (effect.sequence, effect.count) == (1, 3)
+    assert appends.next(0) == []
+    landed = appends.on_answer(1, "appended")
+    assert all(proves(bound) and bound.root == effect.root for bound in landed.bounds)
+
+
+def test_a_leaf_decided_before_another_s_append_is_dropped(table):
+    local, appends = appends_of(table)
+    appends.add(Waiting(accepted(table, local, leaf_of(table)), 0))
+    appends.news = 1
+    assert appends.next(1) == []
+    assert ReplicaKey(table.workload.id, 1, 0) not in appends
+
+
+def test_a_leaf_whose_reservation_ends_is_dropped(table):
+    local, appends = appends_of(table)
+    appends.add(Waiting(accepted(table, local, leaf_of(table), seconds=1), 0))
+    assert appends.next(0) == []
+
+
+def test_a_conflict_is_decided_by_what_the_log_shows(table):
+    local, appends = appends_of(table)
+    appends.add(Waiting(accepted(table, local, leaf_of(table)), 0))
+    (effect,) = appends.next(0)
+    assert appends.on_answer(1, "conflict") is None
+    assert appends.next(0) == []
+    table.view.append(table.shard, 1, effect.root)
+    assert appends.settle().bounds[0].leaf == leaf_of(table)
+
+
+def test_a_conflict_with_another_s_append_drops_the_batch(table):
+    local, appends = appends_of(table)
+    appends.add(Waiting(accepted(table, local, leaf_of(table)), 0))
+    appends.next(0)
+    table.view.append(table.shard, 1, bytes(32))
+    assert appends.on_answer(1, "conflict") is None
+    assert ReplicaKey(table.workload.id, 1, 0) not in appends
+
+
+def test_an_append_without_an_answer_is_repeated_as_it_is_and_given_up_in_the_end(table):
+    local, appends = appends_of(table)
+    appends.add(Waiting(accepted(table, local, leaf_of(table)), 0))
+    (first,) = appends.next(0)
+    appends.on_answer(1, "unknown")
+    table.clock.time += 1
+    (again,) = appends.next(0)
+    assert isinstance(again, Append)
+    assert again == first
+    table.clock.time += 10
+    assert appends.next(0) == []
+    assert appends.give_up() == 1
+
+
+# leases
+
+
+def renew_of(table, bound, **status):
+    return Renew(bound=bound, status=InstanceStatus(phase="Running", **status))
+
+
+def landed(table, local, leaf, sequence=1):
+    appends = ShardAppends(local, table.shard, last_own=sequence - 1)
+    appends.add(Waiting(accepted(table, local, leaf), 0))
+    appends.next(sequence - 1)
+    bound = appends.on_answer(sequence, "appended").bounds[0]
+    table.view.append(table.shard, sequence, bound.root, sender=f"operator-{table.coordinator}")
+    return bound
+
+
+def test_a_lease_lives_by_renewals_and_ends_by_silence(table):
+    local = table.local(table.coordinator)
+    leases = LeaseTable(local)
+    bound = landed(table, local, leaf_of(table))
+    assert leases.heard(table.peers[3], renew_of(table, bound))
+    table.clock.time += local.settings.lease_s
+    assert leases.expired() == []
+    local.liveness.dead.add(table.peers[3])
+    assert leases.expired() == [ReplicaKey(table.workload.id, 1, 0)]
+
+
+def test_a_silent_node_that_is_alive_is_given_more_time_but_not_forever(table):
+    local = table.local(table.coordinator)
+    leases = LeaseTable(local)
+    leases.heard(table.peers[3], renew_of(table, landed(table, local, leaf_of(table))))
+    table.clock.time += 3 * local.settings.lease_s
+    assert len(leases.expired()) == 1
+
+
+def test_of_two_holders_the_later_append_wins(table):
+    local = table.local(table.coordinator)
+    leases = LeaseTable(local)
+    old = landed(table, local, leaf_of(table, 3), 1)
+    new = landed(table, local, leaf_of(table, 2, salt=b"t"), 2)
+    assert leases.heard(table.peers[3], renew_of(table, old))
+    assert leases.heard(table.peers[2], renew_of(table, new))
+    assert not leases.heard(table.peers[3], renew_of(table, old))
+    assert leases.reply(renew_of(table, old), acting=False, informed=False).reason == reasons.SUPERSEDED
+    assert leases.reply(renew_of(table, new), acting=True, informed=True).keep
+
+
+def test_a_renewal_of_another_s_binding_or_without_its_append_counts_for_nothing(table):
+    local = table.local(table.coordinator)
+    leases = LeaseTable(local)
+    bound = landed(table, local, leaf_of(table))
+    assert not leases.heard(table.peers[2], renew_of(table, bound))
+    del table.view.logs[table.shard]
+    assert not leaf_is_appended(local, bound)
+    assert not leases.heard(table.peers[3], renew_of(table, bound))
+    assert leases.reply(renew_of(table, bound), acting=True, informed=True).keep
+
+
+@pytest.mark.parametrize("change", ["deleted", "fewer", "retired"])
+def test_what_is_not_wanted_is_told_to_stop_by_the_coordinator_only(table, change):
+    local = table.local(table.coordinator)
+    leases = LeaseTable(local)
+    bound = landed(table, local, leaf_of(table, replica=2))
+    renew = renew_of(table, bound)
+    if change == "deleted":
+        del table.view.objects[2, table.workload.id]
+    elif change == "fewer":
+        table.workload.replicas = 1
+        table.view.add(*table.workload.rows())
+    else:
+        leases.retire(ReplicaKey(table.workload.id, 1, 2))
+    assert leases.reply(renew, acting=False, informed=False).keep
+    assert not leases.reply(renew, acting=True, informed=True).keep
+
+
+# back-off
+
+
+def test_attempts_are_spaced_out_exponentially_up_to_a_limit(table):
+    local = table.local(0)
+    backlog = Backlog(replace_random(local))
+    backlog.set_wanted([Wanted(table.workload.id, 1, 0, "team", "web")])
+    (entry,) = backlog.due()
+    pauses = []
+    for _ in range(12):
+        backlog.later(entry, "as it is")
+        pauses.append(entry.due_s - table.clock.time)
+    assert pauses[0] < 2 * local.settings.backoff_min_s
+    assert pauses == sorted(pauses) or max(pauses) <= 1.25 * local.settings.backoff_max_s
+    assert backlog.due() == []
+    backlog.reconsider(entry, "as it is")
+    assert backlog.due() == []
+    backlog.reconsider(entry, "a node more")
+    assert backlog.due() == [entry]
+
+
+def replace_random(local):
+    local.random = DiceRandom(random.Random(1))
+    return local
+
+
+# one round
+
+
+class Opened:
+    """A round as its coordinator runs it, and the members that answer."""
+
+    def __init__(self, table, members=(1, 2, 3)):
+        self.table = table
+        self.local = table.local(table.coordinator)
+        self.round = Round(self.local, self.local.epoch, table.opened(), base=0, members=members)
+        self.sent = [body_of(effect) for effect in self.round.start()]
+
+    def take(self, effects):
+        self.sent = [(effect.peer, body_of(effect)) for effect in effects if isinstance(effect, Send)]
+        return self.sent
+
+    def commit_all(self):
+        request = self.table.request()
+        inputs = body_of(Send(b"", request.inputs))
+        for signed in inputs.commits:
+            self.take(self.round.on_commit(signed.signer, body_of(Send(b"", signed)), signed))
+        return [(peer, body) for peer, body in self.sent if type(body).__name__ == "ReleaseRequest"]
+
+    def release(self, requests):
+        for peer, request in requests:
+            number = self.table.peers.index(peer)
+            asked = Asked(self.table, number)
+            asked.give_telemetry()
+            release = asked.ask(request)
+            self.take(self.round.on_release(peer, release.partial, asked.partial(release), release.result))
+        return self.sent
+
+
+def test_winners_come_in_the_beacon_s_order_and_not_at_all_when_none_fits(table):
+    opened = table.opened()
+    assert winners([1, 0, 1, 0, 0], opened) == [opened.candidates[0], opened.candidates[2]]
+    assert winners([1, 1, 1, 1, 1], opened) == []
+    assert winners([], opened) == []
+
+
+def test_a_round_offers_to_the_first_winner_and_asks_for_its_keys(table):
+    opened = Opened(table)
+    sent = opened.release(opened.commit_all())
+    (offer,) = [(peer, body) for peer, body in sent if isinstance(body, Offer)]
+    keys = [body for _, body in sent if isinstance(body, KeyRequest)]
+    assert len(keys) == 2
+    assert {key.winner for key in keys} == {offer[0]}
+    opened.round.on_accept(offer[0], Accept(round=table.round, salt=b"s" * 32, expires_s=1))
+    assert opened.round.outcome.leaf.peer == offer[0]
+
+
+def test_a_refusal_moves_to_the_next_and_after_three_the_round_is_over(table):
+    opened = Opened(table)
+    sent = opened.release(opened.commit_all())
+    refused = []
+    while opened.round.outcome is None:
+        (winner,) = [peer for peer, body in sent if isinstance(body, Offer)]
+        refused.append(winner)
+        sent = opened.take(opened.round.on_decline(winner, Decline(round=table.round, reason=reasons.CAPACITY_SHORT)))
+    assert len(refused) == 3
+    assert opened.round.outcome == Failed(reasons.CAPACITY_SHORT, "the chosen nodes did not take it", without=frozenset(refused))
+
+
+def test_an_acceptance_by_another_than_the_one_offered_is_nothing(table):
+    opened = Opened(table)
+    sent = opened.release(opened.commit_all())
+    (winner,) = [peer for peer, body in sent if isinstance(body, Offer)]
+    other = next(peer for peer in table.peers if peer != winner)
+    opened.round.on_accept(other, Accept(round=table.round, salt=b"s" * 32, expires_s=1))
+    assert opened.round.outcome is None
+
+
+def test_members_that_do_not_answer_are_replaced_once(table):
+    opened = Opened(table)
+    assert {peer for peer, _ in opened.commit_all()} == {table.peers[0], table.peers[1]}
+    table.clock.time += 60
+    again = opened.take(opened.round.tick())
+    assert {peer for peer, _ in again} == {table.peers[2], table.peers[0]}
+    table.clock.time += 60
+    opened.round.tick()
+    assert opened.round.outcome.reason == reasons.QUORUM_MISSING
+
+
+def test_once_a_member_has_released_no_other_set_is_asked(table):
+    opened = Opened(table)
+    requests = opened.commit_all()
+    opened.release(requests[:1])
+    table.clock.time += 60
+    opened.round.tick()
+    assert opened.round.outcome == Failed(
+        reasons.QUORUM_MISSING, "committee members did not answer in time", silent=frozenset({2})
+    )
+
+
+def test_who_did_not_deliver_is_left_out_of_the_next_round(table):
+    opened = Opened(table)
+    opened.commit_all()
+    withheld = Withheld(round=table.round, reason=reasons.TELEMETRY_MISSING, peers=(table.peers[3],))
+    opened.round.on_withheld(table.peers[0], withheld)
+    assert opened.round.outcome.without == {table.peers[3]}
+
+
+def test_a_round_without_commitments_is_over(table):
+    opened = Opened(table)
+    table.clock.time += 60
+    opened.round.tick()
+    assert opened.round.outcome.reason == reasons.NO_CANDIDATES
+
+
+# the whole desk
+
+
+def core_of(table, number):
+    reports = Reports()
+    local = table.local(number)
+    core = Core(local, MemoryJournal(), table.capacity(), reports)
+    core.look_again(view_changed=True)
+    return core, reports
+
+
+def wanted(table):
+    return [Wanted(table.workload.id, 1, index, "team", "web") for index in range(table.workload.replicas)]
+
+
+def test_at_most_two_rounds_are_open_at_once(table):
+    core, _ = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    assert len(core.desk._rounds) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "spoil"),
+    [
+        (reasons.EPOCH_MISSING, lambda table, core: setattr(core.local, "epoch", None)),
+        (
+            reasons.DEMAND_NOT_IN_EPOCH,
+            lambda table, core: table.view.objects.pop(next(key for key in table.view.objects if key[0] == 6)),
+        ),
+        (reasons.QUORUM_MISSING, lambda table, core: core.local.liveness.dead.update(table.peers[:3])),
+    ],
+)
+def test_what_keeps_a_replica_unplaced_is_shown_once(table, reason, spoil):
+    core, reports = core_of(table, table.coordinator)
+    spoil(table, core)
+    if core.local.peer in core.local.liveness.dead and core.local.epoch.decryptor is not None:
+        core.local.epoch = replace(core.local.epoch, decryptor=None)
+    core.desk.set_wanted(wanted(table)[:1])
+    for _ in range(5):
+        core.look_again()
+    assert reports.history == [reason]
+
+
+def test_a_home_node_hears_why_a_replica_waits(table):
+    home = table.peers[table.last_rank]
+    table.view.home_peers = {table.workload.id: (home,)}
+    core, _ = core_of(table, table.coordinator)
+    core.local.epoch = None
+    core.desk.set_wanted(wanted(table)[:1])
+    told = [effect for effect in core.look_again() if isinstance(effect, Send) and effect.protocol == "pending/1"]
+    assert [effect.peer for effect in told] == [home]
+    at_home, reports = core_of(table, table.last_rank)
+    at_home.receive_pending(core.local.peer, encode(told[0].message))
+    assert reports.history == [reasons.EPOCH_MISSING]
+
+
+def test_another_generation_or_too_high_a_replica_is_not_placed(table):
+    core, _ = core_of(table, table.coordinator)
+    core.desk.set_wanted([Wanted(table.workload.id, 2, 0, "team", "web"), Wanted(table.workload.id, 1, 99, "team", "web")])
+    core.look_again()
+    assert core.desk._rounds == {}
+
+
+def test_no_log_line_has_a_figure(table, caplog):
+    caplog.set_level(logging.DEBUG)
+    opened = Opened(table)
+    opened.release(opened.commit_all())
+    figures = [str(value) for value in (SMALL.cpu_milli, SMALL.memory_bytes, 2000, 8 << 30, 64 << 30)]
+    assert not any(figure in record.getMessage() for record in caplog.records for figure in figures)
