@@ -111,7 +111,10 @@ async def test_the_unregistered_are_refused_and_the_sealed_stays_sealed(tmp_path
         digest = await a.put(b"public content")
         await a.push(digest, c.peer_id)
 
-        records = list(read_capture(tmp_path / "0" / "capture"))
+        everything = list(read_capture(tmp_path / "0" / "capture"))
+        opened = [record for record in everything if record.protocol == "opened:round/1"]
+        assert [(record.receiver, record.content) for record in opened] == [(b.peer_id, secret)]
+        records = [record for record in everything if record not in opened]
         assert {record.protocol for record in records} == {REQUEST_PROTOCOL, BLOB_PROTOCOL, SWIM_PROTOCOL}
         asked = [r.content for r in records if r.protocol == REQUEST_PROTOCOL and r.receiver == b.peer_id]
         assert len(asked) == 1
@@ -122,7 +125,7 @@ async def test_the_unregistered_are_refused_and_the_sealed_stays_sealed(tmp_path
                 open_request(eavesdropper._identity, a.peer_id, "round/1", sealed)
         assert all(secret not in record.content for record in records)
         assert any(b"public content" in r.content for r in records if r.receiver == c.peer_id)
-        replies = list(read_capture(tmp_path / "1" / "capture"))
+        replies = [record for record in read_capture(tmp_path / "1" / "capture") if not record.protocol.startswith("opened:")]
         assert any(record.protocol == REQUEST_PROTOCOL and record.receiver == a.peer_id for record in replies)
         assert all(secret[::-1] not in record.content for record in replies)
 
