@@ -43,6 +43,7 @@ from veil.store.writer import Writer
 from veil.types import ClusterId, Epoch, PeerId
 from veil.wire.codec import decode
 from veil.wire.nodes import NodeInfo, check_possession
+from veil.wire.objects import same_template
 from veil.wire.signed import Signed, open_signed
 
 BATCH_MAX = 1024
@@ -157,17 +158,22 @@ def _apply_event(event: ChainEvent, block: Block, writer: Writer, cluster: Clust
 
 
 def _apply_object(event: ObjectApplied, block: Block, writer: Writer) -> None:
-    """An object that waits to be deleted keeps the envelope it had."""
+    """An object that waits to be deleted keeps the envelope it had. One that is only scaled keeps its template generation."""
     before = writer.object(event.kind, event.object_id)
+    envelope = before.envelope if event.deleting and before and not event.envelope else event.envelope
+    kept = before if before is not None and same_template(before.envelope, envelope) else None
     row = ObjectRow(
         kind=event.kind,
         object_id=event.object_id,
         generation=event.generation,
         owner=event.owner,
-        envelope=before.envelope if event.deleting and before and not event.envelope else event.envelope,
+        envelope=envelope,
         deleting=event.deleting,
         block=block.number,
         block_hash=block.hash,
+        template_generation=kept.template_generation if kept else event.generation,
+        template_block=kept.template_block if kept else block.number,
+        template_block_hash=kept.template_block_hash if kept else block.hash,
     )
     writer.put_object(row)
 

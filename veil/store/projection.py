@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from veil.errors import DeadlineExceeded, NotFound
+from veil.errors import DeadlineExceeded
 from veil.store.database import open_cache, transaction
 from veil.store.rows import BlockRow, Cursor, EpochRow, LogRow, NodeRow, ObjectRow
 from veil.store.schema import STORE_SCHEMA, STORE_VERSION
@@ -118,20 +118,6 @@ class Projection:
 
     def objects(self, kind: int | None = None) -> list[ObjectRow]:
         return [row for key, row in self._objects.items() if kind is None or key[0] == kind]
-
-    def generation_block(self, kind: int, object_id: ObjectId) -> int:
-        """The number of the block that created the object's current generation. Raises NotFound."""
-        return self._existing(kind, object_id).block
-
-    def generation_hash(self, kind: int, object_id: ObjectId) -> bytes:
-        """That block's hash: the beacon that breaks ties. Raises NotFound."""
-        return self._existing(kind, object_id).block_hash
-
-    def _existing(self, kind: int, object_id: ObjectId) -> ObjectRow:
-        row = self._objects.get((kind, object_id))
-        if row is None:
-            raise NotFound(f"the chain has no object {object_id.hex()} of kind {kind}")
-        return row
 
     # nodes, epochs, policy
 

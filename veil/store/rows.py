@@ -8,7 +8,11 @@ from veil.wire.nodes import NodeInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRow:
-    """One chain-held object. ``block`` and ``block_hash`` are those of the block that created ``generation``."""
+    """One chain-held object. ``block`` and ``block_hash`` are those of the block that created ``generation``.
+
+    ``template_generation`` is the generation in which anything but replicas and labels last changed, with its block and that
+    block's hash. A deleted object that is created again begins with a new one.
+    """
 
     kind: int
     object_id: ObjectId
@@ -18,6 +22,9 @@ class ObjectRow:
     deleting: bool = False
     block: int
     block_hash: bytes = b""
+    template_generation: Generation
+    template_block: int
+    template_block_hash: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The tables of ``store.db``. A change of any needs a new STORE_VERSION: the file is then rebuilt, not migrated."""
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 STORE_SCHEMA = """
 CREATE TABLE IF NOT EXISTS api_objects (
@@ -16,7 +16,8 @@ CREATE TABLE IF NOT EXISTS blocks (
     number INTEGER PRIMARY KEY, hash BLOB NOT NULL, timestamp_s INTEGER NOT NULL, rv INTEGER NOT NULL, accumulator BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS objects (
     kind INTEGER, object_id BLOB, generation INTEGER NOT NULL, owner TEXT NOT NULL, envelope BLOB NOT NULL,
-    deleting INTEGER NOT NULL, block INTEGER NOT NULL, block_hash BLOB NOT NULL, PRIMARY KEY (kind, object_id)) WITHOUT ROWID;
+    deleting INTEGER NOT NULL, block INTEGER NOT NULL, block_hash BLOB NOT NULL, template_generation INTEGER NOT NULL,
+    template_block INTEGER NOT NULL, template_block_hash BLOB NOT NULL, PRIMARY KEY (kind, object_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS nodes (
     peer BLOB PRIMARY KEY, operator TEXT NOT NULL, status TEXT NOT NULL, proven INTEGER NOT NULL, info BLOB NOT NULL,
     down_incarnation INTEGER, registered_rv INTEGER NOT NULL) WITHOUT ROWID;

@@ -29,7 +29,9 @@ class Table:
 
 
 BLOCKS = Table("blocks", ("number", "hash", "timestamp_s", "rv", "accumulator"), 1)
-OBJECTS = Table("objects", ("kind", "object_id", "generation", "owner", "envelope", "deleting", "block", "block_hash"), 2)
+_OBJECT = ("kind", "object_id", "generation", "owner", "envelope", "deleting", "block", "block_hash")
+_TEMPLATE = ("template_generation", "template_block", "template_block_hash")
+OBJECTS = Table("objects", _OBJECT + _TEMPLATE, 2)
 NODES = Table("nodes", ("peer", "operator", "status", "proven", "info", "down_incarnation", "registered_rv"), 1)
 EPOCHS = Table("epochs", ("epoch", "digest", "active"), 1)
 POLICY = Table("policy", ("one", "policy"), 1)

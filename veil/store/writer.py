@@ -94,6 +94,9 @@ class Writer:
             int(row.deleting),
             row.block,
             row.block_hash,
+            row.template_generation,
+            row.template_block,
+            row.template_block_hash,
         )
         self._tables.write(OBJECTS, values, block=self._block)
 

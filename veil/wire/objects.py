@@ -9,10 +9,11 @@ from math import isfinite
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
+from msgspec.structs import replace
 
-from veil.errors import LimitExceeded
+from veil.errors import LimitExceeded, WireInvalid
 from veil.types import ObjectId
-from veil.wire.codec import Message, encode
+from veil.wire.codec import Message, decode, encode
 
 ENVELOPE_MAX_BYTES = 512
 """What the registry takes in an event."""
@@ -46,7 +47,10 @@ def object_id(namespace: str, name: str) -> ObjectId:
 
 
 class Envelope(Message, frozen=True, tag="veil/envelope.1"):
-    """The public part of an object, in the registry's event. Generation and owner are the registry's own fields."""
+    """The public part of an object, in the registry's event. Generation and owner are the registry's own fields.
+
+    A generation that changes more than ``replicas`` and ``labels`` is a new template generation (:func:`same_template`).
+    """
 
     kind: Literal["Namespace", "Workload", "Job", "CronJob", "GitSource"]
     namespace: str
@@ -62,6 +66,21 @@ class Envelope(Message, frozen=True, tag="veil/envelope.1"):
     """Digest of the SealedPart with the exact resources."""
     template: OptionalDigest = b""
     """Digest of the SealedPart with the whole template, when confidential."""
+
+
+def same_template(before: bytes, after: bytes) -> bool:
+    """Whether a change from one encoded envelope to the other leaves running replicas alone.
+
+    It does when replicas and labels are all that differs: what runs (body, resources, template) and where it may run (policy,
+    node selector) is the same. An envelope that cannot be read is like no other.
+    """
+    if before == after:
+        return True
+    try:
+        first, second = decode(before, Envelope), decode(after, Envelope)
+    except WireInvalid:
+        return False
+    return replace(first, replicas=0, labels={}) == replace(second, replicas=0, labels={})
 
 
 class Body(Message, frozen=True, tag="veil/body.1"):

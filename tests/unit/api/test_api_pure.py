@@ -369,10 +369,19 @@ def test_any_other_bytes_are_refused(data: bytes) -> None:
 # assembling
 
 
-def row(generation: int = 3) -> ObjectRow:
+def row(generation: int = 3, template: int = 2) -> ObjectRow:
     where = split(default(a_workload())).object_id
     owner = Address("0x" + "11" * 20)
-    return ObjectRow(kind=2, object_id=where, generation=Generation(generation), owner=owner, envelope=b"", block=1)
+    return ObjectRow(
+        kind=2,
+        object_id=where,
+        generation=Generation(generation),
+        owner=owner,
+        envelope=b"",
+        block=1,
+        template_generation=Generation(template),
+        template_block=1,
+    )
 
 
 def test_an_assembled_object_is_what_was_taken_apart() -> None:

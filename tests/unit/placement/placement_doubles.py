@@ -198,7 +198,9 @@ class Workload:
         )
         return self._keep(part)
 
-    def rows(self, generation=1, block=FIRST_BLOCK, owner="0xowner"):
+    def rows(self, generation=1, block=FIRST_BLOCK, owner="0xowner", template=None):
+        """``template``: generation and block in which the template last changed; None: in these."""
+        since, at = template or (generation, block)
         envelope = Envelope(
             kind="Workload",
             namespace="team",
@@ -212,10 +214,25 @@ class Workload:
         )
         demand = DemandEnvelope(object_id=self.id, epoch=self.epoch, resources=self.resources, demand=self.demand)
         seed = hashlib.sha256(b"block %d" % block).digest()
-        common = {"owner": owner, "block": block, "block_hash": seed}
+        common = {"owner": owner, "block": block, "block_hash": seed, "template_block": at}
+        common["template_block_hash"] = hashlib.sha256(b"block %d" % at).digest()
         return [
-            ObjectRow(kind=2, object_id=self.id, generation=generation, envelope=encode_envelope(envelope), **common),
-            ObjectRow(kind=6, object_id=demand_id(self.id, self.epoch), generation=1, envelope=encode_envelope(demand), **common),
+            ObjectRow(
+                kind=2,
+                object_id=self.id,
+                generation=generation,
+                envelope=encode_envelope(envelope),
+                template_generation=since,
+                **common,
+            ),
+            ObjectRow(
+                kind=6,
+                object_id=demand_id(self.id, self.epoch),
+                generation=1,
+                envelope=encode_envelope(demand),
+                template_generation=1,
+                **common,
+            ),
         ]
 
 
