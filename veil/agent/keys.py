@@ -30,7 +30,7 @@ _SIGNS = re.compile(r"[^A-Za-z0-9]+", re.ASCII)
 
 
 class InstanceKey(NamedTuple):
-    """One replica of one generation of one object."""
+    """One replica of one template generation of one object."""
 
     object_id: ObjectId
     generation: Generation

@@ -1,7 +1,7 @@
 """From bindings to what the agent runs.
 
 A binding in the journal has everything that its replica needs (template and exact resources), so a node that comes back without
-a mesh, or after the workload moved on to another generation, still knows what its containers are. Until the projection has
+a mesh, or after the workload moved on to another template, still knows what its containers are. Until the projection has
 caught up with the chain, a workload that is not in it may only be unread: nothing is ended for that reason.
 """
 

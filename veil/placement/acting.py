@@ -2,7 +2,7 @@
 
 Rank 0 acts; a stand-in acts once all ranks above it have been gone for a while, longer for each rank. Whoever begins to act
 knows nothing of the bindings that others made: it listens for one lease before it takes silence for an answer. It need not
-when the log shows that nobody else can have bound the replica: no append by another since the replica's generation exists.
+when the log shows that nobody else can have bound the replica: no append by another since the replica's template exists.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Acting:
         return self._watches[shard].news
 
     def may_place(self, shard: Shard, since_block: int) -> bool:
-        """Whether silence about a replica whose generation exists since that block means that nobody holds it."""
+        """Whether silence about a replica whose template exists since that block means that nobody holds it."""
         watch = self._watches[shard]
         if watch.acting_since_s is None:
             return False

@@ -116,11 +116,14 @@ def members_are_a_quorum(case: Case) -> Finding | None:
 
 
 def generation_is_anchored(case: Case) -> Finding | None:
+    """The template's generation is the chain's, and the replica is wanted: scaling up may not be in this member's view yet."""
     found = anchored(case.local.view, ObjectId(case.open.object_id))
     if found is None or found.generation < case.open.generation:
         return Finding(reasons.NOT_ANCHORED, "the chain has no such generation", wait=True)
-    if found.generation > case.open.generation or case.open.replica >= found.envelope.replicas:
-        return Finding(reasons.NOT_ANCHORED, "the chain has a newer generation, or fewer replicas")
+    if found.generation > case.open.generation:
+        return Finding(reasons.NOT_ANCHORED, "the chain has a newer generation")
+    if case.open.replica >= found.envelope.replicas:
+        return Finding(reasons.NOT_ANCHORED, "the chain has fewer replicas", wait=True)
     return None
 
 

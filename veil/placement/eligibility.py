@@ -1,7 +1,10 @@
 """Which nodes a round is about, in which order, and by which circuit: computed by everybody from what the chain says.
 
-The order is a beacon's: the hash of the block that created the generation, and the round. A tie falls to whoever comes
-first in it, so no coordinator can choose whom a tie favours once the round is named.
+The order is a beacon's: the hash of the block in which the workload's template last changed, and the round. A tie falls to
+whoever comes first in it, so no coordinator can choose whom a tie favours once the round is named.
+
+Everywhere in placement a replica's generation is the template's (:class:`veil.store.rows.ObjectRow`): scaling makes a new
+generation of the workload and leaves its replicas, their rounds, leaves and leases alone.
 """
 
 import hashlib
@@ -22,7 +25,11 @@ DEMAND = KINDS["Demand"]
 
 @dataclass(frozen=True, slots=True)
 class Anchored:
-    """A workload's current generation as the chain has it."""
+    """A workload as the chain has it now.
+
+    ``envelope`` is the newest, with the replicas that are wanted now. ``generation`` is the one in which its template last
+    changed, ``block`` and ``seed`` the number and the hash of that generation's block.
+    """
 
     envelope: Envelope
     generation: Generation
@@ -40,7 +47,7 @@ def anchored(view: ClusterView, object_id: ObjectId) -> Anchored | None:
         envelope = decode(row.envelope, Envelope)
     except WireInvalid:
         return None
-    return Anchored(envelope, row.generation, row.owner, row.block, row.block_hash)
+    return Anchored(envelope, row.template_generation, row.owner, row.template_block, row.template_block_hash)
 
 
 def anchored_demand(view: ClusterView, object_id: ObjectId, epoch: int) -> DemandEnvelope | None:

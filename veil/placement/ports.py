@@ -17,7 +17,7 @@ from veil.wire.rounds import Bound, InstanceStatus
 
 
 class ReplicaKey(NamedTuple):
-    """One replica of one generation: what is bound to at most one node."""
+    """One replica of one template generation: what is bound to at most one node."""
 
     object_id: ObjectId
     generation: Generation
@@ -26,7 +26,7 @@ class ReplicaKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A replica that has an Instance object here."""
+    """A replica that has an Instance object here. ``generation`` is its template's."""
 
     object_id: ObjectId
     generation: Generation

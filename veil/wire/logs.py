@@ -18,6 +18,7 @@ class LogOpen(Message, frozen=True, tag="veil/log-open.1"):
     """Chosen by the asker: names this reading in LogNext."""
     object_id: Bytes32
     generation: UInt
+    """The template's, as in the replica's leaf."""
     replica: Index
     container: Annotated[str, Meta(max_length=63)] = ""
     follow: bool = False

@@ -28,6 +28,7 @@ class Open(Message, frozen=True, tag="veil/open.1"):
     term: UInt
     object_id: Bytes32
     generation: UInt
+    """The template's: the one in which what runs, or where it may run, last changed."""
     replica: Index
     epoch: UInt
     circuit: str
@@ -148,6 +149,7 @@ class Leaf(Message, frozen=True, tag="veil/leaf.1"):
     salt: Bytes32
     object_id: Bytes32
     generation: UInt
+    """The template's, as in Open."""
     replica: Index
     round: Bytes16
     epoch: UInt
@@ -225,6 +227,7 @@ class Pending(Message, frozen=True, tag="veil/pending.1"):
 
     object_id: Bytes32
     generation: UInt
+    """The template's, as in Open."""
     replica: Index
     status: InstanceStatus
 
