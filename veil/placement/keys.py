@@ -19,7 +19,7 @@ from veil.placement.local import Local
 from veil.placement.ports import EpochParts
 from veil.placement.ranking import shard_of
 from veil.placement.settings import OFFERS_MAX, ROUNDS_HELD_MAX
-from veil.types import Digest, ObjectId, PeerId, Shard, Term
+from veil.types import Digest, ObjectId, PeerId, RoundId, Shard, Term
 from veil.wire.codec import decode, sha256
 from veil.wire.objects import SealedPart
 from veil.wire.rounds import KeyRequest, KeyShare, Open, Partial, transcript_root
@@ -43,7 +43,7 @@ class KeyKeeper:
 
     def __init__(self, local: Local) -> None:
         self.local = local
-        self._waiting: OrderedDict[tuple[Digest, PeerId], _Granted] = OrderedDict()
+        self._waiting: OrderedDict[tuple[Digest, PeerId, RoundId], _Granted] = OrderedDict()
         self._parts: OrderedDict[Digest, bytes] = OrderedDict()
 
     def on_key_request(self, sender: PeerId, request: KeyRequest) -> Effects:
@@ -54,7 +54,8 @@ class KeyKeeper:
             return []
         wanted = Digest(found)
         until = self.local.now() + self.local.settings.offer_s
-        self._waiting[wanted, PeerId(request.winner)] = _Granted(opened, PeerId(request.winner), request.piece, until)
+        winner = PeerId(request.winner)
+        self._waiting[wanted, winner, RoundId(opened.round)] = _Granted(opened, winner, request.piece, until)
         while len(self._waiting) > ROUNDS_HELD_MAX:
             self._waiting.popitem(last=False)
         if wanted in self._parts:
@@ -66,7 +67,7 @@ class KeyKeeper:
         now = self.local.now()
         for key in [key for key, granted in self._waiting.items() if now > granted.until_s]:
             del self._waiting[key]
-        return [Fetch(wanted) for wanted, _ in self._waiting]
+        return [Fetch(wanted) for wanted, _, _ in self._waiting]
 
     def on_content(self, wanted: Digest, content: bytes | None) -> Effects:
         """The sealed part that a granted request waits for."""

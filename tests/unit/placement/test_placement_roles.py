@@ -410,6 +410,20 @@ def test_a_key_share_goes_to_the_chosen_node_from_a_member_that_saw_nothing_else
     assert (share.member, share.part) == (3, table.workload.resources)
 
 
+def test_two_rounds_of_one_workload_that_choose_one_node_both_get_their_shares(table):
+    keeper, proofs = KeyKeeper(table.local(2)), []
+    for replica, name in enumerate((b"round number one", b"round number two")):
+        table.round = RoundId(name)
+        table.telemetry.clear()
+        proofs.append(decided(table, replica=replica))
+    winner = next(peer for peer in proofs[0][1][:3] if peer in proofs[1][1][:3])
+    for proof, chosen in proofs:
+        request = msgspec.structs.replace(key_request(proof, winner, "resources"), offer=chosen.index(winner))
+        (fetch,) = keeper.on_key_request(table.peers[table.coordinator], request)
+    shares = keeper.on_content(fetch.digest, table.workload.blobs[fetch.digest])
+    assert [body_of(effect).round for effect in shares] == [b"round number one", b"round number two"]
+
+
 def test_no_key_share_for_anybody_else(table):
     proof, chosen = decided(table)
     assert key_share(table, key_request(proof, chosen[1], "resources")) == []
