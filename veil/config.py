@@ -77,6 +77,7 @@ class NodeSettings:
     containerd_namespace: str = _setting(
         "VEIL_CONTAINERD_NAMESPACE", "the containerd namespace of this node's containers", str, "veil"
     )
+    containerd_snapshotter: str = _setting("VEIL_CONTAINERD_SNAPSHOTTER", "containerd's snapshotter", str, "overlayfs")
     runc_root: str = _setting("VEIL_RUNC_ROOT", "runc's state directory; empty for its default", str, "")
     cgroup_parent: str = _setting("VEIL_CGROUP_PARENT", "the cgroup below which containers live", str, "/veil")
     docker_socket: str = _setting("VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker driver", str, "")

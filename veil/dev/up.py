@@ -143,17 +143,21 @@ async def _chain(layout: Layout, record: ClusterRecord, members: list[_Member]) 
     return admin
 
 
+def _containerd(layout: Layout, member: _Member) -> PrivateContainerd:
+    return PrivateContainerd(layout.containerd(member.name), member.directory / "containerd.log")
+
+
 async def _containerds(layout: Layout, record: ClusterRecord, members: list[_Member]) -> None:
     layout.images.mkdir(exist_ok=True)
     archive = layout.images / "busybox.tar"
     image = await asyncio.to_thread(build_busybox, archive)
 
     async def start(member: _Member) -> None:
-        daemon = PrivateContainerd(layout.containerd(member.name), member.directory / "containerd.log")
+        daemon = _containerd(layout, member)
         pid = await daemon.start()
         record.processes.append(record_of(f"{member.name}/containerd", pid))
         layout.save(record)
-        runtime = ContainerdRuntime(layout.containerd(member.name) / "containerd.sock", namespace=CONTAINERD_NAMESPACE)
+        runtime = ContainerdRuntime(daemon.socket, namespace=CONTAINERD_NAMESPACE, snapshotter=daemon.snapshotter)
         await runtime.start_driver()
         await runtime.import_image(image, archive)
         await runtime.close()
@@ -175,7 +179,6 @@ async def _register(record: ClusterRecord, members: list[_Member], admin: Regist
 
 
 def _start_node(layout: Layout, record: ClusterRecord, plan: Plan, member: _Member) -> None:
-    containerd = layout.containerd(member.name)
     settings = {
         "VEIL_NODE_NAME": member.name,
         "VEIL_NODE_PEERID": peer_id_text(member.identity.peer_id),
@@ -189,11 +192,13 @@ def _start_node(layout: Layout, record: ClusterRecord, plan: Plan, member: _Memb
         "VEIL_FINALITY": "latest",
     }
     if plan.runtime == "containerd":
+        daemon = _containerd(layout, member)
         settings |= {
-            "VEIL_CONTAINERD_SOCKET": str(containerd / "containerd.sock"),
+            "VEIL_CONTAINERD_SOCKET": str(daemon.socket),
             "VEIL_CONTAINERD_NAMESPACE": CONTAINERD_NAMESPACE,
-            "VEIL_RUNC_ROOT": str(containerd / "runc"),
-            "VEIL_CGROUP_PARENT": f"/veil-{os.path.basename(layout.root)}-{member.name}",
+            "VEIL_CONTAINERD_SNAPSHOTTER": daemon.snapshotter,
+            "VEIL_RUNC_ROOT": str(daemon.runc_root),
+            "VEIL_CGROUP_PARENT": daemon.cgroup_parent,
         }
     if plan.capture:
         settings["VEIL_MESH_CAPTURE"] = str(member.directory / "capture.bin")

@@ -15,6 +15,7 @@ def make_runtime(settings: NodeSettings) -> Runtime:
     return ContainerdRuntime(
         settings.containerd_socket,
         namespace=settings.containerd_namespace,
+        snapshotter=settings.containerd_snapshotter,
         runc_root=Path(settings.runc_root) if settings.runc_root else None,
         cgroup_parent=settings.cgroup_parent,
     )
