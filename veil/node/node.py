@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
@@ -135,7 +136,7 @@ class Node:
             reports=self.reports,
             clock=self._clock,
             random=self._random,
-            settings=PRESETS[settings.preset],
+            settings=replace(PRESETS[settings.preset], finality=settings.finality),
         )
         self.agent = Agent(
             self.runtime,
