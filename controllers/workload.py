@@ -171,13 +171,12 @@ class Watcher:
     async def workload(self, obj: Obj, *, gone: bool) -> None:
         key = _key_of(obj)
         metadata = obj["metadata"]
+        facts = (metadata.get("uid"), metadata.get("generation"), "deletionTimestamp" in metadata, desired_of(obj))
         if gone:
             self._reconciler.deleted(key)
         else:
             self._reconciler.exists(key)
-        if self._changed(
-            "Workload", obj, (metadata.get("uid"), metadata.get("generation"), "deletionTimestamp" in metadata), gone
-        ):
+        if self._changed("Workload", obj, facts, gone):
             await self._reconciler.reconcile(key)
 
     async def instance(self, obj: Obj, *, gone: bool) -> None:

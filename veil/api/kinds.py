@@ -55,7 +55,7 @@ WORKLOAD = Kind(
         Column("Ready", "ratio:status.readyReplicas,spec.replicas", description="running and ready replicas of the wanted"),
         Column("Placed", "condition:Placed", description="whether every replica has a node"),
         Column("Reason", "reason:Placed", description="why, in one word"),
-        Column("Updated", "status.updatedReplicas", "integer", 1, "replicas of the newest generation"),
+        Column("Updated", "status.updatedReplicas", "integer", 1, "replicas of the newest template"),
         Column("Confidential", "spec.confidential", "boolean", 1, "whether the template is sealed"),
         _AGE,
     ),

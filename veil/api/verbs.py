@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from veil.api import patches, rights
+from veil.api.assemble import with_own_annotations
 from veil.api.field_managers import apply as apply_fields
 from veil.api.kinds import Kind
 from veil.api.ports import Caller, ObjectWriter
@@ -190,6 +191,7 @@ class Verbs:
         return await self._write(caller, kind, live, new, options)
 
     async def _write(self, caller: Caller, kind: Kind, live: Obj | None, new: Obj, options: Options) -> Written:
+        new = {**new, "metadata": with_own_annotations(new["metadata"], live["metadata"] if live else {})}
         warnings: tuple[str, ...] = ()
         if kind.anchored and (live is None or _anchored(new) != _anchored(live)):
             new, warnings = admissible(new, live, options.validation)
@@ -201,7 +203,10 @@ class Verbs:
         return Written(served(kind, self._put(kind, new), self._store), live is None, warnings)
 
     def _merged(self, anchored: Obj, wanted: Obj, before: Obj | None) -> Obj:
-        """What was anchored, with the local part as it is now and the changes to it that the request asked for."""
+        """What was anchored, with the local part as it is now and the changes to it that the request asked for.
+
+        What the node itself annotates belongs to what was anchored: to its generation or a newer one.
+        """
         metadata = anchored["metadata"]
         current = self._store.find(anchored["kind"], metadata.get("namespace", ""), metadata["name"])
         base = anchored
@@ -213,7 +218,7 @@ class Verbs:
         new = _local(wanted)
         changed = patches.merge(_local({"metadata": metadata}), patches.difference(old, new))
         rest = {key: value for key, value in metadata.items() if key not in LOCAL_METADATA}
-        return {**base, "metadata": {**rest, **changed}}
+        return {**base, "metadata": with_own_annotations({**rest, **changed}, base["metadata"])}
 
     def _put(self, kind: Kind, obj: Obj) -> Obj:
         metadata = obj["metadata"]
@@ -262,6 +267,8 @@ def _object(kind: Kind, obj: Obj) -> Obj:
             raise InvalidInput(f"the {key} in the data ({obj[key]}) does not match the expected ({value})")
     if not isinstance(obj.get("metadata", {}), dict):
         raise InvalidInput("metadata: must be an object")
+    if not isinstance((obj.get("metadata") or {}).get("annotations") or {}, dict):
+        raise InvalidInput("metadata.annotations: must be a map of strings")
     return {**obj, "apiVersion": expected, "kind": kind.resource.kind, "metadata": dict(obj.get("metadata") or {})}
 
 

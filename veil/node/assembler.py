@@ -37,7 +37,7 @@ class Assembler:
         self._projection = projection
         self._contents = contents
         self._mesh = mesh
-        self._done: dict[bytes, tuple[int, bytes, bool]] = {}
+        self._done: dict[bytes, tuple[tuple[int, int, bytes], bool]] = {}
         self._placements: set[tuple[int, int, bytes]] = set()
         self.incomplete = 0
         """How many objects lack a part that could not be fetched yet."""
@@ -65,8 +65,8 @@ class Assembler:
         return (envelope.namespace if envelope.kind != "Namespace" else "", envelope.name)
 
     async def _sync_row(self, row: ObjectRow) -> None:
-        known = self._done.get(row.object_id)
-        if known is not None and known[:2] == (row.generation, row.envelope) and known[2]:
+        version = (row.generation, row.template_generation, row.envelope)
+        if self._done.get(row.object_id) == (version, True):
             return
         envelope = decode(row.envelope, Envelope)
         live = self._store.find(envelope.kind, "" if envelope.kind == "Namespace" else envelope.namespace, envelope.name)
@@ -80,7 +80,7 @@ class Assembler:
             self.incomplete += 1
             complete = False
         self._store.put(assemble(row, envelope, body, resources, live, template))
-        self._done[row.object_id] = (row.generation, row.envelope, complete)
+        self._done[row.object_id] = (version, complete)
 
     def _sync_nodes(self) -> None:
         states = {member.peer: member.state for member in self._mesh.members()}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from veil.rollout.names import instance_labels, instance_name
+from veil.rollout.names import TEMPLATE_GENERATION, instance_labels, instance_name
 from veil.rollout.plan import TERMINATING, Desired, Observed
 from veil.rollout.strategy import strategy_of
 
@@ -12,10 +12,14 @@ Obj = dict[str, Any]
 
 
 def desired_of(workload: Obj) -> Desired:
-    """What a Workload asks for; nothing at all once it is being deleted."""
+    """What a Workload asks for; nothing at all once it is being deleted.
+
+    Its generation is that of the template, as the API annotates it; where nothing says so, the object's own.
+    """
     metadata, spec = workload["metadata"], workload.get("spec", {})
+    generation = (metadata.get("annotations") or {}).get(TEMPLATE_GENERATION) or metadata["generation"]
     replicas = 0 if metadata.get("deletionTimestamp") else int(spec.get("replicas", 1))
-    return Desired(generation=int(metadata["generation"]), replicas=replicas, strategy=strategy_of(spec))
+    return Desired(generation=int(generation), replicas=replicas, strategy=strategy_of(spec))
 
 
 def observed_of(instance: Obj) -> Observed:
@@ -31,7 +35,7 @@ def observed_of(instance: Obj) -> Observed:
 
 
 def new_instance(workload: Obj, generation: int, replica: int) -> Obj:
-    """The Instance object of a replica, without status."""
+    """The Instance object of a replica of a template generation, without status."""
     metadata = workload["metadata"]
     name = metadata["name"]
     owner = {"apiVersion": API_VERSION, "kind": "Workload", "name": name, "uid": metadata.get("uid", ""), "controller": True}

@@ -1,7 +1,7 @@
 """How an Instance is named and labelled, and the way back.
 
-One name for one (workload, generation, replica): two controllers that make the same decision make the same object, and the
-second one is told AlreadyExists instead of making a twin.
+One name for one (workload, template generation, replica): two controllers that make the same decision make the same object,
+and the second one is told AlreadyExists instead of making a twin. Scaling leaves the template's generation, and so the names.
 """
 
 import re
@@ -10,6 +10,9 @@ from typing import NamedTuple
 LABEL_WORKLOAD = "veil.dev/workload"
 LABEL_GENERATION = "veil.dev/generation"
 LABEL_REPLICA = "veil.dev/replica"
+
+TEMPLATE_GENERATION = "veil.dev/template-generation"
+"""The annotation of a Workload that says in which generation what it runs, or where it may run, last changed."""
 
 _NAME = re.compile(r"(?P<workload>.+)-(?P<generation>0|[1-9][0-9]*)-(?P<replica>0|[1-9][0-9]*)", re.ASCII)
 
@@ -23,7 +26,7 @@ class InstanceName(NamedTuple):
 
 
 def instance_name(workload: str, generation: int, replica: int) -> str:
-    """The name of a workload's replica in one generation; unique within the namespace."""
+    """The name of a workload's replica in one template generation; unique within the namespace."""
     return f"{workload}-{generation}-{replica}"
 
 

@@ -1,7 +1,7 @@
 """Which Instances to create and which to remove next, given what is there now.
 
 One pass says one next step; applied again and again to what it led to, it comes to rest exactly when the desired replicas of
-the desired generation are the only ones left. Removals are meant to be done before creations. A Workload that is being
+the desired (template) generation are the only ones left. Removals are meant to be done before creations. A Workload that is being
 deleted is planned with ``replicas=0``.
 
 An Instance is *gone* once its object is gone. One that is Terminating still is there for ``Recreate`` (which wants the old
@@ -19,7 +19,7 @@ SUCCEEDED = "Succeeded"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """What the Workload asks for now."""
+    """What the Workload asks for now. ``generation`` is that of its template."""
 
     generation: int
     replicas: int

@@ -37,9 +37,10 @@ class _Verdict:
 def workload_status(workload: Obj, instances: list[Obj], now: str) -> dict[str, Any]:
     """The whole status of ``workload``. ``now`` (RFC 3339) dates the conditions that change; nothing else depends on it.
 
+    The generation that it observes is the Workload's own; which Instances are up to date is a matter of the template's.
     The same input with another ``now`` gives the same status as before, so that it may be recomputed at any time.
     """
-    desired = desired_of(workload)
+    desired, generation = desired_of(workload), int(workload["metadata"]["generation"])
     current = [one for one in instances if observed_of(one).generation == desired.generation]
     current = [one for one in current if observed_of(one).replica < desired.replicas and not _ending(one)]
     old = [one for one in instances if observed_of(one).generation != desired.generation]
@@ -51,11 +52,11 @@ def workload_status(workload: Obj, instances: list[Obj], now: str) -> dict[str, 
     before = workload.get("status") or {}
     return {
         **{key: value for key, value in before.items() if key not in ("conditions", *_COUNTS)},
-        "observedGeneration": desired.generation,
+        "observedGeneration": generation,
         "replicas": sum(not _ending(one) for one in instances),
         "readyReplicas": sum(observed_of(one).ready and not _ending(one) for one in instances),
         "updatedReplicas": len(current),
-        "conditions": _conditions(verdicts, before.get("conditions") or [], desired.generation, now),
+        "conditions": _conditions(verdicts, before.get("conditions") or [], generation, now),
     }
 
 

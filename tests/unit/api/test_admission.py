@@ -22,6 +22,7 @@ from veil.errors import (
     DeadlineExceeded,
     FheUnavailable,
     Forbidden,
+    InvalidInput,
     LimitExceeded,
     MeshUnavailable,
     Untrusted,
@@ -302,7 +303,7 @@ async def test_a_node_that_is_no_home_can_scale_but_not_lose_the_resources(world
     before = envelope_of(world.first)
     scaled = await other.admission.apply({**live, "spec": {**live["spec"], "replicas": 7}}, live)
     assert envelope_of(other).resources == before.resources
-    assert scaled["metadata"]["annotations"] == {"veil.dev/withheld": "resources"}
+    assert scaled["metadata"]["annotations"]["veil.dev/withheld"] == "resources"
     assert "resources" not in scaled["spec"]["template"]["containers"][0]
     live = {**live, "metadata": {**live["metadata"], "generation": 2}}
     changed = valid({**live, "spec": {"template": {"containers": [{"name": "main", "image": "other"}]}}})
@@ -431,5 +432,37 @@ async def test_over_http_a_workload_lives_from_creation_to_deletion(world: Any, 
             assert await client.find(WORKLOADS, "hello", "default") is None
             again = await client.create(WORKLOADS, a_workload(), "default")
             assert again["metadata"]["uid"] != made["metadata"]["uid"]
+    finally:
+        await server.close()
+
+
+async def test_only_another_template_is_a_new_template_generation(world: Any, tmp_path: Path) -> None:
+    """And nobody but the node says which it is."""
+    node, name = world.first, "veil.dev/template-generation"
+    server = ApiServer(node.store, node.admission, FakeLogs())
+    await server.listen_unix(tmp_path / "s")
+
+    def shown(obj: Obj) -> tuple[int, str]:
+        return obj["metadata"]["generation"], obj["metadata"]["annotations"][name]
+
+    try:
+        async with ApiClient(unix_config(tmp_path / "s")) as client:
+            forged = a_workload()
+            forged["metadata"]["annotations"] = {name: "77", "note": "x"}
+            made = await client.create(WORKLOADS, forged, "default")
+            assert shown(made) == (1, "1")
+            assert made["metadata"]["annotations"]["note"] == "x"
+            assert shown(await client.patch(WORKLOADS, "hello", {"spec": {"replicas": 5}}, "default")) == (2, "1")
+            labels = {"metadata": {"labels": {"a": "b"}, "annotations": {name: "2"}}}
+            assert shown(await client.patch(WORKLOADS, "hello", labels, "default")) == (3, "1")
+            selector = {"spec": {"placement": {"nodeSelector": {"zone": "a"}}}}
+            assert shown(await client.patch(WORKLOADS, "hello", selector, "default")) == (4, "4")
+            for forgery in ("9", None):
+                patched = await client.patch(WORKLOADS, "hello", {"metadata": {"annotations": {name: forgery}}}, "default")
+                assert shown(patched) == (4, "4")
+            assert shown(await client.get(WORKLOADS, "hello", "default")) == (4, "4")
+            assert shown(await client.apply(WORKLOADS, a_workload(replicas=1), manager="veil", force=True)) == (5, "4")
+            with pytest.raises(InvalidInput):
+                await client.patch(WORKLOADS, "hello", {"metadata": {"annotations": "none"}}, "default")
     finally:
         await server.close()

@@ -392,7 +392,7 @@ def test_an_assembled_object_is_what_was_taken_apart() -> None:
     assert whole["spec"] == checked["spec"]
     assert whole["metadata"]["labels"] == {"app": "hello"}
     assert whole["metadata"]["generation"] == 3
-    assert "annotations" not in whole["metadata"]
+    assert whole["metadata"]["annotations"] == {"veil.dev/template-generation": "2"}
     assert admissible(whole, whole, "Strict")[0]["spec"] == whole["spec"], "once is as good as twice"
 
 
@@ -402,14 +402,17 @@ def test_what_a_node_may_not_read_is_left_out_and_named() -> None:
     assert parts.template is not None
     envelope = make_envelope(parts, uid=bytes(16), resources=bytes(32), template=bytes(32))
     hidden = assemble(row(), envelope, None, None, None)
-    assert hidden["metadata"]["annotations"] == {"veil.dev/withheld": "template,resources"}
+    assert hidden["metadata"]["annotations"] == {
+        "veil.dev/withheld": "template,resources",
+        "veil.dev/template-generation": "2",
+    }
     assert "template" not in hidden["spec"]
     assert hidden["spec"]["confidential"] is True
     with pytest.raises(Forbidden, match="cannot read the template"):
         admissible({**hidden, "spec": {**hidden["spec"], "replicas": 4}}, hidden, "Strict")
     opened = assemble(row(), envelope, None, parts.resources, hidden, Body(spec={"template": parts.template}))
     assert opened["spec"] == checked["spec"]
-    assert "annotations" not in opened["metadata"]
+    assert "veil.dev/withheld" not in opened["metadata"]["annotations"]
 
 
 def test_local_parts_stay_with_the_object_and_not_with_its_name() -> None:
@@ -417,13 +420,14 @@ def test_local_parts_stay_with_the_object_and_not_with_its_name() -> None:
     parts = split(checked)
     envelope = make_envelope(parts, uid=bytes(16), resources=bytes(32))
     live = assemble(row(), envelope, parts.body, parts.resources, None)
-    live["metadata"]["annotations"] = {"note": "x"}
+    live["metadata"]["annotations"] = {"note": "x", "veil.dev/template-generation": "7"}
     live["status"] = {"readyReplicas": 1}
-    again = assemble(row(4), envelope, parts.body, parts.resources, live)
-    assert (again["metadata"]["annotations"], again["status"]) == ({"note": "x"}, {"readyReplicas": 1})
+    again = assemble(row(4, 2), envelope, parts.body, parts.resources, live)
+    assert again["metadata"]["annotations"] == {"note": "x", "veil.dev/template-generation": "2"}
+    assert again["status"] == {"readyReplicas": 1}
     other = make_envelope(parts, uid=bytes([1] * 16), resources=bytes(32))
-    fresh = assemble(row(5), other, parts.body, parts.resources, live)
-    assert "annotations" not in fresh["metadata"]
+    fresh = assemble(row(5, 5), other, parts.body, parts.resources, live)
+    assert fresh["metadata"]["annotations"] == {"veil.dev/template-generation": "5"}
     assert "status" not in fresh
 
 

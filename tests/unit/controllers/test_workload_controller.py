@@ -151,6 +151,21 @@ async def test_a_new_generation_rolls(api: MemoryApi, reconciler: Any) -> None:
     assert api.instances() == {"web-2-0"}
 
 
+async def test_scaling_leaves_the_instances_of_the_template(api: MemoryApi, reconciler: Any) -> None:
+    watcher = controller.Watcher(reconciler)
+    uids = set()
+    for generation, replicas in enumerate((1, 3, 2, 1), start=4):
+        api.workload(replicas, generation, annotations={"veil.dev/template-generation": "4"})
+        await watcher.workload(api.objects["Workload", "shop", "web"], gone=False)
+        api.ready()
+        assert api.instances() == {f"web-4-{replica}" for replica in range(replicas)}
+        uids.add(api.objects["Instance", "shop", "web-4-0"]["metadata"]["uid"])
+    assert len(uids) == 1
+    api.workload(1, 7, annotations={"veil.dev/template-generation": "7"})
+    await watcher.workload(api.objects["Workload", "shop", "web"], gone=False)
+    assert api.instances() == {"web-4-0", "web-7-0"}
+
+
 async def test_a_workload_that_is_being_deleted_loses_its_instances(api: MemoryApi, reconciler: Any) -> None:
     api.workload(2)
     await reconciler.reconcile(KEY)

@@ -103,6 +103,17 @@ def test_zero_replicas_and_deletion() -> None:
     assert condition(workload_status(leaving, [running(leaving, 0)], NOW), "Progressing") == ("True", "Removing")
 
 
+def test_the_template_s_generation_names_the_instances_and_the_object_s_is_observed() -> None:
+    of = workload(2, generation=5, annotations={"veil.dev/template-generation": "3"})
+    assert desired_of(of).generation == 3
+    assert desired_of(workload(generation=5)).generation == 5
+    assert desired_of(workload(generation=5, annotations={"note": "x"})).generation == 5
+    status = workload_status(of, [running(of, 0), running(of, 1)], NOW)
+    assert (status["observedGeneration"], status["updatedReplicas"]) == (5, 2)
+    assert {entry["observedGeneration"] for entry in status["conditions"]} == {5}
+    assert condition(status, "Progressing") == ("True", "Complete")
+
+
 def test_recomputing_changes_nothing() -> None:
     of = workload()
     instances = [running(of, 0), instance(of, 1, phase="Pending", reason="NoNodeFits")]
