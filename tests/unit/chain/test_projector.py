@@ -32,7 +32,7 @@ from veil.store.tables import TABLES, UNDO_BLOCKS
 from veil.types import TERM_BLOCKS, Address, Digest, Epoch, Generation, ObjectId, PeerId, Secret, Shard
 from veil.wire.codec import encode
 from veil.wire.nodes import NodeInfo, prove_possession
-from veil.wire.objects import KINDS, object_id
+from veil.wire.objects import KINDS, Envelope, encode_envelope, object_id
 from veil.wire.signed import sign
 
 WORKLOAD = KINDS["Workload"]
@@ -113,6 +113,12 @@ def node_info(chain: FakeChain, index: int, *, name: str, sequence: int = 1, pee
     return encode(sign(me, chain.cluster, info))
 
 
+def envelope(replicas: int = 1, *, body: int = 0, **fields: Any) -> bytes:
+    """A Workload's, with one of many templates."""
+    values: dict[str, Any] = {"namespace": "default", "name": "w", "uid": bytes(16), "body": bytes([body]) * 32}
+    return encode_envelope(Envelope(kind="Workload", replicas=replicas, **(values | fields)))
+
+
 class History:
     """Random but valid and invalid calls; refusals are part of it."""
 
@@ -135,10 +141,11 @@ class History:
 
     async def do_apply(self) -> None:
         which = self.object()
-        envelope = self.draw.randbytes(20)
-        await self.chain.apply_object(WORKLOAD, which, self.generation(which), envelope, finalizers=self.draw.randrange(2))
+        data = envelope(self.draw.randrange(4), body=self.draw.randrange(2)) if self.draw.random() < 0.8 else b"unreadable"
+        await self.chain.apply_object(WORKLOAD, which, self.generation(which), data, finalizers=self.draw.randrange(2))
 
     do_apply_again = do_apply
+    do_apply_more = do_apply
 
     async def do_delete(self) -> None:
         which = self.object()
@@ -257,6 +264,69 @@ async def test_objects_live_and_end(chain: FakeChain) -> None:
         assert projection.object(WORKLOAD, which) is None
         assert projection.objects() == []
     projection.close()
+
+
+def template_of(projection: Projection, which: ObjectId) -> tuple[int, int, bytes]:
+    row = projection.object(WORKLOAD, which)
+    assert row is not None
+    return row.template_generation, row.template_block, row.template_block_hash
+
+
+async def test_scaling_and_labels_leave_the_template_s_generation(chain: FakeChain) -> None:
+    which = object_id("default", "hello")
+    projection = Projection(None, chain.cluster)
+    changes = [
+        (envelope(1), 1),
+        (envelope(3), 1),
+        (envelope(3, labels={"a": "b"}), 1),
+        (envelope(3, body=1), 4),
+        (envelope(1, body=1), 4),
+        (envelope(1, body=0), 6),
+        (b"unreadable", 7),
+        (b"unreadable too", 8),
+        (b"unreadable too", 8),
+        (envelope(1), 10),
+    ]
+    async with following(chain, projection):
+        for generation, (data, since) in enumerate(changes):
+            await chain.apply_object(WORKLOAD, which, Generation(generation), data, finalizers=1)
+            await caught_up(chain, projection)
+            assert template_of(projection, which) == (since, since, chain.ledger.blocks[since].block.hash)
+        await chain.delete_object(WORKLOAD, which, Generation(len(changes)))
+        await caught_up(chain, projection)
+        assert template_of(projection, which)[0] == 10, "what is being deleted runs until it is gone"
+        await chain.remove_finalizer(WORKLOAD, which, 1)
+        await chain.apply_object(WORKLOAD, which, Generation(0), envelope(1))
+        await caught_up(chain, projection)
+        assert template_of(projection, which)[:2] == (12, 13), "the same again after a deletion is a new one"
+    projection.close()
+
+
+async def test_a_reorg_takes_the_template_s_generation_back(chain: FakeChain, tmp_path: Path) -> None:
+    which = object_id("default", "hello")
+    projection = Projection(tmp_path / "store.db", chain.cluster)
+    async with following(chain, projection):
+        await chain.apply_object(WORKLOAD, which, Generation(0), envelope(1))
+        await chain.apply_object(WORKLOAD, which, Generation(1), envelope(2, body=1))
+        await caught_up(chain, projection)
+        assert template_of(projection, which)[:2] == (2, 2)
+        chain.ledger.reorg(1)
+        await caught_up(chain, projection)
+        fresh = await replayed(chain)
+        assert template_of(projection, which) == template_of(fresh, which)
+        fresh.close()
+        row = projection.object(WORKLOAD, which)
+        assert row is not None
+        await chain.apply_object(WORKLOAD, which, row.generation, envelope(2))
+        await caught_up(chain, projection)
+    before = template_of(projection, which)
+    projection.close()
+    again = Projection(tmp_path / "store.db", chain.cluster)
+    assert template_of(again, which) == before
+    fresh = await replayed(chain)
+    assert template_of(fresh, which) == before
+    fresh.close()
+    again.close()
 
 
 async def test_log_epochs_policy_finality(chain: FakeChain) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import random
 from dataclasses import replace
 
+import msgspec
 from placement_doubles import GIB, Reports, SimpleCapacity, Workload, identity_of, key_epoch_of, parts_of
 
 from veil.chain.fake import FakeChain
@@ -20,6 +21,7 @@ from veil.placement.settings import DEV
 from veil.store.journal import Journal
 from veil.store.projection import Projection
 from veil.types import Address
+from veil.wire.codec import decode
 from veil.wire.nodes import prove_possession
 from veil.wire.objects import DemandEnvelope, Envelope, demand_id, encode_envelope
 
@@ -210,6 +212,14 @@ class Cluster:
         workload.wanted = replicas
         self.workloads.append(workload)
         return workload
+
+    async def scale(self, workload, replicas):
+        """What admission does of another count: a new generation of the same template."""
+        chain = self.members[0].chain
+        row = self.members[0].projection.object(2, workload.id)
+        envelope = msgspec.structs.replace(decode(row.envelope, Envelope), replicas=replicas)
+        await chain.apply_object(2, workload.id, row.generation, encode_envelope(envelope))
+        workload.wanted = replicas
 
     def keys(self, workload):
         return [ReplicaKey(workload.id, workload.generation, index) for index in range(workload.wanted)]

@@ -94,7 +94,7 @@ class Table:
             "epoch": 1,
             "circuit": next(iter(CIRCUITS)),
             "demand": self.workload.demand,
-            "candidates": beacon_order(row.block_hash, changes.get("round", self.round), self.peers),
+            "candidates": beacon_order(row.template_block_hash, changes.get("round", self.round), self.peers),
             "expires_s": int(self.clock.now_s()) + 45,
         }
         return Open(**(values | changes))

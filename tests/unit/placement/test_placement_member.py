@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from placement_doubles import MemoryJournal, node_row
+from placement_doubles import CLUSTER, FIRST_BLOCK, MemoryJournal, node_row
 from placement_table import Asked, Table
 
 from veil.errors import CiphertextInvalid
 from veil.placement import checks, reasons
+from veil.placement.eligibility import beacon_order
 from veil.store.journal import Journal
 from veil.types import RoundId
 from veil.wire.codec import sha256
-from veil.wire.rounds import Commit, Inputs, Release, Telemetry, Withheld, transcript_root
+from veil.wire.rounds import Commit, Inputs, Open, Release, Telemetry, Withheld, transcript_root
+from veil.wire.signed import open_signed
 
 
 @pytest.fixture
@@ -161,6 +163,27 @@ def test_labels_must_match(table):
     table.workload.selector = {"zone": "a"}
     table.view.add(*table.workload.rows())
     assert refused(table) == reasons.CANDIDATES_WRONG
+
+
+def test_a_scaled_workload_is_placed_by_its_template_s_generation_and_block(table):
+    table.view.add(*table.workload.rows(generation=4, block=FIRST_BLOCK + 3, template=(1, FIRST_BLOCK)))
+    request = table.request()
+    seed = hashlib.sha256(b"block %d" % FIRST_BLOCK).digest()
+    assert open_signed(request.open, CLUSTER, Open).candidates == beacon_order(seed, table.round, table.peers)
+    asked = Asked(table)
+    asked.give_telemetry()
+    assert isinstance(asked.ask(request), Release)
+    assert refused(table, generation=4) == reasons.NOT_ANCHORED
+
+
+def test_scaling_up_may_not_have_been_seen_yet(table):
+    request = table.request(replica=3)
+    asked = Asked(table)
+    asked.give_telemetry()
+    assert asked.ask(request) is None
+    table.workload.replicas = 4
+    table.view.add(*table.workload.rows(generation=2, block=FIRST_BLOCK + 1, template=(1, FIRST_BLOCK)))
+    assert isinstance(asked.wait(0.1), Release)
 
 
 def test_a_demand_of_other_resources_is_refused(table):

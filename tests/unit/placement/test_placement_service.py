@@ -138,6 +138,43 @@ async def test_a_replica_that_is_no_longer_wanted_stops_and_is_gone(cluster):
         await cluster.until(lambda: tuple(last) in coordinator.reports.ended, 20.0)
 
 
+async def test_scaling_keeps_the_bindings_that_are_there(cluster):
+    """Up: only the new replica is placed. Down: the highest retires. Up again: it is placed anew, under the same name."""
+    async with cluster:
+        workload = await cluster.apply("web", 1)
+        await cluster.all_bound(workload)
+
+        def leaves():
+            bindings = [binding for member in cluster.members for binding in member.service.bindings()]
+            return {(b.generation, b.replica): b.leaf for b in bindings if b.state == "bound"}
+
+        first = leaves()[1, 0]
+        await cluster.scale(workload, 2)
+        await cluster.all_bound(workload)
+        second = leaves()
+        assert second.keys() == {(1, 0), (1, 1)}
+        await cluster.scale(workload, 1)
+        await cluster.until(lambda: leaves() == {(1, 0): first}, 20.0)
+        await cluster.scale(workload, 2)
+        await cluster.all_bound(workload)
+        assert leaves()[1, 0] == first
+        assert leaves()[1, 1] != second[1, 1]
+        assert sum(row.count for row in log_rows(cluster, workload)) == 3
+
+
+async def test_a_holder_of_a_replica_beyond_the_count_is_told_to_stop(cluster):
+    """By what the chain says alone: no Instance object is taken away."""
+    async with cluster:
+        workload = await cluster.apply("web", 2)
+        await cluster.all_bound(workload)
+        first, last = cluster.keys(workload)
+        await cluster.scale(workload, 1)
+        workload.wanted = 2
+        await cluster.until(lambda: cluster.holders(last) == [], 10.0)
+        await asyncio.sleep(10.0)
+        assert (len(cluster.holders(first)), cluster.holders(last)) == (1, [])
+
+
 async def test_without_a_quorum_it_says_so_and_goes_on_later(cluster):
     async with cluster:
         others = cluster.members[1:]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from veil.errors import LimitExceeded, WireInvalid
 from veil.wire.codec import MESSAGE_MAX_BYTES, decode, digest, encode, sha256
 from veil.wire.nodes import NodeInfo
-from veil.wire.objects import ENVELOPE_MAX_BYTES, Body, Envelope, encode_envelope
+from veil.wire.objects import ENVELOPE_MAX_BYTES, Body, Envelope, encode_envelope, same_template
 from veil.wire.rounds import Accept, Commit
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())["messages"]
@@ -181,3 +182,34 @@ def test_vectors_with_changes_are_refused_or_canonical() -> None:
                 continue
             assert encode(message) == data
             assert (repr(message) == repr(original)) == (data == good), "to Python, 1 and True are equal"
+
+
+ENVELOPE = Envelope(kind="Workload", namespace="default", name="web", uid=bytes(16), replicas=1, labels={"a": "b"})
+CHANGES: dict[str, Any] = {
+    "kind": "Job",
+    "namespace": "other",
+    "name": "other",
+    "uid": b"u" * 16,
+    "labels": {},
+    "replicas": 7,
+    "policy": "spread",
+    "node_selector": {"zone": "a"},
+    "body": b"b" * 32,
+    "resources": b"r" * 32,
+    "template": b"t" * 32,
+}
+
+
+@pytest.mark.parametrize("field", Envelope.__struct_fields__)
+def test_everything_but_replicas_and_labels_is_the_template(field: str) -> None:
+    before, after = encode(ENVELOPE), encode(msgspec.structs.replace(ENVELOPE, **{field: CHANGES[field]}))
+    assert before != after
+    assert same_template(before, after) == same_template(after, before) == (field in ("replicas", "labels"))
+
+
+def test_an_envelope_that_cannot_be_read_is_like_no_other() -> None:
+    readable = encode(ENVELOPE)
+    assert same_template(b"junk", b"junk")
+    assert not same_template(b"junk", b"other junk")
+    assert not same_template(b"junk", readable)
+    assert not same_template(readable, b"")
