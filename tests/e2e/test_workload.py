@@ -29,6 +29,15 @@ def raw_logs(cluster: Cluster) -> list[dict[str, object]]:
         return json.load(answer)["result"]
 
 
+def running(cluster: Cluster) -> dict[str, int]:
+    """Container id → pid on all nodes; where there is no containerd to ask, the ids alone."""
+    found: dict[str, int] = {}
+    for name, ids in cluster.all_containers().items():
+        pids = cluster.task_pids(name) if cluster.runtime == "containerd" else {}
+        found |= {id: pids.get(id, 0) for id in ids}
+    return found
+
+
 def test_hello_runs_and_goes(cluster: Cluster) -> None:
     hello = str(ROOT / "manifests" / "hello.yaml")
     before = len(raw_logs(cluster))
@@ -69,8 +78,17 @@ def test_kubectl_lists_and_scales(cluster: Cluster, manifest: Callable[..., Path
     run("apply", "-f", str(manifest("scaled")))
     assert "scaled" in run("get", "workloads")
     run("wait", "workload/scaled", "--for=condition=Available", "--timeout=60s")
-    run("patch", "workload", "scaled", "--type=merge", "-p", '{"spec":{"replicas":2}}')
-    eventually(lambda: sum(len(ids) for ids in cluster.all_containers().values()) == 2, timeout_s=60, what="two containers")
+    first = running(cluster)
+    assert len(first) == 1
+    for replicas in (2, 1):
+        run("patch", "workload", "scaled", "--type=merge", "-p", f'{{"spec":{{"replicas":{replicas}}}}}')
+        eventually(lambda: len(running(cluster)) == replicas, timeout_s=60, what=f"{replicas} containers")  # noqa: B023
+        assert first.items() <= running(cluster).items(), "scaling replaced a running replica"
+
+    def names() -> list[str]:
+        return [one["metadata"]["name"] for one in cluster.get("instances") if one["spec"]["workload"] == "scaled"]
+
+    eventually(lambda: names() == ["scaled-1-0"], what="the first replica alone")
     run("delete", "workload", "scaled")
     eventually(lambda: not any(cluster.all_containers().values()), what="no container left")
 
