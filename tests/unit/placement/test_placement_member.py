@@ -10,7 +10,7 @@ from placement_table import Asked, Table
 
 from veil.errors import CiphertextInvalid
 from veil.placement import checks, reasons
-from veil.placement.eligibility import beacon_order
+from veil.placement.eligibility import anchored, beacon_order
 from veil.store.journal import Journal
 from veil.types import RoundId
 from veil.wire.codec import sha256
@@ -169,6 +169,8 @@ def test_a_scaled_workload_is_placed_by_its_template_s_generation_and_block(tabl
     table.view.add(*table.workload.rows(generation=4, block=FIRST_BLOCK + 3, template=(1, FIRST_BLOCK)))
     request = table.request()
     seed = hashlib.sha256(b"block %d" % FIRST_BLOCK).digest()
+    found = anchored(table.view, table.workload.id)
+    assert (found.generation, found.block, found.seed) == (1, FIRST_BLOCK, seed)
     assert open_signed(request.open, CLUSTER, Open).candidates == beacon_order(seed, table.round, table.peers)
     asked = Asked(table)
     asked.give_telemetry()
