@@ -2,22 +2,28 @@
 
 The projection holds envelopes; the API shows whole objects: envelope, body, and (on a home node) the exact resources. What is
 local to this node (annotations, finalizers, status) stays as it is. Objects that the chain no longer has are removed.
+
+Anybody who may write in some namespace chooses what is in an envelope and behind its digests. So each object is assembled by
+itself: one that cannot be read, or whose parts cannot be had, keeps no other waiting.
 """
 
+import asyncio
 import logging
+from typing import NamedTuple
 
 from veil.api.assemble import assemble
 from veil.api.placements import placements
-from veil.errors import MeshUnavailable, Unavailable
+from veil.errors import MeshUnavailable, Unavailable, Untrusted, VeilError
 from veil.identity import peer_id_text
 from veil.mesh.ports import Mesh, PeerState
 from veil.node.contents import Contents
+from veil.node.envelopes import envelope_of
 from veil.store.objects import Obj, ObjectStore
 from veil.store.projection import Projection
-from veil.store.rows import NodeRow, ObjectRow
-from veil.types import SHARDS
+from veil.store.rows import LogRow, NodeRow, ObjectRow
+from veil.types import SHARDS, Digest, ObjectId
 from veil.wire.codec import decode
-from veil.wire.objects import KINDS, Envelope
+from veil.wire.objects import KINDS, Body, Envelope, Resources
 from veil.wire.rounds import LeafBatch
 
 log = logging.getLogger(__name__)
@@ -25,8 +31,26 @@ log = logging.getLogger(__name__)
 PLACEMENTS_SHOWN = 64
 """Appends of one shard that the API shows; all of them are on the chain."""
 
+FETCHES_AT_ONCE = 64
+"""Objects whose parts are fetched at a time and written together: one that nobody has holds up no more than these."""
+
 SERVED = ("Namespace", "Workload")
 """The kinds of the generic object path that the API serves."""
+
+Version = tuple[int, int, bytes]
+Append = tuple[int, int, Digest]
+"""Shard, sequence, root."""
+
+
+class _Parts(NamedTuple):
+    """What could be had of one object; ``complete`` unless a later attempt may bring more."""
+
+    row: ObjectRow
+    envelope: Envelope
+    body: Body | None
+    resources: Resources | None
+    template: Body | None
+    complete: bool
 
 
 class Assembler:
@@ -37,39 +61,57 @@ class Assembler:
         self._projection = projection
         self._contents = contents
         self._mesh = mesh
-        self._done: dict[bytes, tuple[tuple[int, int, bytes], bool]] = {}
-        self._placements: set[tuple[int, int, bytes]] = set()
+        self._done: dict[ObjectId, tuple[Version, bool]] = {}
+        self._placements: dict[Append, bool] = {}
+        """The appends shown, and whether with their leaves."""
         self.incomplete = 0
         """How many objects lack a part that could not be fetched yet."""
 
     async def sync(self) -> None:
         """Make every served object what the chain says. Raises MeshUnavailable, at the end, while parts are missing."""
-        self.incomplete = 0
-        for kind in SERVED:
-            rows = [row for row in self._projection.objects(KINDS[kind]) if not row.deleting]
-            names = {self._name(row) for row in rows}
-            for row in rows:
-                await self._sync_row(row)
-            for obj in self._store.list(kind):
-                key = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-                if key not in names:
-                    self._store.delete(kind, *key)
-        self._sync_nodes()
+        with self._store.batch():
+            self._remove_foreign()
+            self._sync_nodes()
         await self._sync_placements()
+        await self._sync_objects()
         if self.incomplete:
             raise MeshUnavailable(f"{self.incomplete} objects lack a part that no reachable member has")
 
-    @staticmethod
-    def _name(row: ObjectRow) -> tuple[str, str]:
-        envelope = decode(row.envelope, Envelope)
-        return (envelope.namespace if envelope.kind != "Namespace" else "", envelope.name)
+    # objects
 
-    async def _sync_row(self, row: ObjectRow) -> None:
-        version = (row.generation, row.template_generation, row.envelope)
-        if self._done.get(row.object_id) == (version, True):
-            return
-        envelope = decode(row.envelope, Envelope)
-        live = self._store.find(envelope.kind, "" if envelope.kind == "Namespace" else envelope.namespace, envelope.name)
+    def _rows(self) -> list[tuple[ObjectRow, Envelope]]:
+        rows = [row for kind in SERVED for row in self._projection.objects(KINDS[kind]) if not row.deleting]
+        return [(row, envelope) for row in rows if (envelope := envelope_of(row)) is not None]
+
+    def _remove_foreign(self) -> None:
+        """Objects that the chain does not have (any more)."""
+        rows = self._rows()
+        names = {(envelope.kind, *_key(envelope)) for _, envelope in rows}
+        for kind in SERVED:
+            for obj in self._store.list(kind):
+                key = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+                if (kind, *key) not in names:
+                    self._store.delete(kind, *key)
+        known = {row.object_id for row, _ in rows}
+        self._done = {of: done for of, done in self._done.items() if of in known}
+
+    async def _sync_objects(self) -> None:
+        """Those never tried come first: what cannot be had now is asked for after them."""
+        todo = [(row, envelope) for row, envelope in self._rows() if not self._is_done(row, envelope)]
+        todo.sort(key=lambda one: one[0].object_id in self._done)
+        self.incomplete = 0
+        for first in range(0, len(todo), FETCHES_AT_ONCE):
+            chunk = todo[first : first + FETCHES_AT_ONCE]
+            found = await asyncio.gather(*(self._fetch(row, envelope) for row, envelope in chunk))
+            with self._store.batch():
+                for parts in found:
+                    self._put(parts)
+
+    def _is_done(self, row: ObjectRow, envelope: Envelope) -> bool:
+        live = self._store.find(envelope.kind, *_key(envelope))
+        return live is not None and self._done.get(row.object_id) == (_version(row), True)
+
+    async def _fetch(self, row: ObjectRow, envelope: Envelope) -> _Parts:
         body, resources, template, complete = None, None, None, True
         try:
             body = await self._contents.body(envelope)
@@ -77,10 +119,28 @@ class Assembler:
             template = await self._contents.template(envelope)
         except Unavailable as error:
             log.info("%s %s is shown in part: %s", envelope.kind, envelope.name, error.message)
-            self.incomplete += 1
             complete = False
-        self._store.put(assemble(row, envelope, body, resources, live, template))
-        self._done[row.object_id] = (version, complete)
+        except Untrusted as error:
+            log.warning("%s %s is shown in part: %s: %s", envelope.kind, envelope.name, error.reason, error.message)
+        return _Parts(row, envelope, body, resources, template, complete)
+
+    def _put(self, parts: _Parts) -> None:
+        """Unless the chain has moved on meanwhile: then it is done again. What is local is read only now, so that nothing of it
+        that was written while the parts were fetched is lost."""
+        row, envelope = parts.row, parts.envelope
+        if self._projection.object(row.kind, row.object_id) != row:
+            return
+        live = self._store.find(envelope.kind, *_key(envelope))
+        try:
+            obj = assemble(row, envelope, parts.body, parts.resources, live, parts.template)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("%s %s is shown in part: its body is no spec: %r", envelope.kind, envelope.name, error)
+            obj = assemble(row, envelope, None, None, live, None)
+        self._store.put(obj)
+        self._done[row.object_id] = (_version(row), parts.complete)
+        self.incomplete += not parts.complete
+
+    # nodes
 
     def _sync_nodes(self) -> None:
         states = {member.peer: member.state for member in self._mesh.members()}
@@ -91,21 +151,51 @@ class Assembler:
             if obj["metadata"]["name"] not in rows:
                 self._store.delete("Node", "", obj["metadata"]["name"])
 
+    # placements
+
     async def _sync_placements(self) -> None:
-        """The newest appends of each shard; their leaves where this node keeps the batch (as coordinator or winner)."""
+        """The newest appends of each shard; their leaves once this node keeps the batch (as coordinator or winner)."""
         rows = [row for shard in range(SHARDS) for row in self._projection.log(shard)[-PLACEMENTS_SHOWN:]]
-        keys: set[tuple[int, int, bytes]] = {(row.shard, row.sequence, row.root) for row in rows}
-        for row in rows:
-            if (row.shard, row.sequence, row.root) not in self._placements:
-                known = await self._mesh.has(row.data)
-                batch = decode(await self._mesh.get(row.data), LeafBatch) if known else None
-                for obj in placements(row, batch):
-                    self._store.put(obj)
-        self._placements = keys
-        for obj in self._store.list("Placement"):
-            spec = obj["spec"]
-            if (spec["shard"], spec["sequence"], bytes.fromhex(spec["root"])) not in keys:
-                self._store.delete("Placement", "", obj["metadata"]["name"])
+        keys = {_append(row) for row in rows}
+        self._placements = {key: known for key, known in self._placements.items() if key in keys}
+        batches = [(row, await self._batch(row)) for row in rows if not self._placements.get(_append(row))]
+        with self._store.batch():
+            for row, batch in batches:
+                self._show_append(row, batch)
+            for obj in self._store.list("Placement"):
+                spec = obj["spec"]
+                key = (spec["shard"], spec["sequence"], Digest(bytes.fromhex(spec["root"])))
+                if key not in keys or ("leaf" not in spec and self._placements.get(key)):
+                    self._store.delete("Placement", "", obj["metadata"]["name"])
+
+    def _show_append(self, row: LogRow, batch: LeafBatch | None) -> None:
+        if batch is None and _append(row) in self._placements:
+            return
+        for obj in placements(row, batch):
+            self._store.put(obj)
+        self._placements[_append(row)] = batch is not None
+
+    async def _batch(self, row: LogRow) -> LeafBatch | None:
+        """None while it is not here, and when what is here is no batch: its author chose the digest."""
+        if not await self._mesh.has(row.data):
+            return None
+        try:
+            return decode(await self._mesh.get(row.data), LeafBatch)
+        except VeilError as error:
+            log.info("the leaves of append %d in shard %d are not shown: %s", row.sequence, row.shard, error.message)
+            return None
+
+
+def _key(envelope: Envelope) -> tuple[str, str]:
+    return ("" if envelope.kind == "Namespace" else envelope.namespace, envelope.name)
+
+
+def _version(row: ObjectRow) -> Version:
+    return (row.generation, row.template_generation, row.envelope)
+
+
+def _append(row: LogRow) -> Append:
+    return (row.shard, row.sequence, row.root)
 
 
 def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 
+from veil.errors import ConfigInvalid
 from veil.identity import parse_peer_id
+from veil.node.envelopes import envelope_of
 from veil.store.objects import ObjectStore
 from veil.store.projection import Projection
 from veil.store.rows import LogRow, NodeRow, ObjectRow
 from veil.types import ObjectId, PeerId
-from veil.wire.codec import decode
 from veil.wire.nodes import KeyEpoch
-from veil.wire.objects import KINDS, Envelope
+from veil.wire.objects import KINDS
 
 
 class NodeView:
@@ -21,7 +22,10 @@ class NodeView:
         self._key_epoch = key_epoch
 
     def object(self, kind: int, object_id: ObjectId) -> ObjectRow | None:
-        return self._projection.object(kind, object_id)
+        """A Workload whose envelope is not that of this object is none."""
+        row = self._projection.object(kind, object_id)
+        unreadable = row is not None and kind == KINDS["Workload"] and not row.deleting and envelope_of(row) is None
+        return None if unreadable else row
 
     def nodes(self) -> list[NodeRow]:
         return self._projection.nodes()
@@ -48,9 +52,27 @@ class NodeView:
         return self._key_epoch()
 
     def homes(self, object_id: ObjectId) -> tuple[PeerId, ...]:
+        return self._named_homes(object_id) or ()
+
+    def may_be_home(self, object_id: ObjectId, peer: PeerId) -> bool:
+        """Whether ``peer`` is a home node of a workload that exists, or would be for all that is known here."""
         row = self._projection.object(KINDS["Workload"], object_id)
-        if row is None:
-            return ()
-        namespace = self._store.find("Namespace", "", decode(row.envelope, Envelope).namespace)
-        named = (namespace or {}).get("spec", {}).get("homePeers", [])
-        return tuple(parse_peer_id(text) for text in named)
+        homes = self._named_homes(object_id)
+        return row is not None and (homes is None or peer in homes)
+
+    def _named_homes(self, object_id: ObjectId) -> tuple[PeerId, ...] | None:
+        """None while the namespace is not known here: it is on the chain, and its body is yet to come."""
+        row = self._projection.object(KINDS["Workload"], object_id)
+        envelope = envelope_of(row) if row is not None else None
+        namespace = self._store.find("Namespace", "", envelope.namespace) if envelope is not None else None
+        if namespace is None or "homePeers" not in namespace.get("spec", {}):
+            return None
+        return tuple(peer for text in namespace["spec"]["homePeers"] if (peer := _peer(text)) is not None)
+
+
+def _peer(text: object) -> PeerId | None:
+    """Whoever wrote a namespace did not have to pass admission: what is no peer is no home."""
+    try:
+        return parse_peer_id(str(text))
+    except ConfigInvalid:
+        return None
