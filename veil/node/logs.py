@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from veil.agent.agent import Agent
 from veil.agent.keys import InstanceKey
-from veil.errors import Forbidden, LimitExceeded, MeshUnavailable, NotFound
+from veil.errors import AlreadyExists, Forbidden, LimitExceeded, NotFound, VeilError
 from veil.identity import Identity, parse_peer_id
 from veil.mesh.ports import Mesh
 from veil.node.view import NodeView
 from veil.store.objects import Obj
-from veil.types import Clock, Generation, ObjectId, PeerId, Random
+from veil.types import Generation, ObjectId, PeerId, Random
 from veil.wire.codec import decode, encode
 from veil.wire.logs import LOG_CHUNK_MAX_BYTES, LogChunk, LogNext, LogOpen
 from veil.wire.objects import object_id
@@ -38,18 +38,17 @@ class _Reader:
     peer: PeerId
     queue: asyncio.Queue[bytes | None]
     task: asyncio.Task[None]
-    asked_s: float
+    idle: asyncio.TimerHandle
 
 
 class MeshLogs:
     """Implements the API's LogSource, and serves other nodes' readings."""
 
-    def __init__(self, *, identity: Identity, mesh: Mesh, agent: Agent, view: NodeView, clock: Clock, random: Random) -> None:
+    def __init__(self, *, identity: Identity, mesh: Mesh, agent: Agent, view: NodeView, random: Random) -> None:
         self._identity = identity
         self._mesh = mesh
         self._agent = agent
         self._view = view
-        self._clock = clock
         self._random = random
         self._readers: dict[bytes, _Reader] = {}
         mesh.serve(OPEN, self._serve_open)
@@ -69,6 +68,8 @@ class MeshLogs:
         peer = parse_peer_id(peer_text)
         if peer == self._identity.peer_id:
             pieces = self._agent.logs(key, container=container, follow=follow, tail_lines=tail_lines, since_s=since_s)
+        elif (homes := self._view.homes(key.object_id)) and self._identity.peer_id not in homes:
+            raise Forbidden("logs are for home nodes of the namespace", hint="ask a node that its homePeers name")
         else:
             pieces = self._remote(peer, key, container=container, follow=follow, tail_lines=tail_lines, since_s=since_s)
         async for piece in pieces:
@@ -102,7 +103,8 @@ class MeshLogs:
         wanted = ObjectId(question.object_id)
         if peer not in self._view.homes(wanted):
             raise Forbidden("logs are for home nodes of the namespace")
-        self._forget_idle()
+        if question.reader in self._readers:
+            raise AlreadyExists("a reading of that name is open", hint="name each reading anew")
         if len(self._readers) >= READERS_MAX:
             raise LimitExceeded(f"READERS_MAX={READERS_MAX} readings are open")
         pieces = self._agent.logs(
@@ -114,7 +116,7 @@ class MeshLogs:
         )
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
         task = asyncio.create_task(_pump(pieces, queue))
-        self._readers[question.reader] = _Reader(peer, queue, task, self._clock.monotonic_s())
+        self._readers[question.reader] = _Reader(peer, queue, task, self._idle_timer(question.reader))
         return await self._next(question.reader, peer)
 
     async def _serve_next(self, peer: PeerId, payload: bytes) -> bytes:
@@ -124,38 +126,47 @@ class MeshLogs:
         reader = self._readers.get(name)
         if reader is None or reader.peer != peer:
             raise NotFound("no such reading; it may have been idle for too long")
-        reader.asked_s = self._clock.monotonic_s()
+        reader.idle.cancel()
+        reader.idle = self._idle_timer(name)
         try:
             async with asyncio.timeout(WAIT_S):
                 piece = await reader.queue.get()
         except TimeoutError:
+            if reader.task.done():
+                self._forget(name)
+                reader.task.result()
             return encode(LogChunk(data=b"", end=False))
         if piece is None:
-            del self._readers[name]
-            await reader.task
+            self._forget(name)
             return encode(LogChunk(data=b"", end=True))
         return encode(LogChunk(data=piece, end=False))
 
-    def _forget_idle(self) -> None:
-        before_s = self._clock.monotonic_s() - READER_IDLE_S
-        for name in [name for name, reader in self._readers.items() if reader.asked_s < before_s]:
-            self._readers.pop(name).task.cancel()
+    def _idle_timer(self, name: bytes) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(READER_IDLE_S, self._forget, name)
+
+    def _forget(self, name: bytes) -> None:
+        reader = self._readers.pop(name, None)
+        if reader is not None:
+            reader.idle.cancel()
+            reader.task.cancel()
 
     async def close(self) -> None:
         """End all readings."""
-        for reader in self._readers.values():
-            reader.task.cancel()
-        await asyncio.gather(*(reader.task for reader in self._readers.values()), return_exceptions=True)
-        self._readers.clear()
+        tasks = [reader.task for reader in self._readers.values()]
+        for name in list(self._readers):
+            self._forget(name)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _pump(pieces: AsyncIterator[bytes], queue: asyncio.Queue[bytes | None]) -> None:
-    """Fill ``queue`` with pieces of at most LOG_CHUNK_MAX_BYTES; None at the end."""
+    """Fill ``queue`` with pieces of at most LOG_CHUNK_MAX_BYTES; None at the end. Cancelled, it waits for nobody to read."""
     try:
         async for piece in pieces:
             for start in range(0, len(piece), LOG_CHUNK_MAX_BYTES):
                 await queue.put(piece[start : start + LOG_CHUNK_MAX_BYTES])
-    except (NotFound, MeshUnavailable) as error:
+    except VeilError as error:
         await queue.put(f"{error.message}\n".encode())
-    finally:
-        await queue.put(None)
+    except OSError as error:
+        log.warning("a log cannot be read: %s", error.strerror)
+        await queue.put(b"the log cannot be read on its node\n")
+    await queue.put(None)
