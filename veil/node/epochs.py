@@ -6,19 +6,22 @@ shows it, and placement waits.
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from veil.errors import FheUnavailable, NotFound, Unavailable, Untrusted, VeilError
+from veil.errors import ConfigInvalid, FheUnavailable, NotFound, Unavailable, Untrusted, VeilError
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encryptor import PublicKeyEncryptor
 from veil.fhe.evaluator import ChildEvaluator
+from veil.fhe.material import EpochMaterial
 from veil.identity import Identity
 from veil.mesh.ports import Mesh
 from veil.node.publication import material_digests, material_of
 from veil.placement.ports import EpochParts
 from veil.store.journal import Journal
 from veil.store.projection import Projection
+from veil.store.rows import EpochRow
 from veil.types import Digest, Epoch, Secret
 from veil.wire.codec import decode, sha256
 from veil.wire.nodes import KeyEpoch
@@ -65,11 +68,14 @@ class EpochKeeper:
         row = self._projection.active_epoch()
         if row is None:
             self.problem = "the registry has no active key epoch"
+            if self._working is not None:
+                self._working = None
+                await self._replace(None)
             return
         if row.digest == self._working:
             return
         try:
-            parts = await self._load(row.digest)
+            parts = await self._load(row)
         except VeilError as error:
             self.problem = f"{error.reason}: {error.message}"
             raise
@@ -88,23 +94,34 @@ class EpochKeeper:
         if before is not None and before.evaluator is not None:
             await before.evaluator.close()
 
-    async def _load(self, digest: Digest) -> EpochParts:
-        epoch = decode(await self._fetch(digest, EPOCH_FETCH_TIMEOUT_S), KeyEpoch)
-        blobs = {wanted: await self._fetch(wanted, KEYS_FETCH_TIMEOUT_S) for wanted in material_digests(epoch)}
+    async def _load(self, row: EpochRow) -> EpochParts:
+        epoch = decode(await self._fetch(row.digest, EPOCH_FETCH_TIMEOUT_S), KeyEpoch)
+        if epoch.epoch != row.epoch or len(epoch.shares) != len(epoch.committee):
+            raise Untrusted(
+                f"what the chain names as epoch {row.epoch} is another epoch, or has not one share for each member",
+                hint="whoever administers the cluster publishes a new epoch",
+            )
         self._check_public_key(epoch)
+        blobs = {wanted: await self._fetch(wanted, KEYS_FETCH_TIMEOUT_S) for wanted in material_digests(epoch)}
         material = material_of(epoch, blobs)
         share = await self._share(epoch)
-        evaluator = None
-        if share is not None:
-            evaluator = ChildEvaluator(material, threads=self._threads)
-            await evaluator.start()
-        return EpochParts(
+        parts = EpochParts(
             key_epoch=epoch,
             encryptor=PublicKeyEncryptor(material.public_key, material.encoding),
             combiner=ThresholdCombiner(material.public_key, epoch.threshold),
-            evaluator=evaluator,
             decryptor=ThresholdDecryptor(share) if share is not None else None,
         )
+        return parts if share is None else replace(parts, evaluator=await self._evaluator(material))
+
+    async def _evaluator(self, material: EpochMaterial) -> ChildEvaluator:
+        """Last of all, and ended when it does not start: an attempt that fails must leave no process behind."""
+        evaluator = ChildEvaluator(material, threads=self._threads)
+        try:
+            await evaluator.start()
+        except BaseException:
+            await evaluator.close()
+            raise
+        return evaluator
 
     async def _fetch(self, digest: Digest, deadline_s: float) -> bytes:
         try:
@@ -114,7 +131,15 @@ class EpochKeeper:
 
     def _check_public_key(self, epoch: KeyEpoch) -> None:
         path = self._public_key_file
-        if path is not None and sha256(path.read_bytes()) != epoch.public_key:
+        if path is None:
+            return
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ConfigInvalid(
+                f"{path} cannot be read: {error.strerror}", hint="set VEIL_ZAMA_PUBLICKEY_FILE to the epoch's public key"
+            ) from error
+        if sha256(content) != epoch.public_key:
             raise Untrusted(
                 f"{path} is not the public key of epoch {epoch.epoch}",
                 hint="unset VEIL_ZAMA_PUBLICKEY_FILE to take the key that the chain names",
