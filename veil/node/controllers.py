@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import sys
 from importlib import resources
 from pathlib import Path
@@ -45,10 +46,15 @@ class ControllersChild:
         delay_s = RESTART_FIRST_S
         while True:
             began_s = loop.time()
-            code = await self._run_once()
-            delay_s = RESTART_FIRST_S if loop.time() - began_s > STABLE_S else min(RESTART_MAX_S, delay_s * 2)
-            log.warning("controllers ended with code %s; starting again in %.1f s", code, delay_s)
-            await asyncio.sleep(delay_s)
+            try:
+                why = f"ended with code {await self._run_once()}"
+            except OSError as error:
+                why = f"cannot be started: {error.strerror}"
+            if loop.time() - began_s > STABLE_S:
+                delay_s = RESTART_FIRST_S
+            log.warning("controllers %s; starting again in %.1f s", why, delay_s)
+            await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
+            delay_s = min(RESTART_MAX_S, delay_s * 2)
 
     async def _run_once(self) -> int:
         with self._log_file.open("ab") as output:

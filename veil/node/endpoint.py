@@ -1,11 +1,13 @@
 """The node's doors: TLS and token for people and tools, sockets for this machine; where each is, in files."""
 
 import json
+import re
 
 from veil.api.access import ensure_token
 from veil.api.tls import Certificates, ensure_certificates
 from veil.client.kubeconfig import KubeConfig, write
 from veil.config import NodeSettings
+from veil.errors import ConfigInvalid, StorageUnavailable
 from veil.types import Secret, SystemClock
 
 
@@ -16,18 +18,24 @@ class Endpoint:
         self.directory = settings.directory / "api"
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.host, _, port = settings.api_listen.rpartition(":")
+        if not self.host or not re.fullmatch(r"[0-9]{1,5}", port):
+            raise ConfigInvalid(f"VEIL_API_LISTEN: {settings.api_listen!r} is not host:port", hint="for example 127.0.0.1:6443")
         self.port = int(port)
         self.name = settings.name
         self.socket = settings.directory / "api.sock"
         self.controllers_socket = settings.directory / "ctl.sock"
         self._said = settings.directory / "endpoint.json"
         self._port_file = self.directory / "port"
+        self._last_said = ""
 
     def wanted_port(self) -> int:
         """The configured port, else the one of the last start, so that kubeconfigs stay right over restarts."""
-        if self.port == 0 and self._port_file.exists():
+        if self.port:
+            return self.port
+        try:
             return int(self._port_file.read_text())
-        return self.port
+        except (OSError, ValueError):
+            return 0
 
     def token(self) -> Secret:
         """The bearer token; made at the first start."""
@@ -46,7 +54,14 @@ class Endpoint:
         return server
 
     def say(self, server: str, pids: dict[str, int]) -> None:
-        """What `veil dev status` and service managers read."""
+        """What `veil dev status` and service managers read. Raises StorageUnavailable."""
+        text = json.dumps({"api": server, "pids": pids}) + "\n"
+        if text == self._last_said:
+            return
         draft = self._said.with_suffix(".new")
-        draft.write_text(json.dumps({"api": server, "pids": pids}) + "\n")
-        draft.replace(self._said)
+        try:
+            draft.write_text(text)
+            draft.replace(self._said)
+        except OSError as error:
+            raise StorageUnavailable(f"{self._said}: {error.strerror}", hint="make room on the disk") from error
+        self._last_said = text

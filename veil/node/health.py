@@ -22,9 +22,9 @@ class Condition:
 
 
 class Health:
-    """Level-triggered: :meth:`sync` writes the conditions of the node called ``name``."""
+    """Level-triggered: :meth:`sync` writes the conditions of this node's object, whose name ``name`` gives (empty: none yet)."""
 
-    def __init__(self, store: ObjectStore, name: str, conditions: list[Condition], now: Callable[[], str]) -> None:
+    def __init__(self, store: ObjectStore, name: Callable[[], str], conditions: list[Condition], now: Callable[[], str]) -> None:
         self._store = store
         self._name = name
         self._conditions = conditions
@@ -33,7 +33,7 @@ class Health:
     async def sync(self) -> None:
         """Nothing to write on until the registry has this node under its name."""
         problems = [(condition, await _problem(condition)) for condition in self._conditions]
-        node = self._store.find("Node", "", self._name)
+        node = self._store.find("Node", "", self._name())
         if node is None:
             return
         status = dict(node.get("status", {}))

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from veil.chain.client import RegistryChain
-from veil.identity import Identity
+from veil.chain.ports import Registry
+from veil.errors import ConfigInvalid
+from veil.identity import Identity, parse_peer_id
 from veil.mesh.ports import Mesh
 from veil.store.journal import Journal
 from veil.store.projection import Projection
+from veil.store.rows import NodeRow
 from veil.types import PeerId
 from veil.wire.codec import encode
 from veil.wire.nodes import NodeInfo
@@ -21,7 +23,23 @@ SEQUENCE = "node-info"
 REPUBLISH_S = 30.0
 """How long what was published may take to be read back, before it is published again (a reorg may have dropped it)."""
 
+ADDRESSES_MAX = 8
+"""What a NodeInfo takes; more would be ignored by every reader."""
+
 MEMBER_STATUSES = ("Active", "Cordoned")
+
+
+def bootstrap_addresses(texts: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
+    """Multiaddrs with a /p2p part by peer, without that part. Raises ConfigInvalid."""
+    found: dict[PeerId, tuple[str, ...]] = {}
+    for text in texts:
+        address, separator, peer = text.rpartition("/p2p/")
+        if not address or not separator:
+            raise ConfigInvalid(
+                f"VEIL_LIBP2P_BOOTSTRAP: {text!r} has no /p2p part", hint="for example /ip4/…/tcp/…/p2p/12D3KooW…"
+            )
+        found[parse_peer_id(peer)] = (*found.get(parse_peer_id(peer), ()), address)
+    return found
 
 
 class Membership:
@@ -32,13 +50,15 @@ class Membership:
         *,
         identity: Identity,
         name: str,
-        chain: RegistryChain,
+        chain: Registry,
         mesh: Mesh,
         projection: Projection,
         journal: Journal,
         addresses: Callable[[], Sequence[str]],
         labels: dict[str, str],
+        bootstrap: Mapping[PeerId, tuple[str, ...]] | None = None,
     ) -> None:
+        """``bootstrap``: where registered peers are found besides where they say themselves. It lets nobody in."""
         self._identity = identity
         self._name = name
         self._chain = chain
@@ -47,23 +67,30 @@ class Membership:
         self._journal = journal
         self._addresses = addresses
         self._labels = labels
+        self._bootstrap = bootstrap or {}
         self._allowed: dict[PeerId, tuple[str, ...]] | None = None
         self._published: tuple[tuple[str, ...], float] = ((), -math.inf)
 
     async def sync(self) -> None:
         """Open the gate for exactly the registered; publish a changed NodeInfo."""
         rows = [row for row in self._projection.nodes() if row.proven and row.status in MEMBER_STATUSES]
-        allowed = {row.peer: tuple(row.info.addresses) if row.info else () for row in rows}
+        allowed = {row.peer: self._addresses_of(row) for row in rows}
         if allowed != self._allowed:
             self._mesh.allow(dict(allowed))
             self._allowed = allowed
         await self._publish()
 
+    def _addresses_of(self, row: NodeRow) -> tuple[str, ...]:
+        said = tuple(row.info.addresses) if row.info else ()
+        return tuple(dict.fromkeys((*said, *self._bootstrap.get(row.peer, ()))))
+
     async def _publish(self) -> None:
         row = self._projection.node(self._identity.peer_id)
         if row is None or row.status not in MEMBER_STATUSES:
             return
-        addresses = tuple(self._addresses())
+        addresses = tuple(self._addresses())[:ADDRESSES_MAX]
+        if not addresses:
+            return
         said = row.info
         if said is not None and (said.name, tuple(said.addresses), dict(said.labels)) == (self._name, addresses, self._labels):
             return

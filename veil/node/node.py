@@ -6,7 +6,7 @@ loops that look at the whole and do what is missing.
 
 import asyncio
 import logging
-import time
+import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -21,10 +21,9 @@ from veil.api.sealing import EpochKeys
 from veil.api.server import ApiServer
 from veil.api.tls import server_context
 from veil.chain.client import RegistryChain
-from veil.chain.projector import follow
 from veil.chain.signer import LocalSigner
 from veil.config import NodeSettings
-from veil.errors import ChainUnavailable, ConfigInvalid, RuntimeUnavailable, VeilError
+from veil.errors import ChainUnavailable, ConfigInvalid, RuntimeUnavailable
 from veil.identity import Identity, peer_id_text
 from veil.mesh.client import LibP2PMesh
 from veil.mesh.ports import PeerState
@@ -34,10 +33,11 @@ from veil.node.controllers import ControllersChild
 from veil.node.desired import desired_instances
 from veil.node.endpoint import Endpoint
 from veil.node.epochs import EpochKeeper
+from veil.node.following import ChainFollower
 from veil.node.health import Condition, Health
 from veil.node.logs import MeshLogs
 from veil.node.loop import LevelLoop
-from veil.node.membership import Membership
+from veil.node.membership import Membership, bootstrap_addresses
 from veil.node.reports import InstanceReports, rfc3339
 from veil.node.runtimes import make_runtime
 from veil.node.view import NodeView
@@ -46,7 +46,7 @@ from veil.placement.ports import EpochParts
 from veil.placement.service import PlacementService
 from veil.placement.settings import PRESETS
 from veil.store.journal import Journal
-from veil.store.objects import ObjectStore
+from veil.store.objects import Gone, ObjectStore
 from veil.store.projection import Projection
 from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
 
@@ -58,7 +58,6 @@ HEALTH_S = 1.0
 DEMAND_S = 15.0
 """Admission makes demands; this only completes what it could not, so it is in no hurry and not in its way."""
 
-FOLLOW_RETRY_S = 2.0
 START_RETRY_MAX_S = 5.0
 
 
@@ -74,20 +73,22 @@ class Node:
                 f"VEIL_NODE_PEERID is {settings.peer_id}, the key in {settings.directory / 'peer.key'} is {said}",
                 hint="start with the directory of that node, or unset VEIL_NODE_PEERID",
             )
+        self._bootstrap = bootstrap_addresses(settings.bootstrap)
         signer = LocalSigner.load(settings.directory / "operator.key")
         self._clock, self._random = SystemClock(), SystemRandom()
         self.journal = Journal(settings.directory / "journal.db")
         self.runtime = make_runtime(settings)
         self.chain = RegistryChain(settings.rpc_url, Address(settings.contract), signer, deploy_block=settings.contract_block)
         self.endpoint = Endpoint(settings)
-        self._caught_up = False
-        self._follow_problem = "nothing was read from the chain yet"
         self._loops: list[LevelLoop] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start, run until ``stop`` is set, end in order. Containers go on. Raises what a part cannot recover from."""
-        await _until_available(self.chain.start)
-        await _until_available(self.runtime.start_driver)
+        for start in (self.chain.start, self.runtime.start_driver):
+            if not await _until_available(start, stop):
+                await self.chain.close()
+                self.journal.close()
+                return
         self._make_parts()
         await self.mesh.start()
         try:
@@ -120,10 +121,11 @@ class Node:
             evaluator_threads=settings.evaluator_threads,
             on_parts=self._epoch_changed,
         )
+        self.follower = ChainFollower(self.chain, self.projection, self._clock)
         self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
         self.contents = Contents(self.mesh, self.identity)
         self.assembler = Assembler(self.store, self.projection, self.contents, self.mesh)
-        self.reports = InstanceReports(self.store, self.projection)
+        self.reports = InstanceReports(self.store, self.projection, self._clock)
         self.capacity = MeasuredCapacity(self._clock, directory, share=settings.capacity_share)
         self.placement = PlacementService(
             identity=self.identity,
@@ -147,9 +149,7 @@ class Node:
             node=settings.name,
             on_gone=self._instance_gone,
         )
-        self.logs = MeshLogs(
-            identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, clock=self._clock, random=self._random
-        )
+        self.logs = MeshLogs(identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, random=self._random)
         self.admission = Admission(
             identity=self.identity,
             chain=self.chain,
@@ -169,8 +169,9 @@ class Node:
             journal=self.journal,
             addresses=lambda: self.mesh.listen_addresses,
             labels={},
+            bootstrap=self._bootstrap,
         )
-        self.health = Health(self.store, settings.name, self._conditions(), lambda: rfc3339(time.time()))
+        self.health = Health(self.store, self._own_name, self._conditions(), lambda: rfc3339(self._clock.now_s()))
         self._make_loops()
 
     def _make_loops(self) -> None:
@@ -201,9 +202,7 @@ class Node:
         await self.api.listen_controllers(
             self.endpoint.controllers_socket, lambda obj: visible_to_controllers(obj, self.placement.coordinates)
         )
-        port = await self.api.listen_tls(
-            self.endpoint.host, self.endpoint.wanted_port(), server_context(certificates), self.endpoint.token()
-        )
+        port = await self._listen(server_context(certificates))
         self._server = self.endpoint.announce(port, certificates)
         self.projection.subscribe(self._chain_changed)
         self.placement.subscribe_bindings(self._running.poke)
@@ -216,10 +215,21 @@ class Node:
             for task in tasks:
                 task.cancel()
 
+    async def _listen(self, context: ssl.SSLContext) -> int:
+        """The port of the last start is a wish; one that was configured is a must. Raises ConfigInvalid."""
+        wanted = self.endpoint.wanted_port()
+        try:
+            return await self.api.listen_tls(self.endpoint.host, wanted, context, self.endpoint.token())
+        except ConfigInvalid as error:
+            if wanted == self.endpoint.port:
+                raise
+            log.warning("%s; taking another port, kubeconfigs have to be written anew", error.message)
+            return await self.api.listen_tls(self.endpoint.host, 0, context, self.endpoint.token())
+
     def _work(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         work: list[tuple[str, Coroutine[Any, Any, None]]] = [(loop.name, loop.run()) for loop in self._loops]
         work += [
-            ("follow the chain", self._follow()),
+            ("follow the chain", self.follower.run()),
             ("catch up", self._catch_up()),
             ("controllers", self.controllers.run()),
             ("mesh changes", self._hear_mesh()),
@@ -234,27 +244,8 @@ class Node:
         ]
         return work
 
-    async def _follow(self) -> None:
-        """The projection follows the chain; a chain that lies or cannot be read is shown in a condition and tried again."""
-        while True:
-            self._follow_problem = ""
-            try:
-                await follow(self.chain, self.projection)
-            except VeilError as error:
-                self._follow_problem = f"{error.reason}: {error.message}"
-                log.error("following the chain: %s", self._follow_problem)
-                await asyncio.sleep(FOLLOW_RETRY_S)
-
     async def _catch_up(self) -> None:
-        """Until the projection has once been where the chain was: before that, absence from it means nothing."""
-        while not self._caught_up:
-            try:
-                head = await self.chain.head()
-                self._caught_up = self.projection.head()[0] >= head.rv
-            except ChainUnavailable as error:
-                log.warning("the chain is away: %s", error.message)
-            await asyncio.sleep(0.1)
-        log.info("the projection has caught up with the chain")
+        await self.follower.catch_up()
         for loop in self._loops:
             if loop is not self._demanding:
                 loop.poke()
@@ -266,14 +257,16 @@ class Node:
             self._joining.poke()
 
     async def _watch(self, kind: str, loops: tuple[LevelLoop, ...]) -> None:
-        """Poke ``loops`` at every change; falling behind loses nothing, because they look at the whole."""
+        """Poke ``loops`` at every change. Who has fallen behind looks at the whole once, and goes on from there."""
         while True:
+            for loop in loops:
+                loop.poke()
             try:
                 async for _ in self.store.watch(kind, self.store.resource_version):
                     for loop in loops:
                         loop.poke()
-            except VeilError:
-                continue
+            except Gone:
+                log.info("changes of kind %s came faster than they were read", kind)
 
     async def _close(self) -> None:
         await self.api.close()
@@ -306,14 +299,18 @@ class Node:
 
     async def _sync_agent(self) -> None:
         bindings = self.placement.bindings()
-        self.agent.set_desired(desired_instances(bindings, self.projection, caught_up=self._caught_up))
+        self.agent.set_desired(desired_instances(bindings, self.projection, caught_up=self.follower.caught_up))
 
     async def _sync_placement(self) -> None:
-        drop_foreign_instances(self.store, self.placement.coordinates, lambda of: self.identity.peer_id in self.view.homes(of))
+        if self.follower.caught_up:
+            drop_foreign_instances(
+                self.store, self.placement.coordinates, lambda of: self.view.may_be_home(of, self.identity.peer_id)
+            )
+            self.reports.drop_unheard(self.placement.coordinates)
         self.placement.set_wanted(wanted_replicas(self.store, self.placement.coordinates))
 
     async def _complete_demands(self) -> None:
-        if self._caught_up:
+        if self.follower.caught_up:
             await self.admission.demands.complete()
 
     async def _sync_status(self) -> None:
@@ -336,6 +333,11 @@ class Node:
             threshold=epoch.threshold,
             encryptor=parts.encryptor,
         )
+
+    def _own_name(self) -> str:
+        """As the registry has it: a name that somebody else registered first has a suffix here."""
+        row = self.projection.node(self.identity.peer_id)
+        return row.name if row is not None and row.proven else ""
 
     def _pids(self) -> dict[str, int]:
         named = {"meshd": self.mesh.pid or 0, "evald": self.epochs.evaluator_pid, "controllers": self.controllers.pid}
@@ -362,7 +364,7 @@ class Node:
         return "" if row.status == "Active" else f"the registry says {row.status}"
 
     async def _synced(self) -> str:
-        return self._follow_problem or ("" if self._caught_up else "reading the chain")
+        return self.follower.problem
 
     async def _joined(self) -> str:
         others = [member for member in self.mesh.members() if member.peer != self.identity.peer_id]
@@ -380,8 +382,23 @@ class Node:
         return "" if self.controllers.pid else "the controllers' process is not running"
 
 
-async def _until_available(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Wait for what is away at the start: a node outlives its chain and its runtime."""
+async def _until_available(start: Callable[[], Coroutine[Any, Any, None]], stop: asyncio.Event) -> bool:
+    """Wait for what is away at the start: a node outlives its chain and its runtime. False when ``stop`` was set meanwhile."""
+    starting = asyncio.create_task(_start_again(start))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return False
+        starting.result()
+        return True
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+
+
+async def _start_again(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type((ChainUnavailable, RuntimeUnavailable)),
         wait=wait_random_exponential(multiplier=0.2, max=START_RETRY_MAX_S),
