@@ -1,5 +1,6 @@
 """Blobs in containerd's content store: streamed in, verified on the way, read back."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -67,14 +68,13 @@ async def write(
 ) -> None:
     """Store a blob; it is committed only if its size and digest are right. There already = nothing is read from ``chunks``.
 
-    Raises DigestMismatch.
+    What is there may be about to be collected: nobody may have kept it since an earlier pull failed. So it is put under the
+    lease first and looked for afterwards; the collector holds a lock from its mark to its sweep. Raises DigestMismatch.
     """
-    try:
-        if await has(connection, digest):
-            raise AlreadyExists(f"content {digest}")
-        await _stream(connection, digest, size_bytes, chunks, lease)
-    except AlreadyExists:
-        await keep(connection, lease, digest, "content")
+    await keep(connection, lease, digest, "content")
+    if not await has(connection, digest):
+        with contextlib.suppress(AlreadyExists):
+            await _stream(connection, digest, size_bytes, chunks, lease)
     if labels:
         await label(connection, digest, labels)
 

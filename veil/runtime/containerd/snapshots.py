@@ -49,8 +49,8 @@ class Snapshots:
     async def unpack(self, layer: Descriptor, diff_id: str, parent: str, *, lease: str) -> str:
         """Unpack ``layer`` on ``parent`` if nobody has yet; gives the chain id. Raises DigestMismatch."""
         chain = chain_id(parent, diff_id)
+        await content.keep(self._connection, lease, chain, f"snapshots/{self.snapshotter}")
         if await self.exists(chain):
-            await content.keep(self._connection, lease, chain, f"snapshots/{self.snapshotter}")
             return chain
         key = f"extract-{secrets.token_hex(8)} {chain}"
         labels = {"containerd.io/snapshot.ref": chain}
