@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from veil.errors import LimitExceeded
+from veil.errors import ConfigInvalid, LimitExceeded
 
 SOCKET_PATH_MAX_BYTES = 107
 """What Linux takes for a unix socket's path."""
@@ -86,13 +86,19 @@ class Layout:
             )
 
     def load(self) -> ClusterRecord | None:
-        """What was started here, or None."""
+        """What was started here, or None. Raises ConfigInvalid."""
         if not self.record.exists():
             return None
-        raw = json.loads(self.record.read_text())
-        nodes = [NodeRecord(**node) for node in raw.pop("nodes")]
-        processes = [ProcessRecord(**process) for process in raw.pop("processes")]
-        return ClusterRecord(nodes=nodes, processes=processes, **raw)
+        try:
+            raw = json.loads(self.record.read_text())
+            nodes = [NodeRecord(**node) for node in raw.pop("nodes")]
+            processes = [ProcessRecord(**process) for process in raw.pop("processes")]
+            return ClusterRecord(nodes=nodes, processes=processes, **raw)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigInvalid(
+                f"{self.record} is not the record of a cluster: {error}",
+                hint="it may be another version's: end its processes by hand, then remove the directory",
+            ) from error
 
     def save(self, record: ClusterRecord) -> None:
         """Replace the record at once or not at all."""

@@ -1,5 +1,6 @@
 """Starting processes that outlive the command, and ending exactly those."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,11 @@ from veil.dev.layout import ProcessRecord
 STOP_GRACE_S = 15.0
 """How long a process may take to end by itself before it is killed."""
 
+KILL_WAIT_S = 5.0
+"""How long is waited for a killed process to be gone: what it held open is removed next."""
+
+POLL_S = 0.05
+
 
 def started_ticks(pid: int) -> int:
     """When ``pid`` was started, in clock ticks since boot; 0 when there is no such (living) process."""
@@ -20,7 +26,7 @@ def started_ticks(pid: int) -> int:
     except OSError:
         return 0
     after_name = stat.rpartition(")")[2].split()
-    return 0 if after_name[0] == "Z" else int(after_name[19])
+    return 0 if after_name[0] in "ZX" else int(after_name[19])
 
 
 def record_of(role: str, pid: int) -> ProcessRecord:
@@ -34,7 +40,11 @@ def is_alive(process: ProcessRecord) -> bool:
 
 
 def spawn(role: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> ProcessRecord:
-    """Start a detached process in a session of its own, writing to ``log``."""
+    """Start a detached process in a session of its own, writing to ``log``.
+
+    Settings of the shell (VEIL_*) are not passed on: they would count more than those that the cluster was made with.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VEIL_")}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -42,7 +52,7 @@ def spawn(role: str, command: Sequence[str], *, log: Path, env: Mapping[str, str
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **(env or {})},
+            env={**inherited, **(env or {})},
             start_new_session=True,
         )
     # The command that starts a cluster ends before it: init reaps. Until then a dead child must not look alive (state Z).
@@ -51,27 +61,33 @@ def spawn(role: str, command: Sequence[str], *, log: Path, env: Mapping[str, str
 
 
 def stop(processes: Sequence[ProcessRecord], *, grace_s: float = STOP_GRACE_S) -> None:
-    """SIGTERM to all, then SIGKILL to whoever is left after ``grace_s``."""
+    """SIGTERM to all, then SIGKILL to whoever is left after ``grace_s``. Returns when they are gone."""
     living = [process for process in processes if is_alive(process)]
-    for process in living:
-        _signal(process, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while (living := [process for process in living if is_alive(process)]) and time.monotonic() < deadline:
-        _reap()
-        time.sleep(0.05)
-    for process in living:
-        _signal(process, signal.SIGKILL)
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_WAIT_S)):
+        for process in living:
+            _signal(process, number)
+        living = _wait(living, wait_s)
+
+
+def _wait(processes: list[ProcessRecord], timeout_s: float) -> list[ProcessRecord]:
+    """Those that are left at the end."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        for process in processes:
+            _reap(process.pid)
+        processes = [process for process in processes if is_alive(process)]
+        if not processes or time.monotonic() >= deadline:
+            return processes
+        time.sleep(POLL_S)
 
 
 def _signal(process: ProcessRecord, number: signal.Signals) -> None:
     if is_alive(process):
-        os.kill(process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
-def _reap() -> None:
-    """Collect ended children of this command, if any are its own."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+def _reap(pid: int) -> None:
+    """Collect ``pid`` if it has ended and is a child of this command; nobody else's exit codes are taken."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

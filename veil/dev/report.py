@@ -32,7 +32,7 @@ ZERO = Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0)
 async def report(layout: Layout, namespace: str, name: str) -> None:
     """Print both. Raises NotFound when there is no cluster or no such workload."""
     record = layout.load()
-    if record is None:
+    if record is None or not record.nodes:
         raise NotFound(f"no cluster in {layout.root}", hint="start one with `veil dev up`")
     home = Path(record.nodes[0].directory)
     async with ApiClient(KubeConfig(server=f"unix://{home / 'api.sock'}")) as api:
@@ -83,6 +83,8 @@ def _parties(namespace: str, name: str, events: list[tuple[int, ChainEvent]], bl
     envelope = decode(envelopes[-1].envelope, Envelope)
     epoch = _epoch(events, blobs)
     demands = [event for event in applied if event.object_id == demand_id(wanted, epoch.epoch)]
+    if not demands:
+        raise NotFound(f"the chain has no demand of {namespace}/{name} in epoch {epoch.epoch} yet", hint="try again in a moment")
     demand = decode(demands[-1].envelope, DemandEnvelope)
     key = PublicKeyEncryptor(blobs.read(Digest(epoch.public_key)), blobs.read(Digest(epoch.encoding)))
     table = Table(title="what each party could see", title_justify="left")
@@ -107,4 +109,6 @@ def _parties(namespace: str, name: str, events: list[tuple[int, ChainEvent]], bl
 
 def _epoch(events: list[tuple[int, ChainEvent]], blobs: BlobStore) -> KeyEpoch:
     digests = [event.digest for _, event in events if isinstance(event, EpochPublished) and event.active]
+    if not digests:
+        raise NotFound("the chain has no active key epoch", hint="see `veil dev status`")
     return decode(blobs.read(digests[-1]), KeyEpoch)

@@ -102,6 +102,11 @@ def _check(layout: Layout, plan: Plan, steps: Steps) -> None:
             f"a cluster is already in {layout.root} ({living} processes running)",
             hint="see it with `veil dev status`, remove it with `veil dev down`, or give --replace",
         )
+    if layout.root.exists() and any(layout.root.iterdir()):
+        raise ConfigInvalid(
+            f"{layout.root} is not empty, and `veil dev down` would remove it with everything in it",
+            hint="give a directory of its own with --dir",
+        )
     if plan.runtime == "containerd" and (why := available()):
         raise ConfigInvalid(
             f"containerd cannot run here: {why}",
@@ -261,12 +266,12 @@ def _api(member: _Member) -> ApiClient:
 
 
 def _kubeconfig(layout: Layout, member: _Member) -> None:
-    """The cluster's own kubeconfig, and the user's default one when there is none."""
+    """The cluster's own kubeconfig, and the user's default one when there is none or it is another development cluster's."""
     text = (member.directory / "api" / "kubeconfig").read_text()
+    layout.kubeconfig.touch(mode=0o600)
     layout.kubeconfig.write_text(text)
-    layout.kubeconfig.chmod(0o600)
     default = Path("~/.veil/config").expanduser()
-    if default.is_symlink() or not default.exists():
+    if not default.exists() or (default.is_symlink() and Layout(default.resolve().parent).record.exists()):
         default.parent.mkdir(parents=True, exist_ok=True)
         default.unlink(missing_ok=True)
         default.symlink_to(layout.kubeconfig)
