@@ -104,15 +104,15 @@ def _read_env_file(path: Path) -> dict[str, str]:
 
 
 def load_settings(directory: Path, environment: Mapping[str, str] | None = None) -> NodeSettings:
-    """The settings of the node in ``directory``: the environment first, then ``node.env``.
+    """The settings of the node in ``directory`` (whatever VEIL_DIR says): the environment first, then ``node.env``.
 
     Raises ConfigInvalid, naming every variable that is missing, unknown or wrong.
     """
     environment = os.environ if environment is None else environment
     known = {item.metadata["variable"]: item for item in fields(NodeSettings)}
-    values = {"VEIL_DIR": str(directory)} | _read_env_file(directory / ENV_FILE)
+    values = _read_env_file(directory / ENV_FILE)
     wrong = [f"{name}: no such setting" for name in values if name not in known]
-    values |= {name: value for name, value in environment.items() if name in known}
+    values |= {name: value for name, value in environment.items() if name in known} | {"VEIL_DIR": str(directory)}
     parsed: dict[str, Any] = {}
     for variable, item in known.items():
         if values.get(variable, "") == "":
