@@ -109,7 +109,7 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
             asked = getattr(demand, resource.name)
             if asked < 0 or asked > resource.maximum:
                 raise LimitExceeded(
-                    f"the demand for {resource.name} is not between 0 and {resource.maximum}",
+                    f"one replica asks for more {resource.name} than this key epoch can encode: at most {resource.maximum}",
                     hint="ask for less, or hold a key ceremony with larger sizes",
                 )
             levels.append(bisect_left(sizes, asked))

@@ -198,16 +198,22 @@ def _append(row: LogRow) -> Append:
     return (row.shard, row.sequence, row.root)
 
 
+_REACHABLE: dict[PeerState | None, tuple[str, str]] = {
+    PeerState.ALIVE: ("True", "SwimAlive"),
+    PeerState.SUSPECT: ("Unknown", "SwimSuspect"),
+}
+
+
 def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj:
     """A Node as this node sees it: what the registry says, and whether SWIM holds it alive. No figures."""
     metadata = dict((live or {}).get("metadata", {})) | {"name": row.name, "labels": dict(row.labels)}
     status = dict((live or {}).get("status", {}))
     others = [entry for entry in status.get("conditions", []) if entry["type"] != "Reachable"]
-    reachable = state in (PeerState.ALIVE, PeerState.SUSPECT)
+    reachable, reason = _REACHABLE.get(state, ("False", "SwimDown"))
     condition = {
         "type": "Reachable",
-        "status": "True" if reachable else "False",
-        "reason": "SwimAlive" if reachable else "SwimDown",
+        "status": reachable,
+        "reason": reason,
         "message": f"SWIM: {state.value if state else 'unknown'}",
     }
     status |= {
