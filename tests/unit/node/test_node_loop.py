@@ -1,6 +1,7 @@
 """The level-triggered loop in virtual time."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -83,7 +84,7 @@ async def test_a_failure_is_tried_again_with_growing_bounded_pauses_and_a_succes
 
     async def watched(loop: LevelLoop) -> None:
         await asyncio.sleep(100)
-        pauses.extend(later - earlier for earlier, later in zip(starts, starts[1:], strict=False))
+        pauses.extend(later - earlier for earlier, later in itertools.pairwise(starts))
 
     await running(work, watched)
     assert 0.16 <= pauses[0] <= 0.24

@@ -1,0 +1,283 @@
+"""Key epochs: what is published comes back, and what is not what the chain names is not worked with."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from node_world import World
+
+from veil.errors import CiphertextInvalid, ConfigInvalid, FheUnavailable, Untrusted
+from veil.fhe import publickey, vectors
+from veil.fhe.ceremony import CeremonyResult
+from veil.fhe.encoding import default_encoding
+from veil.fhe.keyshare import KeyShare
+from veil.fhe.material import CircuitMaterial, EpochMaterial
+from veil.fhe.ports import Figures
+from veil.identity import Identity
+from veil.mesh.faults import Hold
+from veil.node import epochs as epochs_module
+from veil.node.epochs import EpochKeeper
+from veil.node.publication import material_digests, material_of, publication
+from veil.placement.ports import EpochParts
+from veil.store.journal import Journal
+from veil.store.rows import EpochRow
+from veil.types import Digest, Epoch, PeerId, Secret
+from veil.wire.codec import encode, sha256
+from veil.wire.nodes import KeyEpoch
+
+pytestmark = pytest.mark.looptime
+
+SECRET = np.random.default_rng(1).integers(0, 2, vectors.DIMENSION).astype(np.int64)
+KEY = publickey.generate(SECRET, 2.0**-49.9, 1)
+MATERIAL = EpochMaterial(
+    epoch=Epoch(1),
+    parameters="plain",
+    members=2,
+    threshold=2,
+    public_key=KEY.to_bytes(),
+    evaluation_keys=b"evaluation keys",
+    circuits=(CircuitMaterial(name="digc7-n4-r4", candidates=4, server=b"server", client=b"client"),),
+    encoding=default_encoding().to_json(),
+    known_input=b"known input",
+    classes=(Digest(b"c" * 32),),
+    flooding_bits=0,
+    max_decryptions=1000,
+)
+
+
+def share(member: int) -> Secret:
+    values = tuple(range(vectors.DIMENSION))
+    return KeyShare(key=KEY.name, member=member, members=2, threshold=2, values=values).to_secret()
+
+
+def published(*committee: PeerId) -> tuple[KeyEpoch, dict[Digest, bytes]]:
+    return publication(CeremonyResult(MATERIAL, (share(1), share(2))), committee)
+
+
+class FakeChild:
+    """Stands for the evaluator's process."""
+
+    started: list["FakeChild"] = []
+    error: Exception | None = None
+
+    def __init__(self, material: EpochMaterial, *, threads: int | None) -> None:
+        self.running = False
+
+    async def start(self) -> None:
+        self.running = True
+        self.started.append(self)
+        if self.error is not None:
+            raise self.error
+
+    async def close(self) -> None:
+        self.running = False
+
+
+@pytest.fixture(autouse=True)
+def children(monkeypatch: pytest.MonkeyPatch) -> type[FakeChild]:
+    monkeypatch.setattr(FakeChild, "started", [])
+    monkeypatch.setattr(FakeChild, "error", None)
+    monkeypatch.setattr(epochs_module, "ChildEvaluator", FakeChild)
+    return FakeChild
+
+
+class Keeping:
+    def __init__(self, world: World, directory: Path) -> None:
+        self.world = world
+        self.directory = directory
+        self.heard: list[EpochParts | None] = []
+        self.journal = Journal(directory / "journal.db")
+        self.keeper = self.made()
+
+    def made(self, public_key_file: Path | None = None) -> EpochKeeper:
+        return EpochKeeper(
+            identity=self.world.identity,
+            mesh=self.world.mesh,
+            projection=self.world.projection,
+            journal=self.journal,
+            public_key_file=public_key_file,
+            evaluator_threads=0,
+            on_parts=self.heard.append,
+        )
+
+    async def publish(self, *committee: PeerId, change: dict[str, object] | None = None, number: int = 1) -> KeyEpoch:
+        """An epoch whose blobs the other node has."""
+        epoch, blobs = published(*committee)
+        if change:
+            epoch = KeyEpoch(**{name: getattr(epoch, name) for name in epoch.__struct_fields__} | change)  # type: ignore[arg-type]
+        for content in [*blobs.values(), encode(epoch)]:
+            await self.world.far.put(content)
+        self.name(epoch, number=number)
+        return epoch
+
+    def name(self, epoch: KeyEpoch, *, active: bool = True, number: int = 1) -> None:
+        row = EpochRow(epoch=Epoch(number), digest=sha256(encode(epoch)), active=active)
+        self.world.write(lambda writer: writer.put_epoch(row))
+
+
+@pytest.fixture
+async def keeping(tmp_path: Path) -> Keeping:
+    return Keeping(await World().start(), tmp_path)
+
+
+def others() -> tuple[PeerId, PeerId]:
+    return Identity.generate().peer_id, Identity.generate().peer_id
+
+
+# publication
+
+
+def test_what_is_published_comes_back() -> None:
+    first, second = Identity.generate(), Identity.generate()
+    epoch, blobs = published(first.peer_id, second.peer_id)
+    assert all(sha256(content) == digest for digest, content in blobs.items())
+    assert material_of(epoch, blobs) == MATERIAL
+    assert blobs[sha256(encode(epoch))] == encode(epoch)
+    assert first.open(blobs[Digest(epoch.shares[0])]) == share(1).reveal()
+    with pytest.raises(Untrusted):
+        second.open(blobs[Digest(epoch.shares[0])])
+
+
+def test_no_share_is_published_bare() -> None:
+    _, blobs = published(*others())
+    assert not any(share(member).reveal()[100:200] in content for member in (1, 2) for content in blobs.values())
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_blob_that_is_missing_or_another_is_refused(index: int) -> None:
+    epoch, blobs = published(*others())
+    digest = material_digests(epoch)[index]
+    with pytest.raises(Untrusted):
+        material_of(epoch, blobs | {digest: b"another"})
+    with pytest.raises(Untrusted):
+        material_of(epoch, {known: content for known, content in blobs.items() if known != digest})
+
+
+# the keeper
+
+
+async def test_a_node_outside_the_committee_encrypts_and_evaluates_nothing(keeping: Keeping) -> None:
+    await keeping.publish(*others())
+    await keeping.keeper.sync()
+    (parts,) = keeping.heard
+    assert parts is not None
+    assert (keeping.keeper.problem, parts.evaluator, parts.decryptor) == ("", None, None)
+    figures = Figures(cpu_milli=1, memory_bytes=1, disk_bytes=0, gpu_count=0)
+    parts.encryptor.check_demand(parts.encryptor.demand(figures))
+    await keeping.keeper.sync()
+    assert len(keeping.heard) == 1, "once is enough"
+
+
+async def test_a_member_opens_its_share_once_and_keeps_it(keeping: Keeping, children: type[FakeChild]) -> None:
+    epoch = await keeping.publish(Identity.generate().peer_id, keeping.world.identity.peer_id)
+    await keeping.keeper.sync()
+    parts = keeping.keeper.parts
+    assert parts is not None
+    assert parts.decryptor is not None
+    assert (parts.decryptor.member, len(children.started)) == (2, 1)  # type: ignore[attr-defined]
+    kept = keeping.journal.shares.get(Epoch(1))
+    assert kept == share(2)
+    for mesh in (keeping.world.mesh, keeping.world.far):
+        await mesh.drop(Digest(epoch.shares[1]))
+    again = keeping.made()
+    await again.sync()
+    assert again.problem == ""
+
+
+async def test_a_lost_blob_is_a_problem_until_it_is_found(keeping: Keeping) -> None:
+    epoch = await keeping.publish(*others())
+    lost = Digest(epoch.evaluation_keys)
+    await keeping.world.far.drop(lost)
+    with pytest.raises(FheUnavailable):
+        await keeping.keeper.sync()
+    assert keeping.keeper.problem.startswith("FheUnavailable")
+    assert lost.hex()[:16] in keeping.keeper.problem
+    assert keeping.keeper.parts is None
+    await keeping.world.far.put(MATERIAL.evaluation_keys)
+    await keeping.keeper.sync()
+    assert keeping.keeper.problem == ""
+
+
+async def test_a_blob_with_other_bytes_is_refused(keeping: Keeping) -> None:
+    epoch = await keeping.publish(*others())
+    keeping.world.far.blobs[Digest(epoch.public_key)] = b"another key"
+    with pytest.raises(Untrusted):
+        await keeping.keeper.sync()
+    assert keeping.keeper.problem.startswith("DigestMismatch")
+    assert keeping.heard == []
+
+
+async def test_the_wrong_public_key_file_is_refused_and_the_right_one_is_taken(keeping: Keeping) -> None:
+    await keeping.publish(*others())
+    path = keeping.directory / "public.key"
+    keeper = keeping.made(path)
+    with pytest.raises(ConfigInvalid):
+        await keeper.sync()
+    path.write_bytes(b"another")
+    with pytest.raises(Untrusted):
+        await keeper.sync()
+    assert "VEIL" not in keeper.problem
+    assert str(path) in keeper.problem
+    assert keeping.heard == []
+    path.write_bytes(MATERIAL.public_key)
+    await keeper.sync()
+    assert keeper.problem == ""
+
+
+async def test_an_epoch_of_another_number_or_without_all_shares_is_refused(keeping: Keeping) -> None:
+    await keeping.publish(*others(), number=2)
+    with pytest.raises(Untrusted):
+        await keeping.keeper.sync()
+    await keeping.publish(keeping.world.other.peer_id, keeping.world.identity.peer_id, change={"shares": ()}, number=3)
+    with pytest.raises(Untrusted):
+        await keeping.keeper.sync()
+
+
+async def test_an_evaluator_that_does_not_start_leaves_no_process(keeping: Keeping, children: type[FakeChild]) -> None:
+    await keeping.publish(keeping.world.identity.peer_id, keeping.world.other.peer_id)
+    children.error = FheUnavailable("another determinism class")
+    for _ in range(3):
+        with pytest.raises(FheUnavailable):
+            await keeping.keeper.sync()
+    assert [child.running for child in children.started] == [False] * 3
+    children.error = None
+    await keeping.keeper.sync()
+    assert children.started[-1].running
+    await keeping.keeper.close()
+    assert not children.started[-1].running
+    assert keeping.heard[-1] is None
+
+
+async def test_an_unusable_key_is_found_before_a_process_is_started(keeping: Keeping, children: type[FakeChild]) -> None:
+    bad = replace(MATERIAL, public_key=b"no key")
+    peers = (keeping.world.identity.peer_id, keeping.world.other.peer_id)
+    epoch, blobs = publication(CeremonyResult(bad, (share(1), share(2))), peers)
+    for content in blobs.values():
+        await keeping.world.far.put(content)
+    keeping.name(epoch)
+    with pytest.raises(CiphertextInvalid):
+        await keeping.keeper.sync()
+    assert children.started == []
+
+
+async def test_a_retired_epoch_is_worked_with_no_more(keeping: Keeping) -> None:
+    epoch = await keeping.publish(*others())
+    await keeping.keeper.sync()
+    keeping.name(epoch, active=False)
+    await keeping.keeper.sync()
+    assert (keeping.heard[-1], keeping.keeper.problem) == (None, "the registry has no active key epoch")
+    keeping.name(epoch)
+    await keeping.keeper.sync()
+    assert keeping.heard[-1] is not None
+
+
+async def test_the_problem_is_there_while_the_first_epoch_is_being_fetched(keeping: Keeping) -> None:
+    await keeping.publish(*others())
+    hold = keeping.world.network.afflict(Hold())
+    task = asyncio.create_task(keeping.keeper.sync())
+    await asyncio.sleep(1)
+    assert keeping.keeper.problem
+    hold.heal()
+    await task
