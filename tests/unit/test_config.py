@@ -16,6 +16,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert (settings.name, settings.runtime, settings.directory) == ("b", "process", tmp_path)
 
 
+def test_the_directory_that_was_given_wins_over_the_environment(tmp_path: Path) -> None:
+    write_settings(tmp_path, NEEDED)
+    assert load_settings(tmp_path, {"VEIL_DIR": "/elsewhere"}).directory == tmp_path
+
+
 def test_every_wrong_setting_is_named(tmp_path: Path) -> None:
     (tmp_path / "node.env").write_text("VEIL_RUNTIME=magic\nVEIL_CAPACITY_SHARE=2\nVEIL_COLOUR=red\n")
     with pytest.raises(ConfigInvalid) as caught:
