@@ -34,16 +34,19 @@ def kill(cluster: Cluster, name: str) -> None:
 
 
 def test_a_killed_nodes_containers_are_adopted(cluster: Cluster, manifest: Callable[..., Path]) -> None:
+    """Also when its projection is lost: it is rebuilt from the chain."""
     cluster.veil("apply", "-f", str(manifest("adopted")))
     cluster.veil("wait", "workload/adopted", "--for=condition=Available", "--timeout", "60s")
     name = next(one for one in cluster.get("instances") if one["spec"]["workload"] == "adopted")["status"]["node"]
     before = cluster.task_pids(name)
     kill(cluster, name)
+    Path(cluster.node(name)["directory"], "store.db").unlink()
     restart_node(cluster, name)
     eventually(lambda: node_is_ready(cluster, name), timeout_s=60, what=f"{name} ready again")
     time.sleep(3)
     assert cluster.task_pids(name) == before, "the container was restarted instead of adopted"
     assert sum(len(ids) for ids in cluster.all_containers().values()) == 1
+    assert cluster.veil("get", "workload", "adopted", at=name).returncode == 0
     cluster.veil("delete", "workload", "adopted")
     eventually(lambda: not any(cluster.all_containers().values()), what="no container left")
 
