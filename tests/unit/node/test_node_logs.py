@@ -152,6 +152,7 @@ async def test_a_reading_that_nobody_goes_on_with_is_forgotten_by_itself(reading
 async def test_a_node_ends_while_readers_have_left_much_unread(reading: Reading) -> None:
     reading.said.pieces = [b"x"] * 50
     await reading.winner._serve_open(reading.world.identity.peer_id, question())
+    await asyncio.sleep(1)
     async with asyncio.timeout(1):
         await reading.winner.close()
 
