@@ -34,6 +34,13 @@ def _count(text: str) -> int:
     return value
 
 
+def _labels(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    if any(not name or not equals for name, equals, _ in pairs):
+        raise ValueError("must be name=value pairs, comma separated")
+    return tuple((name, value) for name, _, value in pairs)
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -86,6 +93,9 @@ class NodeSettings:
     )
     evaluator_threads: int = _setting(
         "VEIL_EVALUATOR_THREADS", "threads of the evaluator; 0 for one a core (several nodes on one machine: fewer)", _count, 0
+    )
+    labels: tuple[tuple[str, str], ...] = _setting(
+        "VEIL_NODE_LABELS", "labels that workloads select nodes by: name=value, comma separated", _labels, ()
     )
     preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev or lan", _one_of("dev", "lan"), "lan")
     finality: str = _setting(

@@ -32,3 +32,9 @@ def test_every_wrong_setting_is_named(tmp_path: Path) -> None:
 def test_only_known_settings_are_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid):
         write_settings(tmp_path, {"VEIL_COLOUR": "red"})
+
+
+def test_labels_are_pairs(tmp_path: Path) -> None:
+    assert load_settings(tmp_path, NEEDED | {"VEIL_NODE_LABELS": "zone=a, disk=ssd"}).labels == (("zone", "a"), ("disk", "ssd"))
+    with pytest.raises(ConfigInvalid, match="VEIL_NODE_LABELS"):
+        load_settings(tmp_path, NEEDED | {"VEIL_NODE_LABELS": "zone"})

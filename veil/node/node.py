@@ -59,6 +59,8 @@ DEMAND_S = 15.0
 """Admission makes demands; this only completes what it could not, so it is in no hurry and not in its way."""
 
 START_RETRY_MAX_S = 5.0
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+"""What users of Kubernetes select one node by."""
 
 
 class Node:
@@ -99,6 +101,13 @@ class Node:
     # making
 
     def _make_parts(self) -> None:
+        self._make_state()
+        self._make_work()
+        self._make_doors()
+        self._make_loops()
+
+    def _make_state(self) -> None:
+        """What the node knows: chain, mesh, keys, objects."""
         settings, directory = self.settings, self.settings.directory
         self.projection = Projection(directory / "store.db", self.chain.cluster)
         self.store = ObjectStore(
@@ -126,6 +135,10 @@ class Node:
         self.contents = Contents(self.mesh, self.identity)
         self.assembler = Assembler(self.store, self.projection, self.contents, self.mesh)
         self.reports = InstanceReports(self.store, self.projection, self._clock)
+
+    def _make_work(self) -> None:
+        """What the node does: place, run."""
+        settings, directory = self.settings, self.settings.directory
         self.capacity = MeasuredCapacity(self._clock, directory, share=settings.capacity_share)
         self.placement = PlacementService(
             identity=self.identity,
@@ -150,6 +163,10 @@ class Node:
             on_gone=self._instance_gone,
         )
         self.logs = MeshLogs(identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, random=self._random)
+
+    def _make_doors(self) -> None:
+        """Where others come in, and what they are told."""
+        settings, directory = self.settings, self.settings.directory
         self.admission = Admission(
             identity=self.identity,
             chain=self.chain,
@@ -168,11 +185,10 @@ class Node:
             projection=self.projection,
             journal=self.journal,
             addresses=lambda: self.mesh.listen_addresses,
-            labels={},
+            labels={HOSTNAME_LABEL: settings.name, **dict(settings.labels)},
             bootstrap=self._bootstrap,
         )
         self.health = Health(self.store, self._own_name, self._conditions(), lambda: rfc3339(self._clock.now_s()))
-        self._make_loops()
 
     def _make_loops(self) -> None:
         self._assembling = LevelLoop("assemble objects", self.assembler.sync, period_s=RESYNC_S)
