@@ -1,0 +1,1 @@
+"""Measurements that anybody can repeat, one file a question: ``python -m bench.NAME``."""
