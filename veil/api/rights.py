@@ -10,6 +10,8 @@ from veil.errors import Forbidden
 from veil.store.objects import Obj
 
 _WORKLOAD_HINT = "change the Workload: its controller makes and removes replicas"
+_REGISTRY_HINT = "a Node shows the registry and what the node says of itself; cordon, drain and taint do not exist here"
+_VIEW_HINT = "pods are there for tools to read: change the Workload"
 
 
 def check_create(caller: Caller, kind: Kind) -> None:
@@ -18,7 +20,12 @@ def check_create(caller: Caller, kind: Kind) -> None:
     if kind.controllers_create and not caller.controllers:
         raise Forbidden(f"{kind.resource.plural} are made by this node's controllers", hint=_WORKLOAD_HINT)
     if not kind.anchored and not kind.controllers_create:
-        raise Rejected(405, "MethodNotAllowed", f"{kind.resource.plural} are a projection of the chain and cannot be created")
+        raise Rejected(
+            405,
+            "MethodNotAllowed",
+            f"{kind.resource.plural} are a projection of the chain and cannot be created",
+            hint=_hint(kind),
+        )
 
 
 def check_delete(caller: Caller, kind: Kind) -> None:
@@ -27,7 +34,12 @@ def check_delete(caller: Caller, kind: Kind) -> None:
     if kind.controllers_create and not caller.controllers:
         raise Forbidden(f"{kind.resource.plural} are removed by this node's controllers", hint=_WORKLOAD_HINT)
     if not kind.anchored and not kind.controllers_create:
-        raise Rejected(405, "MethodNotAllowed", f"{kind.resource.plural} are a projection of the chain and cannot be deleted")
+        raise Rejected(
+            405,
+            "MethodNotAllowed",
+            f"{kind.resource.plural} are a projection of the chain and cannot be deleted",
+            hint=_hint(kind),
+        )
 
 
 def check_update(caller: Caller, kind: Kind, *, status: bool) -> None:
@@ -36,7 +48,7 @@ def check_update(caller: Caller, kind: Kind, *, status: bool) -> None:
     if caller.controllers or (kind.anchored and not status):
         return
     what = f"the status of {kind.resource.plural}" if status else kind.resource.plural
-    raise Forbidden(f"{what} can be written by this node's controllers only", hint="" if status else _WORKLOAD_HINT)
+    raise Forbidden(f"{what} can be written by this node's controllers only", hint="" if status else _hint(kind))
 
 
 def check_visible(caller: Caller, obj: Obj) -> None:
@@ -60,6 +72,14 @@ def allowed(caller: Caller, kind: Kind, verb: str, subresource: str) -> bool:
     return True
 
 
+def _hint(kind: Kind) -> str:
+    if kind.controllers_create:
+        return _WORKLOAD_HINT
+    return _REGISTRY_HINT if kind.resource.kind == "Node" else ""
+
+
 def _writable(kind: Kind) -> None:
     if kind.view:
-        raise Rejected(405, "MethodNotAllowed", f"{kind.resource.plural} are a view of instances and cannot be written")
+        raise Rejected(
+            405, "MethodNotAllowed", f"{kind.resource.plural} are a view of instances and cannot be written", hint=_VIEW_HINT
+        )

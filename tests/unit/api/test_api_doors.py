@@ -12,8 +12,11 @@ from cryptography import x509
 from veil.api import logs as api_logs
 from veil.api.access import ensure_token, review
 from veil.api.fake import FakeNode, an_instance
+from veil.api.kinds import INSTANCE, NODE, POD
 from veil.api.ports import Caller
+from veil.api.rights import check_delete, check_update
 from veil.api.server import bind_private
+from veil.api.status import Rejected
 from veil.api.tls import SERVER_DAYS, ensure_certificates, server_context
 from veil.client.api import ApiClient
 from veil.client.blocking import BlockingClient, token_config
@@ -222,6 +225,18 @@ async def test_log_options_that_cannot_be_are_refused(served: FakeNode, query: d
 
 
 # rights
+
+
+def test_a_refused_write_says_what_to_do_for_that_kind() -> None:
+    with pytest.raises(Forbidden) as cordon:
+        check_update(Caller(name="users"), NODE, status=False)
+    assert "cordon" in cordon.value.hint
+    with pytest.raises(Forbidden) as replica:
+        check_update(Caller(name="users"), INSTANCE, status=False)
+    assert "change the Workload" in replica.value.hint
+    with pytest.raises(Rejected) as view:
+        check_delete(Caller(name="users"), POD)
+    assert "change the Workload" in view.value.hint
 
 
 @pytest.mark.parametrize(
