@@ -6,6 +6,7 @@ from veil.cli.connection import Connection, namespace_option
 from veil.cli.manifests import in_namespace, load_manifests
 from veil.cli.output import dump, progress, without_notes
 
+CONFLICT_HINT = "leave these fields out of the manifest, or take them over with --force-conflicts"
 MANAGER = "veil"
 
 
@@ -35,11 +36,16 @@ def apply(
 ) -> None:
     """Create or change objects from manifests."""
     from veil.client.kinds import of_object
+    from veil.errors import Conflict
 
     objects = load_manifests(files, recursive=recursive)
     if dry_run == "client":
         for obj in objects:
-            click.echo(f"{of_object(obj).singular}/{obj['metadata']['name']} valid (dry run)")
+            name = f"{of_object(obj).singular}/{obj['metadata']['name']}"
+            if output in ("json", "yaml"):
+                click.echo(dump(obj, output))
+            else:
+                click.echo(name if output else f"{name} valid (dry run)")
         return
     objects = [in_namespace(obj, connection, namespace) for obj in objects]
     note = " (dry run)" if dry_run == "server" else ""
@@ -48,7 +54,10 @@ def apply(
             resource, metadata = of_object(obj), obj["metadata"]
             with progress(f"applying {resource.kind} {metadata['name']}"):
                 before = client.find(resource, metadata["name"], metadata.get("namespace", ""))
-                after = client.apply(resource, obj, manager=MANAGER, force=force_conflicts, dry_run=dry_run == "server")
+                try:
+                    after = client.apply(resource, obj, manager=MANAGER, force=force_conflicts, dry_run=dry_run == "server")
+                except Conflict as error:
+                    raise Conflict(error.message, hint=error.hint or CONFLICT_HINT) from error
             name = f"{resource.singular}/{metadata['name']}"
             if output in ("json", "yaml"):
                 click.echo(dump(without_notes(after), output))

@@ -99,4 +99,9 @@ def _holds(obj: dict[str, Any], wanted: tuple[str, str]) -> bool:
 def _state(obj: dict[str, Any], name: str) -> str:
     condition = _condition(obj, name)
     parts = [str(condition[key]) for key in ("reason", "message") if condition.get(key)]
-    return f" ({': '.join(parts)})" if parts else " (nothing is known of it yet)"
+    if parts:
+        return f" ({': '.join(parts)})"
+    others = [item["type"] for item in (obj.get("status") or {}).get("conditions") or []]
+    return (
+        f" (it has no such condition, only {', '.join(others)})" if others and not condition else " (nothing is known of it yet)"
+    )

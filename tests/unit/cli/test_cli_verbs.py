@@ -15,7 +15,7 @@ from veil.api.fake import FakeNode, a_workload, an_instance
 from veil.cli.main import run
 from veil.client.blocking import unix_config
 from veil.client.kubeconfig import write
-from veil.errors import ChainUnavailable
+from veil.errors import ChainUnavailable, Conflict
 
 
 class Ran(NamedTuple):
@@ -89,8 +89,17 @@ async def test_a_wrong_manifest_is_told_line_by_line_and_nothing_is_sent(
 async def test_dry_runs_send_nothing(veil: Veil, served: FakeNode, hello: Path) -> None:
     assert (await veil("apply", "--dry-run", "-f", str(hello))).out == "workload.veil.dev/hello created (dry run)\n"
     assert (await veil("apply", "--dry-run=client", "-f", str(hello))).out == "workload.veil.dev/hello valid (dry run)\n"
+    assert (await veil("apply", "--dry-run=client", "-o", "name", "-f", str(hello))).out == "workload.veil.dev/hello\n"
+    assert json.loads((await veil("apply", "--dry-run=client", "-o", "json", "-f", str(hello))).out)["kind"] == "Workload"
     assert served.writer.applied == []
     assert served.store.find("Workload", "default", "hello") is None
+
+
+async def test_a_field_of_somebody_else_says_how_to_take_it_over(veil: Veil, served: FakeNode, hello: Path) -> None:
+    served.writer.faults.append(Conflict("Apply failed with 1 conflict"))
+    code, _, err = await veil("apply", "-f", str(hello))
+    assert code == 1
+    assert "--force-conflicts" in err
 
 
 async def test_a_part_that_is_down_is_exit_code_2_with_what_to_do(veil: Veil, served: FakeNode, hello: Path) -> None:
@@ -164,6 +173,8 @@ async def test_wait_says_why_when_time_is_over(veil: Veil, served: FakeNode, hel
     code, _, err = await veil("wait", "wl/hello", "--for=condition=Placed", "--timeout=100ms")
     assert code == 2
     assert "Placed is not True (NoNodeFits: no room)" in err
+    _, _, err = await veil("wait", "wl/hello", "--for=condition=Ready", "--timeout=50ms")
+    assert "Ready is not True (it has no such condition, only Placed)" in err
 
 
 async def test_wait_ignores_conditions_of_an_older_generation(veil: Veil, served: FakeNode, hello: Path) -> None:
