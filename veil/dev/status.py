@@ -51,11 +51,12 @@ def show(state: dict[str, Any]) -> None:
     """The same as a table."""
     console = Console()
     table = Table(title=f"cluster in {state['directory']} ({state['runtime']})", title_justify="left")
-    for column in ("NODE", "PEER", "API", "RUNNING"):
-        table.add_column(column)
+    for column in ("NODE", "PEER", "API"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("RUNNING")
     for node in state["nodes"]:
         running = ", ".join(sorted(node["pids"])) or "[red]nothing[/red]"
-        table.add_row(node["name"], node["peerID"][:20] + "…", node["api"], running)
+        table.add_row(node["name"], "…" + node["peerID"][-8:], node["api"], running)
     console.print(table)
     console.print(f"chain {state['chain']['rpc']}  registry {state['chain']['contract']}")
     console.print(f"kubectl --kubeconfig {state['kubeconfig']} get workloads")

@@ -26,9 +26,9 @@ class Steps:
             raise
         self._console.print(f"[green]✓[/green] {text} [dim]{time.monotonic() - began_s:.1f} s[/dim]")
 
-    def note(self, text: str, *, style: str = "") -> None:
-        """A line that is no step."""
-        self._console.print(text, style=style)
+    def note(self, text: str, *, style: str = "", soft_wrap: bool = False) -> None:
+        """A line that is no step. ``soft_wrap`` leaves breaking it to the terminal, so that it can be copied whole."""
+        self._console.print(text, style=style, soft_wrap=soft_wrap)
 
     @property
     def elapsed_s(self) -> float:

@@ -91,6 +91,15 @@ async def up(layout: Layout, plan: Plan, steps: Steps) -> None:
     with steps.step("namespace default, home node node-1"):
         await _namespace(record, members)
     _kubeconfig(layout, members[0])
+    _say_how_to_go_on(layout, steps)
+
+
+def _say_how_to_go_on(layout: Layout, steps: Steps) -> None:
+    """Which kubeconfig `veil` needs is told only where it would not find the cluster by itself."""
+    default = Path("~/.veil/config").expanduser()
+    if not default.exists() or default.resolve() != layout.kubeconfig.resolve():
+        steps.note(f"export VEIL_KUBECONFIG={layout.kubeconfig}", soft_wrap=True)
+    steps.note(f"try `veil get nodes`, or kubectl --kubeconfig {layout.kubeconfig} get nodes", soft_wrap=True)
 
 
 def _check(layout: Layout, plan: Plan, steps: Steps) -> None:
@@ -100,7 +109,7 @@ def _check(layout: Layout, plan: Plan, steps: Steps) -> None:
         living = sum(is_alive(process) for process in known.processes)
         raise ConfigInvalid(
             f"a cluster is already in {layout.root} ({living} processes running)",
-            hint="see it with `veil dev status`, remove it with `veil dev down`, or give --replace",
+            hint=f"see it with `veil dev status --dir {layout.root}`, remove it with `veil dev down`, or give --replace",
         )
     if layout.root.exists() and any(layout.root.iterdir()):
         raise ConfigInvalid(

@@ -14,7 +14,7 @@ from veil.dev import up as up_module
 from veil.dev.down import down
 from veil.dev.layout import SOCKET_PATH_MAX_BYTES, ClusterRecord, Layout, NodeRecord, ProcessRecord
 from veil.dev.processes import is_alive, record_of, spawn, started_ticks, stop
-from veil.dev.status import status_of
+from veil.dev.status import show, status_of
 from veil.dev.steps import Steps
 from veil.dev.up import Plan
 from veil.errors import ConfigInvalid, LimitExceeded, NotFound
@@ -176,6 +176,29 @@ def test_the_status_of_a_dead_cluster_shows_nothing_running(layout: Layout) -> N
     state = status_of(layout)
     (node,) = state["nodes"]
     assert (state["chain"]["pid"], node["pids"], node["api"]) == (None, {}, "https://127.0.0.1:1")
+
+
+def test_the_table_has_whole_addresses_on_a_narrow_terminal(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    recorded(layout)
+    (layout.node("node-1") / "endpoint.json").write_text('{"api": "https://127.0.0.1:54321"}')
+    show(status_of(layout))
+    assert "https://127.0.0.1:54321" in capsys.readouterr().out
+
+
+def test_the_end_of_up_names_the_kubeconfig_unless_it_is_the_default(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    layout.kubeconfig.write_text("")
+    up_module._say_how_to_go_on(layout, Steps())
+    assert f"export VEIL_KUBECONFIG={layout.kubeconfig}\n" in capsys.readouterr().err
+    (tmp_path / ".veil").mkdir()
+    (tmp_path / ".veil" / "config").symlink_to(layout.kubeconfig)
+    up_module._say_how_to_go_on(layout, Steps())
+    assert "export" not in capsys.readouterr().err
 
 
 def test_without_a_cluster_there_is_no_status(layout: Layout) -> None:
