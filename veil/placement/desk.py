@@ -194,6 +194,8 @@ class Desk:
         if len(members) < parts.key_epoch.threshold:
             return self._postpone(entry, reasons.QUORUM_MISSING, "too few key holders are alive")
         able = eligible(view, found.envelope)
+        if not able:
+            return self._postpone(entry, reasons.NO_CANDIDATES, "no Active node has the labels that its nodeSelector asks for")
         out = {peer for peer in able if self.local.liveness.gone(peer) and peer != self.local.peer}
         out |= entry.left_out & able
         excluded = tuple(sorted(out)[:CANDIDATES_MAX])

@@ -453,6 +453,11 @@ def test_at_most_two_rounds_are_open_at_once(table):
     assert len(core.desk._rounds) == 2
 
 
+def select(table, **labels):
+    table.workload.selector = labels
+    table.view.add(*table.workload.rows())
+
+
 @pytest.mark.parametrize(
     ("reason", "spoil"),
     [
@@ -462,6 +467,7 @@ def test_at_most_two_rounds_are_open_at_once(table):
             lambda table, core: table.view.objects.pop(next(key for key in table.view.objects if key[0] == 6)),
         ),
         (reasons.QUORUM_MISSING, lambda table, core: core.local.liveness.dead.update(table.peers[:3])),
+        (reasons.NO_CANDIDATES, lambda table, core: select(table, zone="nowhere")),
     ],
 )
 def test_what_keeps_a_replica_unplaced_is_shown_once(table, reason, spoil):
