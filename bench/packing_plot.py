@@ -5,19 +5,22 @@ Own colours and text sizes, a white ground: it has to be readable in a page of d
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import ceil
 
 COLOURS = ("#3b6fb6", "#e08a2e", "#5a9e6f", "#8a63a8", "#b0493f")
 
 WIDTH, HEIGHT = 860, 360
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 44, 34
 
-TICKS = 6
+TICKS_MAX = 7
 
 
 def bar_chart(bars: Mapping[str, Sequence[tuple[float, float]]], members: Sequence[str]) -> str:
     """``bars``: by group, one (mean, spread) in percent for each of ``members``; negative means are drawn as nothing."""
-    top = max(1.0, *(mean + spread for group in bars.values() for mean, spread in group))
-    parts = [_axis(top), _legend(members)]
+    highest = max(1.0, *(mean + spread for group in bars.values() for mean, spread in group))
+    tick = ceil(highest / TICKS_MAX)
+    top = ceil(highest / tick) * tick
+    parts = [_axis(top, tick), _legend(members)]
     slot = (WIDTH - LEFT - RIGHT) / len(bars)
     bar = slot * 0.8 / len(members)
     for place, (name, group) in enumerate(bars.items()):
@@ -47,13 +50,12 @@ def _bar(left: float, width: float, mean: float, spread: float, top: float, colo
     )
 
 
-def _axis(top: float) -> str:
+def _axis(top: int, tick: int) -> str:
     lines = [_text(LEFT - 40, TOP - 26, "loss against exact best-fit, %")]
-    for tick in range(TICKS + 1):
-        value = top * tick / TICKS
+    for value in range(0, top + 1, tick):
         y = HEIGHT - BOTTOM - _height(value, top)
         lines.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
-        lines.append(_text(LEFT - 8, y + 4, f"{value:.1f}", anchor="end"))
+        lines.append(_text(LEFT - 8, y + 4, str(value), anchor="end"))
     return "\n".join(lines)
 
 
