@@ -1,5 +1,6 @@
 """What is wrong in a manifest is told all at once, by file, line and field."""
 
+import contextlib
 import copy
 import random
 from pathlib import Path
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veil.errors import ManifestInvalid
+from veil.errors import ImageUnavailable, ManifestInvalid
 from veil.identity import Identity, peer_id_text
 from veil.manifest.rules import TEMPLATE_MAX_BYTES
 from veil.manifest.schemas import KINDS, schema
 from veil.manifest.validate import ERRORS_MAX, default, read, validate_object
+from veil.runtime.reference import parse_reference
 from veil.types import Secret
 
 MANIFESTS = Path(__file__).parents[3] / "manifests"
@@ -126,7 +128,7 @@ def test_what_is_no_object_of_ours(text: str, expected: str) -> None:
         (workload(template={"containers": []}), "spec.template.containers: needs at least 1 of them"),
         (workload(template={}), "spec.template: containers is missing"),
         (container(command="sh"), 'spec.template.containers[0].command: must be a list, not "sh"'),
-        (container(image="a b"), 'spec.template.containers[0].image: "a b" must be an image reference without spaces'),
+        (container(image="a b"), 'spec.template.containers[0].image: "a b" must be an image reference'),
         (container(image=""), "spec.template.containers[0].image: must not be empty"),
         (container(workingDir="x"), 'spec.template.containers[0].workingDir: "x" must be an absolute path'),
         (container(resources={"requests": {"cpu": -1}}), 'spec.template.containers[0].resources.requests.cpu: "-1" is negative'),
@@ -168,6 +170,27 @@ def test_what_is_no_object_of_ours(text: str, expected: str) -> None:
 )
 def test_bad_workloads(obj: dict[str, Any], expected: str) -> None:
     assert any(expected in problem for problem in problems(obj)), problems(obj)
+
+
+@pytest.mark.parametrize(
+    ("image", "good"),
+    [
+        ("busybox", True),
+        ("a.b/c_d/e--f__g:1.0", True),
+        ("localhost:5000/x@sha256:" + "a" * 64, True),
+        ("[::1]:5000/x:y", True),
+        ("UPPER/..:bad:x", False),
+        ("a/", False),
+        ("a:", False),
+        ("a@sha256:12", False),
+        ("a..b", False),
+        ("https://a/b", False),
+    ],
+)
+def test_an_image_that_a_runtime_could_never_fetch_is_refused_before_anything_is_sent(image: str, good: bool) -> None:
+    assert (problems(container(image=image)) == []) is good
+    with contextlib.nullcontext() if good else pytest.raises(ImageUnavailable):
+        parse_reference(image)
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a_b", "a.b", "a\n", "x" * 64, "é", "a b"])
