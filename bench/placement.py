@@ -20,8 +20,8 @@ import msgspec
 from veil.errors import ConfigInvalid
 from veil.fhe.ceremony import CeremonyResult, hold_ceremony
 from veil.fhe.ceremony_plan import CANDIDATES_MAX
-from veil.fhe.circuits import digc7, digc7_clear
-from veil.fhe.circuits.digc7_layout import circuit_name
+from veil.fhe.circuits import digc7_clear
+from veil.fhe.circuits.digc7_layout import circuit_name, lookups
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encoding import Encoding, default_encoding
@@ -143,7 +143,7 @@ async def measure(nodes: int, resources: int, profile: str, rounds: int) -> Figu
     finally:
         await evaluator.close()
     single_s, wrong = await _single_pbs_s(bench, (half, nodes), resources, rounds)
-    pbs = digc7.lookups(nodes, resources)
+    pbs = lookups(nodes, resources)
     return Figure(
         nodes=nodes,
         resources=resources,
@@ -174,7 +174,7 @@ async def _single_pbs_s(bench: Bench, sizes: Sequence[int], resources: int, roun
         small, large = [await bench.decide(evaluator, size, rounds) for size in sizes]
     finally:
         await evaluator.close()
-    more = digc7.lookups(sizes[1], resources) - digc7.lookups(sizes[0], resources)
+    more = lookups(sizes[1], resources) - lookups(sizes[0], resources)
     return (large.wall_s - small.wall_s) / more, small.wrong + large.wrong
 
 

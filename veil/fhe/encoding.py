@@ -2,8 +2,9 @@
 
 Each resource has a fixed list of sizes. What is free is rounded down to a size and what is asked is rounded up, so that a
 demand whose size fits is a demand that fits: a node never has to refuse because of rounding. A size's place in the list
-(its level) is written as a high and a low digit. Sizes grow quadratically where small ones need fine steps; logarithmic
-spacing was measured to lose 8-10 % of a cluster.
+(its level) is written as a high and a low digit for the first two resources, as one digit for those after them, which only
+have to be enough. Sizes grow quadratically where small ones need fine steps; logarithmic spacing of cpu and memory was
+measured to lose 8-10 % of a cluster. Eight sizes of a disk cannot be fine: they grow fourfold, so that a small one is there.
 
 Best-fit needs no demand: the node with the least left over before is the node with the least left over after. So each
 candidate computes its own left-over level at full precision, in clear, and only encrypts the result. All arithmetic that two
@@ -13,6 +14,7 @@ machines must agree on is in integers.
 import hashlib
 from bisect import bisect_left, bisect_right
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import msgspec
@@ -22,7 +24,13 @@ from veil.fhe.ports import Figures
 from veil.types import Digest
 
 LOW_RADIX = 8
-"""Values of a low digit; a high digit has 8 for the first resource and 5 for those chained after it."""
+"""Values of a low digit and of a single digit."""
+
+FINE_RESOURCES = 2
+"""The first so many resources have two digits, at most as many after them have one."""
+
+CHAINED_RADIX = 5
+"""Values of a high digit whose look-up also takes another resource's infeasibility; 8 where it does not."""
 
 LEFT_OVER_LEVELS = 7
 """Levels 0..6 of what a feasible candidate has left; 7 stands for infeasible."""
@@ -36,22 +44,28 @@ GIB = 1 << 30
 
 
 class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One resource's sizes: level k of L has ``maximum * (k / (L-1))`` to the power 1 (linear) or 2 (quadratic)."""
+    """One resource's sizes: level k of L has ``maximum * (k / (L-1))`` to the power 1 (linear) or 2 (quadratic).
+
+    With ``fourfold`` spacing level 0 is nothing and each further one is four times the one before, up to ``maximum``.
+    """
 
     name: Literal["cpu_milli", "memory_bytes", "disk_bytes", "gpu_count"]
-    spacing: Literal["linear", "quadratic"]
+    spacing: Literal["linear", "quadratic", "fourfold"]
     maximum: Annotated[int, msgspec.Meta(ge=1, lt=1 << 60)]
     high_radix: Annotated[int, msgspec.Meta(ge=2, le=LOW_RADIX)]
+    digits: Literal[1, 2]
 
     @property
     def levels(self) -> int:
-        return self.high_radix * LOW_RADIX
+        return self.high_radix * (LOW_RADIX if self.digits == 2 else 1)
 
     def sizes(self) -> list[int]:
         """All sizes, ascending from 0 to ``maximum``, in the unit of the name."""
         last = self.levels - 1
         if self.spacing == "linear":
             return [self.maximum * level // last for level in range(self.levels)]
+        if self.spacing == "fourfold":
+            return [0, *(self.maximum >> 2 * (last - level) for level in range(1, self.levels))]
         return [self.maximum * level * level // (last * last) for level in range(self.levels)]
 
 
@@ -66,10 +80,13 @@ class LeftOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """The description of vectors. A telemetry vector is high digits, low digits, left-over level; a demand has no level."""
+    """The description of vectors. A demand is high (or single) digits, low digits; a telemetry vector a left-over level more.
 
-    version: Literal[1]
-    design: Literal["digc7"]
+    ``version`` and ``design`` change with the layout, so that no evaluator reads digits of one layout as those of another.
+    """
+
+    version: Literal[2]
+    design: Literal["digc7b"]
     message_bits: Literal[4]
     resources: tuple[Resource, ...]
     left_over: LeftOver
@@ -80,11 +97,11 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 
     @property
     def telemetry_values(self) -> int:
-        return 2 * len(self.resources) + 1
+        return self.demand_values + 1
 
     @property
     def demand_values(self) -> int:
-        return 2 * len(self.resources)
+        return len(self.resources) + FINE_RESOURCES
 
     def to_json(self) -> bytes:
         """The canonical text whose digest is published."""
@@ -100,7 +117,7 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
             bisect_right(sizes, max(0, getattr(free, resource.name))) - 1
             for resource, sizes in zip(self.resources, self._sizes, strict=True)
         ]
-        return [*_digits(levels), self.left_over_level(free, capacity)]
+        return [*self._digits(levels), self.left_over_level(free, capacity)]
 
     def demand_digits(self, demand: Figures) -> list[int]:
         """What is asked, rounded up. Raises LimitExceeded past the largest size (the figure itself stays out of the message)."""
@@ -113,7 +130,7 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
                     hint="ask for less, or hold a key ceremony with larger sizes",
                 )
             levels.append(bisect_left(sizes, asked))
-        return _digits(levels)
+        return self._digits(levels)
 
     def left_over_level(self, free: Figures, capacity: Figures) -> int:
         """0 (nearly full) to 6 (nearly empty, or larger than the reference)."""
@@ -124,22 +141,25 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         mean = sum(parts) / len(parts)
         return min(LEFT_OVER_LEVELS - 1, int(LEFT_OVER_LEVELS * mean**self.left_over.exponent))
 
-
-def _digits(levels: list[int]) -> list[int]:
-    return [level // LOW_RADIX for level in levels] + [level % LOW_RADIX for level in levels]
+    def _digits(self, levels: list[int]) -> list[int]:
+        fine, single = levels[:FINE_RESOURCES], levels[FINE_RESOURCES:]
+        return [level // LOW_RADIX for level in fine] + single + [level % LOW_RADIX for level in fine]
 
 
 def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
-    """Sizes for machines from a laptop to 64 cores: steps of 16 millicores, 172 MiB and 2.7 GiB at the small end."""
+    """Sizes for machines from a laptop to 64 cores: steps of 42 millicores and 172 MiB at the small end.
+
+    Disks of 1 GiB to 4 TiB, each size four times the one before; 0 to 6 or 8 GPUs.
+    """
     return Encoding(
-        version=1,
-        design="digc7",
+        version=2,
+        design="digc7b",
         message_bits=MESSAGE_BITS,
         resources=(
-            Resource("cpu_milli", "quadratic", 64_000, 8),
-            Resource("memory_bytes", "quadratic", 256 * GIB, 5),
-            Resource("disk_bytes", "quadratic", 4096 * GIB, 5),
-            Resource("gpu_count", "linear", 39, 5),
+            Resource("cpu_milli", "quadratic", 64_000, CHAINED_RADIX, 2),
+            Resource("memory_bytes", "quadratic", 256 * GIB, CHAINED_RADIX, 2),
+            Resource("disk_bytes", "fourfold", 4096 * GIB, 8, 1),
+            Resource("gpu_count", "linear", 8, 8, 1),
         ),
         left_over=LeftOver(("cpu_milli", "memory_bytes"), 0.65, reference),
     )
@@ -155,15 +175,28 @@ def parse_encoding(text: bytes) -> Encoding:
         ) from error
     names = {resource.name for resource in encoding.resources}
     left = encoding.left_over
-    chained = [resource.high_radix for resource in encoding.resources[1:]]
     sound = (
         encoding.to_json() == text
-        and len(names) == len(encoding.resources) > 0
+        and len(names) == len(encoding.resources)
         and len(left.resources) > 0
         and set(left.resources) <= names
         and (left.reference is None or all(left.reference.get(name, 0) > 0 for name in left.resources))
-        and all(radix <= 5 for radix in chained)
+        and _takes(encoding.resources)
     )
     if not sound:
         raise CiphertextInvalid("the epoch's encoding contradicts itself or is not canonical", hint="check the epoch's publisher")
     return encoding
+
+
+def _takes(resources: tuple[Resource, ...]) -> bool:
+    """Whether the circuit has the place for these digits, and every list of sizes ascends."""
+    fine, single = resources[:FINE_RESOURCES], resources[FINE_RESOURCES:]
+    first_radix = CHAINED_RADIX if len(single) == FINE_RESOURCES else LOW_RADIX
+    return (
+        len(fine) == FINE_RESOURCES >= len(single)
+        and all(resource.digits == 2 for resource in fine)
+        and all(resource.digits == 1 for resource in single)
+        and fine[0].high_radix <= first_radix
+        and fine[1].high_radix <= CHAINED_RADIX
+        and all(smaller < larger for resource in resources for smaller, larger in pairwise(resource.sizes()))
+    )

@@ -15,7 +15,7 @@ from veil.fhe.evaluator import ChildEvaluator
 from veil.fhe.publickey import PublicKey
 from veil.types import Epoch
 
-CIRCUIT = "digc7-n4-r4"
+CIRCUIT = "digc7b-n4-r4"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from veil.fhe import values, vectors
-from veil.fhe.circuits import digc7_clear
+from veil.fhe.circuits import digc7_clear, digc7_layout
 
 pytestmark = [pytest.mark.fhe, pytest.mark.timeout(240)]
 
-RADIXES = (8, 5, 5, 5)
+RADIXES = (5, 5, 8, 8)
 N, R = 4, 4
 
 
@@ -22,10 +22,8 @@ def circuit():
 
 
 def test_parameters_are_the_measured_ones(circuit) -> None:
-    from veil.fhe.circuits import digc7
-
     statistics = circuit.statistics
-    assert statistics["programmable_bootstrap_count"] == digc7.lookups(N, R) == 48
+    assert statistics["programmable_bootstrap_count"] == digc7_layout.lookups(N, R) == 40
     assert circuit.graph.maximum_integer_bit_width() == 4
     (parameter,) = statistics["programmable_bootstrap_count_per_parameter"]
     assert (parameter.polynomial_size(), parameter.glwe_dimension(), parameter.level()) == (vectors.DIMENSION, 1, 1)
@@ -44,6 +42,8 @@ def test_the_body_is_the_reference_on_random_and_extreme_digits(circuit) -> None
     generator = np.random.default_rng(1)
     for kind in range(204):
         sample = digc7._sample(generator, N, np.array(RADIXES), kind % 40 if kind < 40 else 99)
+        if kind % 2:  # a small demand, else hardly anything fits
+            sample = (*sample[:3], sample[3] // 3, sample[4])
         free_high, free_low, left_over, asked_high, asked_low = sample
         telemetry = [[*free_high[place], *free_low[place], left_over[place]] for place in range(N)]
         expected = digc7_clear.reference(telemetry, [*asked_high, *asked_low], N)

@@ -17,7 +17,7 @@ from veil.fhe.ports import Evaluator, Figures
 
 pytestmark = [pytest.mark.fhe, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
-CIRCUIT = "digc7-n4-r4"
+CIRCUIT = "digc7b-n4-r4"
 ENCODING = default_encoding()
 GIB, MIB = 1 << 30, 1 << 20
 NODE = Figures(cpu_milli=16_000, memory_bytes=64 * GIB, disk_bytes=500 * GIB, gpu_count=4)
@@ -50,13 +50,17 @@ async def test_random_figures_are_decided_as_in_clear(world, evaluator: ChildEva
 
 
 async def test_boundary_digits_are_decided_as_in_clear(world, evaluator: ChildEvaluator) -> None:
-    top, low = [7, 4, 4, 4], [7] * 4
-    zero = [0] * 4
+    most, nothing = [4, 4, 7, 7, 7, 7], [0] * 6
+    less = [[*most[:place], most[place] - 1, *most[place + 1 :], 0] for place in range(6)]
     cases = [
-        ([[*top, *low, 6], [*top, *low, 0], None, [*zero, *zero, 0]], [*top, *low]),
-        ([[*top, *low, 6], [*zero, *zero, 6]], [*zero, *zero]),
-        ([[7, 4, 4, 4, 7, 7, 7, 6, 3], [7, 4, 4, 4, 7, 7, 7, 7, 6], [0, 4, 4, 4, 7, 7, 7, 7, 0]], [*top, *low]),
-        ([], [*zero, *zero]),
+        ([[*most, 6], [*most, 0], None, [*nothing, 0]], most),
+        ([[*most, 6], [*nothing, 6]], nothing),
+        ([less[0], less[1], less[2], [*most, 6]], most),
+        ([less[3], less[4], less[5], [*most, 5]], most),
+        ([less[0], [0, 4, 7, 7, 7, 7, 0], less[4]], most),
+        ([[4, 4, 7, 0, 7, 7, 1], [4, 4, 0, 7, 7, 7, 2], [*most, 3]], [0, 0, 0, 1, 0, 0]),
+        ([[4, 4, 7, 0, 7, 7, 1], [4, 4, 0, 7, 7, 7, 2], [*most, 3]], [0, 0, 1, 0, 0, 0]),
+        ([], nothing),
     ]
     for telemetry, demand in cases:
         vectors_or_none = [None if digits is None else world.raw_telemetry(digits) for digits in telemetry]
@@ -72,7 +76,7 @@ async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator)
         for seed in (1, 2):
             rng = random.Random(seed)
             demand = world.encryptor.demand(SMALL)
-            telemetry = [world.encryptor.telemetry(some_figures(rng, 1.0), NODE), None, world.raw_telemetry([15] * 9)]
+            telemetry = [world.encryptor.telemetry(some_figures(rng, 1.0), NODE), None, world.raw_telemetry([15] * 7)]
             mine = await evaluator.evaluate(CIRCUIT, demand, telemetry)
             theirs = await other.evaluate(CIRCUIT, demand, telemetry)
             assert mine.result == theirs.result
@@ -92,13 +96,14 @@ async def test_malformed_telemetry_is_some_honest_score(world, evaluator: ChildE
     others = [
         [*ENCODING.telemetry_digits(some_figures(random.Random(9), 1.0), NODE)[:-1], 4],
         ENCODING.telemetry_digits(Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0), NODE),
-        [7, 4, 4, 4, 7, 7, 7, 7, 5],
+        [4, 4, 7, 7, 7, 7, 5],
     ]
-    infeasible, feasible = [0] * 8, [7, 4, 4, 4, 7, 7, 7, 7]
-    noise = world.raw_telemetry([0] * 9)[:32] + os.urandom(vectors.vector_bytes(9) - 32)
+    infeasible, feasible = [0] * 6, [4, 4, 7, 7, 7, 7]
+    noise = world.raw_telemetry([0] * 7)[:32] + os.urandom(vectors.vector_bytes(7) - 32)
     attacks = [world.raw_telemetry([*infeasible, level]) for level in (8, 9, 11, 15)]
-    attacks += [world.raw_telemetry([*feasible, level]) for level in (7, 12)]
-    attacks += [world.raw_telemetry([15, 8, 9, 15, 12, 15, 8, 15, 14]), noise, noise[:32] + bytes(len(noise) - 32)]
+    attacks += [world.raw_telemetry([*feasible, level]) for level in (7, 8, 12)]
+    attacks += [world.raw_telemetry([15, 8, 9, 15, 12, 15, level]) for level in (0, 14)]
+    attacks += [noise, noise[:32] + bytes(len(noise) - 32)]
     allowed = honest_outcomes(others, demand)
     sealed_demand, pid = world.raw_demand(demand), evaluator.child_pid
     rest = [world.raw_telemetry(digits) for digits in others]
@@ -112,7 +117,7 @@ async def test_malformed_bytes_do_not_reach_the_child(world, evaluator: ChildEva
     demand, telemetry = world.encryptor.demand(SMALL), world.encryptor.telemetry(NODE, NODE)
     pid = evaluator.child_pid
     for circuit, asked, given in [
-        ("digc7-n8-r4", demand, [telemetry]),
+        ("digc7b-n8-r4", demand, [telemetry]),
         (CIRCUIT, telemetry, [telemetry]),
         (CIRCUIT, demand, [demand]),
         (CIRCUIT, demand, [telemetry[:-8]]),

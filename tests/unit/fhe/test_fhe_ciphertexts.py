@@ -80,8 +80,8 @@ def test_a_vector_has_one_size_and_differs_each_time() -> None:
     idle = Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0)
     telemetry = [encryptor.telemetry(free, NODE) for free in (NODE, NODE, idle)]
     assert len(set(telemetry)) == 3
-    assert {len(vector) for vector in telemetry} == {vectors.vector_bytes(9)} == {16_488}
-    assert len(encryptor.demand(idle)) == vectors.vector_bytes(8) == 16_480
+    assert {len(vector) for vector in telemetry} == {vectors.vector_bytes(7)} == {16_472}
+    assert len(encryptor.demand(idle)) == vectors.vector_bytes(6) == 16_464
     for vector in telemetry:
         encryptor.check_telemetry(vector)
         rows = vectors.expand(vector)

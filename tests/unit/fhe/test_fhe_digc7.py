@@ -1,5 +1,6 @@
 """The clear reference is best-fit; the sanitising look-ups bound every candidate, whatever it sends."""
 
+import itertools
 import random
 
 from veil.fhe.circuits import digc7_clear, digc7_layout
@@ -44,10 +45,10 @@ def test_it_marks_the_fullest_node_that_fits() -> None:
 
 
 def test_empty_places_are_infeasible_even_for_nothing() -> None:
-    nothing = [0] * 8
+    nothing = [0] * 6
     assert digc7_clear.score(digc7_layout.padding(4), nothing) == 7
     assert digc7_clear.reference([], nothing, 4) == [1, 1, 1, 1, 1]
-    assert digc7_clear.reference([None, [0] * 8 + [6]], nothing, 4) == [0, 1, 0, 0, 0]
+    assert digc7_clear.reference([None, [0] * 6 + [6]], nothing, 4) == [0, 1, 0, 0, 0]
 
 
 def lookup(table: list[int], phase: int) -> int:
@@ -55,16 +56,26 @@ def lookup(table: list[int], phase: int) -> int:
     return table[phase] if phase < 16 else -table[phase - 16]
 
 
+LEVEL = [min(value, 7) - 4 for value in range(16)]
+MISFIT = [4 if value < 10 else -4 for value in range(16)]
+SCORE = [value if value < 8 else 7 for value in range(16)]
+"""The three last tables before the scores, by phase; those of signed numbers begin at -8."""
+
+
 def test_any_phase_becomes_an_honest_score() -> None:
-    clamp = [min(value, 7) for value in range(16)]
-    honest = [value - 8 if value >= 8 else 7 for value in range(16)]
-    for phase in range(32):
-        after = lookup(clamp, phase) + 8
-        assert 1 <= after <= 15
-        assert 0 <= honest[after] <= 7
-    assert [honest[lookup(clamp, value) + 8] for value in range(16)] == clamp
+    for phase, other in itertools.product(range(32), repeat=2):
+        joined = lookup(LEVEL, phase) + lookup(MISFIT, other) + 8
+        assert 0 <= joined <= 16
+        assert 0 <= lookup(SCORE, joined) <= 7
 
 
-def test_without_the_sanitising_a_phase_past_the_padding_bit_would_win() -> None:
-    clamp = [min(value, 7) for value in range(16)]
-    assert min(lookup(clamp, phase) for phase in range(32)) < 0
+def test_honest_phases_become_the_reference_score() -> None:
+    for level, single, rest in itertools.product(range(8), (0, 8), (-4, 4)):
+        expected = 7 if single or rest > 0 else level
+        assert lookup(SCORE, LEVEL[single + level] + rest + 8) == expected
+
+
+def test_levels_that_are_not_centred_would_win() -> None:
+    plain = [min(value, 7) for value in range(16)]
+    reached = {lookup(plain, phase) + shift for phase in range(32) for shift in (0, 8)}
+    assert min(lookup(SCORE, value % 32) for value in reached) < 0

@@ -14,7 +14,7 @@ GIB, MIB = 1 << 30, 1 << 20
 ENCODING = default_encoding()
 NAMES = ("cpu_milli", "memory_bytes", "disk_bytes", "gpu_count")
 MAXIMA = {resource.name: resource.maximum for resource in ENCODING.resources}
-GOLDEN_DIGEST = "7b720630569ed549afe37aeca862c2e0dae7a331abe0622a9f69509815dba51c"
+GOLDEN_DIGEST = "d02d2cf89b10e80840d19e53a01b493513ff0f34686be8e88730205d537ee462"
 
 
 def figures(cpu: int, memory: int, disk: int = 0, gpu: int = 0) -> Figures:
@@ -37,7 +37,7 @@ def test_the_published_text_has_not_moved() -> None:
 def test_sizes_ascend_from_nothing_to_the_maximum() -> None:
     for resource in ENCODING.resources:
         sizes = resource.sizes()
-        assert len(sizes) == resource.levels == resource.high_radix * LOW_RADIX
+        assert len(sizes) == resource.levels == (40 if resource.digits == 2 else 8)
         assert sizes[0] == 0
         assert sizes[-1] == resource.maximum
         assert all(a < b for a, b in itertools.pairwise(sizes))
@@ -58,10 +58,45 @@ def test_what_fits_by_digits_fits_in_truth() -> None:
 
 def test_every_size_itself_is_exact() -> None:
     for level in range(40):
-        exact = Figures(**{resource.name: resource.sizes()[level] for resource in ENCODING.resources})
+        exact = Figures(**{resource.name: resource.sizes()[min(level, resource.levels - 1)] for resource in ENCODING.resources})
         digits, asked = ENCODING.telemetry_digits(exact, exact), ENCODING.demand_digits(exact)
         assert digits[:-1] == asked
+        assert len(asked) == ENCODING.demand_values == 6
         assert digc7_clear.score(digits, asked) != INFEASIBLE_LEVEL
+
+
+def test_one_size_more_than_is_free_does_not_fit() -> None:
+    for place, resource in enumerate(ENCODING.resources):
+        sizes = resource.sizes()
+        for level in range(1, resource.levels):
+            free = Figures(**{**MAXIMA, resource.name: sizes[level] - 1})
+            asked = Figures(**{**dict.fromkeys(NAMES, 0), resource.name: sizes[level]})
+            digits = ENCODING.telemetry_digits(free, free)
+            assert digc7_clear.score(digits, ENCODING.demand_digits(asked)) == INFEASIBLE_LEVEL
+            less = Figures(**{**dict.fromkeys(NAMES, 0), resource.name: sizes[level - 1]})
+            assert digc7_clear.score(digits, ENCODING.demand_digits(less)) != INFEASIBLE_LEVEL, (place, level)
+
+
+def test_no_gpu_is_enough_for_whoever_asks_for_none() -> None:
+    machine = figures(2000, 4 * GIB, 100 * GIB, 0)
+    digits = ENCODING.telemetry_digits(machine, machine)
+    assert digc7_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 0))) != INFEASIBLE_LEVEL
+    assert digc7_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 1))) == INFEASIBLE_LEVEL
+    assert ENCODING.resources[3].sizes() == [0, 1, 2, 3, 4, 5, 6, 8]
+
+
+def test_a_small_disk_still_has_sizes() -> None:
+    assert ENCODING.resources[2].sizes() == [0, *(4**power * GIB for power in range(7))]
+
+
+def test_an_epoch_of_the_layout_before_is_refused() -> None:
+    before = (
+        b'{"design":"digc7","left_over":{"exponent":0.65,"reference":null,"resources":["cpu_milli","memory_bytes"]},'
+        b'"message_bits":4,"resources":[{"high_radix":8,"maximum":64000,"name":"cpu_milli","spacing":"quadratic"},'
+        b'{"high_radix":5,"maximum":274877906944,"name":"memory_bytes","spacing":"quadratic"}],"version":1}'
+    )
+    with pytest.raises(CiphertextInvalid, match="not understood"):
+        parse_encoding(before)
 
 
 def test_a_small_machine_takes_many_small_containers() -> None:
@@ -92,13 +127,18 @@ def test_too_large_a_demand_is_refused_without_its_figure() -> None:
     assert "64001" not in str(refusal.value)
     with pytest.raises(LimitExceeded):
         ENCODING.demand_digits(figures(-1, 0))
-    assert ENCODING.telemetry_digits(figures(10**9, 10**15), figures(1, 1))[0] == 7
+    assert ENCODING.telemetry_digits(figures(10**9, 10**15), figures(1, 1))[0] == 4
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'"version":1', b'"version":2'),
+        (b'"version":2', b'"version":1'),
+        (b'"design":"digc7b"', b'"design":"digc7"'),
+        (b'"digits":1', b'"digits":2'),
+        (b'"digits":2', b'"digits":1'),
+        (b'"maximum":8', b'"maximum":6'),
+        (b'"maximum":4398046511104', b'"maximum":1024'),
         (b'"quadratic"', b'"logarithmic"'),
         (b'"memory_bytes","spacing"', b'"cpu_milli","spacing"'),
         (b'"high_radix":5', b'"high_radix":6'),

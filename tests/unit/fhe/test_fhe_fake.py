@@ -12,7 +12,7 @@ from veil.fhe.ports import Combiner, Decryptor, Encryptor, Evaluator, Figures
 from veil.types import Epoch
 
 GIB = 1 << 30
-CIRCUIT = "digc7-n4-r4"
+CIRCUIT = "digc7b-n4-r4"
 EPOCH = Epoch(1)
 NODE = Figures(cpu_milli=2000, memory_bytes=24 * GIB, disk_bytes=100 * GIB, gpu_count=0)
 SMALL = Figures(cpu_milli=100, memory_bytes=64 << 20, disk_bytes=0, gpu_count=0)

@@ -1,13 +1,16 @@
-"""The placement circuit ``digc7``, sanitised: (2R+4) n look-ups of 4 bits for n candidates and R resources of two digits.
+"""The placement circuit ``digc7``, sanitised: (R+6) n look-ups of 4 bits for n candidates and R resources.
 
-Feasibility is a chain: the borrow of a resource's low digits, then the difference of its high digits less that borrow and
-less the previous resource's infeasibility, so that two look-ups a resource decide them all. Constants are added before
-anything is subtracted, else an intermediate needs a fifth bit. The chain ends in z = 0 (fits) or 8 (does not).
+The first two resources have two digits, up to two more have one. Feasibility is a chain: the borrow of a resource's low
+digits, then the difference of its high digits less that borrow and less another resource's infeasibility. Constants are added
+before anything is subtracted, else an intermediate needs a fifth bit. The difference of single digits fills its look-up, so
+what it says joins elsewhere: of the last single digit at the chain's begin, of the first with the left-over level.
 
-The score is ``g(min(z + u, 7) + 8)`` with the candidate's own left-over level u. Any ciphertext, of numbers out of range or
-of noise, makes the first look-up return a value of -7..7 (negated where it crossed the padding bit); plus 8 that is 1..15, of
-which g makes 0..7. So whatever a candidate sends, everything after sees some honest score. The least score comes from a
-halving tree ``b + min(a - b, 0)``; a candidate's bit says whether its score is the least.
+The score is ``g(a + m)``. ``a`` is the left-over level u (7 where the single digit does not fit) less 4, of -4..3; ``m`` is
+the chain's end, -4 (fits) or 4 (does not); g gives a + 4 or 7. Any ciphertext, of numbers out of range or of noise, makes the
+look-ups of a and m return one of their values or (past the padding bit) its negative: -4..4 and -4 or 4. So a + m is in -8..8
+whatever a candidate sends. Of these only 8 is past the padding bit again, where g gives the negative of its value at -8,
+which is 0. Hence everything after sees some honest score 0..7. The least score comes from a halving tree
+``b + min(a - b, 0)``; a candidate's bit says whether its score is the least.
 """
 
 from collections.abc import Sequence
@@ -18,13 +21,13 @@ import numpy.typing as npt
 
 from veil.fhe.circuits.digc7_layout import INPUTS
 from veil.fhe.concrete_import import fhe
-from veil.fhe.encoding import INFEASIBLE_LEVEL, LOW_RADIX
+from veil.fhe.encoding import CHAINED_RADIX, FINE_RESOURCES, INFEASIBLE_LEVEL, LOW_RADIX
 
 P_ERROR = 2.0**-64
 """Probability that any one look-up is wrong."""
 
-CHAINED = 5
-"""Radix of high digits after the first resource, and the weight of the previous infeasibility."""
+HALF = 4
+"""Where levels and infeasibility are centred, so that a negated value is again one of theirs."""
 
 SAMPLES = 300
 """Random inputs, beside the extremes, from which the compiler measures ranges."""
@@ -32,35 +35,38 @@ SAMPLES = 300
 Ints = npt.NDArray[np.int64]
 
 
-def lookups(candidates: int, resources: int) -> int:
-    """Programmable bootstraps of one evaluation."""
-    return (2 * resources + 2) * candidates + (candidates - 1) + candidates + 1
+def _centred_level(value: Any) -> Any:
+    return np.minimum(value, INFEASIBLE_LEVEL) - HALF
 
 
-def _negative(width: int, cut: int = 0) -> Any:
-    return fhe.univariate(lambda value: np.where(value < cut, width, 0).astype(np.int64))
+def _score(value: Any) -> Any:
+    return np.where(value < 0, value + 2 * HALF, INFEASIBLE_LEVEL)
 
 
-_borrow = _negative(1)
-_clamp = fhe.univariate(lambda value: np.minimum(value, INFEASIBLE_LEVEL).astype(np.int64))
-_honest = fhe.univariate(lambda value: np.where(value >= 8, value - 8, INFEASIBLE_LEVEL).astype(np.int64))
+def _below(cut: int, infeasible: int, feasible: int = 0) -> Any:
+    return fhe.univariate(lambda value: np.where(value < cut, infeasible, feasible).astype(np.int64))
+
+
+_borrow = _below(0, 1)
+_level = fhe.univariate(lambda value: _centred_level(value).astype(np.int64))
+_honest = fhe.univariate(lambda value: _score(value).astype(np.int64))
 _min_zero = fhe.univariate(lambda value: np.minimum(value, 0).astype(np.int64))
 _is_zero = fhe.univariate(lambda value: (value == 0).astype(np.int64))
 _is_infeasible = fhe.univariate(lambda value: (value >= INFEASIBLE_LEVEL).astype(np.int64))
 
 
-def _misfit(free_high: Any, free_low: Any, asked_high: Any, asked_low: Any, resources: int) -> Any:
-    """0 where every resource fits, else 8."""
+def _misfit(free_high: Any, free_low: Any, asked_high: Any, asked_low: Any, before: Any) -> Any:
+    """-HALF where the resources of two digits fit and ``before`` (0 or CHAINED_RADIX, or None) is 0, else HALF."""
     borrow = _borrow(free_low - asked_low)
-    misfit = None
-    for index in range(resources):
-        width = 8 if index == resources - 1 else CHAINED
-        if misfit is None:
-            misfit = _negative(width)(free_high[:, index] - asked_high[index] - borrow[:, index])
+    for index in range(FINE_RESOURCES):
+        last = index == FINE_RESOURCES - 1
+        values = (HALF, -HALF) if last else (CHAINED_RADIX, 0)
+        if before is None:
+            before = _below(0, *values)(free_high[:, index] - asked_high[index] - borrow[:, index])
         else:
-            difference = (free_high[:, index] + 2) - asked_high[index] - borrow[:, index] - misfit
-            misfit = _negative(width, 2)(difference)
-    return misfit
+            difference = (free_high[:, index] + 2) - asked_high[index] - borrow[:, index] - before
+            before = _below(2, *values)(difference)
+    return before
 
 
 def _least(scores: Any) -> Any:
@@ -76,8 +82,10 @@ def _least(scores: Any) -> Any:
 
 def decide(free_high: Any, free_low: Any, left_over: Any, asked_high: Any, asked_low: Any, resources: int) -> Any:
     """The circuit's body, on numpy arrays or on Concrete's tracers."""
-    misfit = _misfit(free_high, free_low, asked_high, asked_low, resources)
-    scores = _honest(_clamp(misfit + left_over) + 8)
+    single = [free_high[:, index] - asked_high[index] for index in range(FINE_RESOURCES, resources)]
+    before = _below(0, CHAINED_RADIX)(single[1]) if len(single) > 1 else None
+    level = _level(_below(0, 8)(single[0]) + left_over if single else left_over)
+    scores = _honest(level + _misfit(free_high, free_low, asked_high, asked_low, before))
     least = _least(scores)
     return _is_zero(scores - least), _is_infeasible(least)
 
@@ -87,18 +95,20 @@ def _sample(generator: np.random.Generator, candidates: int, high_radixes: Ints,
     resources = len(high_radixes)
     top, low = high_radixes - 1, LOW_RADIX - 1
     zeros = np.zeros((candidates, resources), np.int64)
+    zeros_low = np.zeros((candidates, FINE_RESOURCES), np.int64)
     last = INFEASIBLE_LEVEL - 1
     if kind < 4:
-        most = (np.tile(top, (candidates, 1)), zeros + low)
-        free, asked = (most, (zeros[0], zeros[0])) if kind % 2 == 0 else ((zeros, zeros), (top, zeros[0] + low))
+        most = (np.tile(top, (candidates, 1)), zeros_low + low)
+        least = (zeros, zeros_low)
+        free, asked = (most, (zeros[0], zeros_low[0])) if kind % 2 == 0 else (least, (top, zeros_low[0] + low))
         level = np.full(candidates, last if kind >= 2 else 0)
         return (*free, level, *asked)
     return (
         generator.integers(0, high_radixes, (candidates, resources)),
-        generator.integers(0, LOW_RADIX, (candidates, resources)),
+        generator.integers(0, LOW_RADIX, (candidates, FINE_RESOURCES)),
         generator.integers(0, last + 1, candidates),
         generator.integers(0, high_radixes),
-        generator.integers(0, LOW_RADIX, resources),
+        generator.integers(0, LOW_RADIX, FINE_RESOURCES),
     )
 
 

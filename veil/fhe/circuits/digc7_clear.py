@@ -6,19 +6,22 @@ candidate, which is all that the sanitising look-ups promise.
 
 from collections.abc import Sequence
 
-from veil.fhe.encoding import INFEASIBLE_LEVEL, LOW_RADIX
+from veil.fhe.encoding import FINE_RESOURCES, INFEASIBLE_LEVEL, LOW_RADIX
 
 
 def score(telemetry: Sequence[int], demand: Sequence[int]) -> int:
     """A candidate's left-over level 0..6 where every resource fits, else 7."""
-    resources = len(demand) // 2
-    left_over = telemetry[2 * resources]
-    for index in range(resources):
-        free = telemetry[index] * LOW_RADIX + telemetry[resources + index]
-        asked = demand[index] * LOW_RADIX + demand[resources + index]
+    for free, asked in zip(_sizes(telemetry[: len(demand)]), _sizes(demand), strict=True):
         if free < asked:
             return INFEASIBLE_LEVEL
-    return min(left_over, INFEASIBLE_LEVEL)
+    return min(telemetry[len(demand)], INFEASIBLE_LEVEL)
+
+
+def _sizes(digits: Sequence[int]) -> list[int]:
+    """Each resource's level from high digits, single digits, low digits."""
+    resources = len(digits) - FINE_RESOURCES
+    fine = [digits[index] * LOW_RADIX + digits[resources + index] for index in range(FINE_RESOURCES)]
+    return [*fine, *digits[FINE_RESOURCES:resources]]
 
 
 def decide(scores: Sequence[int]) -> list[int]:
