@@ -13,8 +13,8 @@ from veil.wire.codec import digest
 from veil.wire.nodes import KeyEpoch
 
 FIRST_EPOCH = Epoch(1)
-CANDIDATES = 4
-"""The circuit's size; a larger cluster places on CANDIDATES of its nodes in each round, drawn by the beacon."""
+SIZES = (4, 8, 16)
+"""Circuits that share one key set. A round takes the smallest that has a place for every node it asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,18 @@ class DevEpoch:
     blobs: dict[Digest, bytes]
 
 
+def sizes_for(nodes: int) -> tuple[int, ...]:
+    """The sizes up to the first that takes all of ``nodes``; all of them when none does."""
+    return tuple(size for place, size in enumerate(SIZES) if place == 0 or SIZES[place - 1] < nodes)
+
+
 async def run_dev_ceremony(committee: Sequence[PeerId]) -> DevEpoch:
     """A majority of all nodes, parameters ``plain``: for development, as the epoch itself says."""
     result = await hold_ceremony(
         FIRST_EPOCH,
         members=len(committee),
         threshold=len(committee) // 2 + 1,
-        candidates=(CANDIDATES,),
+        candidates=sizes_for(len(committee)),
         parameters="plain",
     )
     epoch, blobs = publication(result, committee)
