@@ -172,9 +172,12 @@ class PrivateContainerd:
         return [process for process in found if process is not None]
 
     def _shim_sockets(self) -> list[Path]:
-        """A shim notes its socket, which is outside our directory, in the bundle of its task."""
-        files = (self.directory / "state" / _TASKS).glob("*/*/address")
-        return [Path(file.read_text().removeprefix("unix://")) for file in files]
+        """A shim notes its socket, which is outside our directory, in the bundle of its task. Bundles go while we look."""
+        found = []
+        for file in (self.directory / "state" / _TASKS).glob("*/*/address"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(Path(file.read_text().removeprefix("unix://")))
+        return found
 
 
 def _accepts(path: Path) -> bool:
