@@ -84,7 +84,12 @@ def _material(name: str, candidates: int, circuit: Any) -> CircuitMaterial:
         path = Path(directory) / "server.zip"
         circuit.server.save(str(path))
         return CircuitMaterial(
-            name=name, candidates=candidates, server=path.read_bytes(), client=circuit.client.specs.serialize()
+            name=name,
+            profile="default",
+            shape="choose",
+            candidates=candidates,
+            server=path.read_bytes(),
+            client=circuit.client.specs.serialize(),
         )
 
 

@@ -10,6 +10,8 @@ from veil.fhe import frames
 from veil.types import Digest, Epoch
 
 Parameters = Literal["plain", "flooded"]
+Profile = Literal["fast", "default", "precise"]
+Shape = Literal["choose", "rank"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,8 @@ class CircuitMaterial:
     """One registered circuit."""
 
     name: str
+    profile: Profile
+    shape: Shape
     candidates: int
     server: bytes
     """Concrete's server archive: the compiled circuit."""
@@ -50,7 +54,7 @@ class EpochMaterial:
             parameters=self.parameters,
             members=self.members,
             threshold=self.threshold,
-            circuits=[(circuit.name, circuit.candidates) for circuit in self.circuits],
+            circuits=[(circuit.name, circuit.profile, circuit.shape, circuit.candidates) for circuit in self.circuits],
             classes=[digest.hex() for digest in self.classes],
             flooding_bits=self.flooding_bits,
             max_decryptions=self.max_decryptions,
@@ -68,8 +72,8 @@ class EpochMaterial:
             head = msgspec.json.decode(parts[0], type=_Head)
             public_key, evaluation_keys, encoding, known_input, *rest = parts[1:]
             circuits = tuple(
-                CircuitMaterial(name=name, candidates=candidates, server=server, client=client)
-                for (name, candidates), server, client in zip(head.circuits, rest[::2], rest[1::2], strict=True)
+                CircuitMaterial(name=name, profile=profile, shape=shape, candidates=candidates, server=server, client=client)
+                for (name, profile, shape, candidates), server, client in zip(head.circuits, rest[::2], rest[1::2], strict=True)
             )
             classes = tuple(Digest(bytes.fromhex(digest)) for digest in head.classes)
         except (msgspec.DecodeError, ValueError, IndexError) as error:
@@ -95,7 +99,7 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     parameters: Parameters
     members: int
     threshold: int
-    circuits: list[tuple[str, int]]
+    circuits: list[tuple[str, Profile, Shape, int]]
     classes: list[str]
     flooding_bits: int
     max_decryptions: int

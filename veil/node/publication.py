@@ -22,6 +22,7 @@ def publication(result: CeremonyResult, committee: Sequence[PeerId]) -> tuple[Ke
 
     epoch = KeyEpoch(
         epoch=material.epoch,
+        mode="threshold",
         parameters=material.parameters,
         threshold=material.threshold,
         committee=tuple(committee),
@@ -29,7 +30,12 @@ def publication(result: CeremonyResult, committee: Sequence[PeerId]) -> tuple[Ke
         evaluation_keys=keep(material.evaluation_keys),
         circuits=tuple(
             CircuitInfo(
-                name=circuit.name, candidates=circuit.candidates, server=keep(circuit.server), client=keep(circuit.client)
+                name=circuit.name,
+                profile=circuit.profile,
+                shape=circuit.shape,
+                candidates=circuit.candidates,
+                server=keep(circuit.server),
+                client=keep(circuit.client),
             )
             for circuit in material.circuits
         ),
@@ -68,7 +74,12 @@ def material_of(epoch: KeyEpoch, blobs: Mapping[Digest, bytes]) -> EpochMaterial
         evaluation_keys=blob(epoch.evaluation_keys),
         circuits=tuple(
             CircuitMaterial(
-                name=circuit.name, candidates=circuit.candidates, server=blob(circuit.server), client=blob(circuit.client)
+                name=circuit.name,
+                profile=circuit.profile,
+                shape=circuit.shape,
+                candidates=circuit.candidates,
+                server=blob(circuit.server),
+                client=blob(circuit.client),
             )
             for circuit in epoch.circuits
         ),

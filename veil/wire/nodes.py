@@ -43,11 +43,20 @@ def check_possession(proof: bytes, cluster: ClusterId, peer: PeerId, operator: A
     open_signed(signed, cluster, PossessionProof, by=peer)
 
 
-class CircuitInfo(Message, frozen=True, tag="veil/circuit.1"):
-    """One registered circuit: its profile, its size, the digests of its server part and its public parameters."""
+Profile = Literal["fast", "default", "precise"]
+"""How finely sizes and left-over levels are compared (docs/concepts/placement.md)."""
+
+Shape = Literal["choose", "rank"]
+"""What a circuit's result says: ``choose`` marks the best candidates, ``rank`` orders all those that fit."""
+
+
+class CircuitInfo(Message, frozen=True, tag="veil/circuit.2"):
+    """One registered circuit: its profile, its shape, its size, the digests of its server part and its public parameters."""
 
     name: Name
-    """For example ``digc7-n4-r4``."""
+    """Unique in its epoch, for example ``digc7b-n4-r4``."""
+    profile: Profile
+    shape: Shape
     candidates: Annotated[int, Meta(ge=1, le=64)]
     server: Bytes32
     """Digest of Concrete's server archive."""
@@ -55,10 +64,12 @@ class CircuitInfo(Message, frozen=True, tag="veil/circuit.1"):
     """Digest of Concrete's client specification."""
 
 
-class KeyEpoch(Message, frozen=True, tag="veil/key-epoch.1"):
+class KeyEpoch(Message, frozen=True, tag="veil/key-epoch.2"):
     """Everything public about one epoch; its digest is on chain, itself and what it names are blobs."""
 
     epoch: UInt
+    mode: Literal["threshold", "designated"]
+    """``designated``: one node holds the whole key; there is nobody to check it."""
     parameters: Literal["plain", "flooded"]
     threshold: Annotated[int, Meta(ge=1, le=64)]
     committee: Annotated[tuple[Bytes32, ...], Meta(max_length=64)]

@@ -17,7 +17,9 @@ MATERIAL = EpochMaterial(
     threshold=2,
     public_key=b"public",
     evaluation_keys=b"evaluation",
-    circuits=(CircuitMaterial(name="digc7b-n4-r4", candidates=4, server=b"zip", client=b"{}"),),
+    circuits=(
+        CircuitMaterial(name="digc7b-n4-r4", profile="default", shape="choose", candidates=4, server=b"zip", client=b"{}"),
+    ),
     encoding=b"{}",
     known_input=frames.pack([b"demand", b"telemetry"]),
     classes=(Digest(bytes(32)),),

@@ -38,7 +38,9 @@ MATERIAL = EpochMaterial(
     threshold=2,
     public_key=KEY.to_bytes(),
     evaluation_keys=b"evaluation keys",
-    circuits=(CircuitMaterial(name="digc7-n4-r4", candidates=4, server=b"server", client=b"client"),),
+    circuits=(
+        CircuitMaterial(name="digc7-n4-r4", profile="default", shape="choose", candidates=4, server=b"server", client=b"client"),
+    ),
     encoding=default_encoding().to_json(),
     known_input=b"known input",
     classes=(Digest(b"c" * 32),),

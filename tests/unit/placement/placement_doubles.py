@@ -238,10 +238,12 @@ class Workload:
 
 def key_epoch_of(committee, threshold, *, max_decryptions=10_000, epoch=1):
     circuits = tuple(
-        CircuitInfo(name=name, candidates=size, server=bytes(32), client=bytes(32)) for name, size in CIRCUITS.items()
+        CircuitInfo(name=name, profile="default", shape="choose", candidates=size, server=bytes(32), client=bytes(32))
+        for name, size in CIRCUITS.items()
     )
     return KeyEpoch(
         epoch=epoch,
+        mode="threshold",
         parameters="plain",
         threshold=threshold,
         committee=tuple(committee),
