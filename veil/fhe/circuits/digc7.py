@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veil.fhe.circuits.configuration import configuration
 from veil.fhe.circuits.digc7_layout import INPUTS
 from veil.fhe.concrete_import import fhe
 from veil.fhe.encoding import CHAINED_RADIX, FINE_RESOURCES, INFEASIBLE_LEVEL, LOW_RADIX
-
-P_ERROR = 2.0**-64
-"""Probability that any one look-up is wrong."""
+from veil.fhe.material import Parameters
 
 HALF = 4
 """Where levels and infeasibility are centred, so that a negated value is again one of theirs."""
@@ -112,7 +111,7 @@ def _sample(generator: np.random.Generator, candidates: int, high_radixes: Ints,
     )
 
 
-def build(candidates: int, high_radixes: Sequence[int]) -> Any:
+def build(candidates: int, high_radixes: Sequence[int], parameters: Parameters = "plain") -> Any:
     """The compiled circuit (``concrete.fhe.Circuit``) with outputs one bit wide and compressed evaluation keys."""
     radixes = np.asarray(high_radixes, dtype=np.int64)
     resources = len(radixes)
@@ -122,13 +121,4 @@ def build(candidates: int, high_radixes: Sequence[int]) -> Any:
     def digc7(free_high: Any, free_low: Any, left_over: Any, asked_high: Any, asked_low: Any) -> Any:
         return decide(free_high, free_low, left_over, asked_high, asked_low, resources)
 
-    configuration = fhe.Configuration(
-        p_error=P_ERROR,
-        loop_parallelize=True,
-        dataflow_parallelize=False,
-        parameter_selection_strategy="mono",
-        single_precision=False,
-        compress_evaluation_keys=True,
-        show_progress=False,
-    )
-    return fhe.Compiler(digc7, dict.fromkeys(INPUTS, "encrypted")).compile(samples, configuration)
+    return fhe.Compiler(digc7, dict.fromkeys(INPUTS, "encrypted")).compile(samples, configuration(parameters))
