@@ -12,7 +12,7 @@ from typing import Literal
 
 from veil.errors import CiphertextInvalid, FheUnavailable
 from veil.placement import reasons
-from veil.placement.effects import Effects, Send
+from veil.placement.effects import Effects, Keep, Send
 from veil.placement.local import Local
 from veil.placement.ports import EpochParts, ReplicaKey
 from veil.placement.settings import MEMBER_SETS_MAX, OFFERS_MAX
@@ -30,6 +30,7 @@ from veil.wire.rounds import (
     Open,
     Partial,
     ReleaseRequest,
+    Transcript,
     Withheld,
     transcript_root,
 )
@@ -224,9 +225,22 @@ class Round:
         except (CiphertextInvalid, FheUnavailable) as error:
             return self._fail(Failed(reasons.FHE_UNAVAILABLE, error.message[:100]))
         self._hot = winners(bits, self.open)
+        kept: Effects = [self._transcript_kept(result)]
         if not self._hot:
-            return self._fail(Failed(reasons.NO_NODE_FITS, "no eligible node has room for it"))
-        return self._make_offer(0)
+            return kept + self._fail(Failed(reasons.NO_NODE_FITS, "no eligible node has room for it"))
+        return kept + self._make_offer(0)
+
+    def _transcript_kept(self, result: bytes) -> Keep:
+        """The decision and how it came about, for whoever checks it later."""
+        assert self._signed_inputs is not None
+        transcript = Transcript(
+            open=self._signed_open,
+            inputs=self._signed_inputs,
+            evaluation=sha256(result),
+            partials=tuple(self._partials[member][1] for member in self._asked),
+            result=result,
+        )
+        return Keep(self.id, "coordinator", transcript)
 
     def _make_offer(self, offer: int) -> Effects:
         assert self._signed_inputs is not None

@@ -6,10 +6,11 @@ is durable before its first effect is begun, so that no promise leaves the node 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from veil.placement.ports import ReplicaKey
 from veil.types import Digest, PeerId, RoundId, Shard
-from veil.wire.rounds import InstanceStatus
+from veil.wire.rounds import InstanceStatus, Transcript
 from veil.wire.signed import Signed
 
 ROUND = "round/1"
@@ -84,5 +85,14 @@ class Gone:
     key: ReplicaKey
 
 
-Effect = Send | AskRenewal | Evaluate | Fetch | Append | Show | Gone
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A round's transcript is to be kept for whoever checks the decision later. ``role``: of a coordinator, or of a member."""
+
+    round: RoundId
+    role: Literal["coordinator", "member"]
+    transcript: Transcript
+
+
+Effect = Send | AskRenewal | Evaluate | Fetch | Append | Show | Gone | Keep
 Effects = list[Effect]

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from veil.errors import CiphertextInvalid, FheUnavailable, SignatureInvalid, WireInvalid
 from veil.placement import reasons
 from veil.placement.checks import MEMBER_CHECKS, Case, Check, Finding, first_finding, read_commits, read_round
-from veil.placement.effects import Effects, Evaluate, Fetch, Send
+from veil.placement.effects import Effects, Evaluate, Fetch, Keep, Send
 from veil.placement.eligibility import anchored
 from veil.placement.local import Local
 from veil.placement.ports import SpentRounds
@@ -22,7 +22,17 @@ from veil.placement.settings import DIGESTS_REMEMBERED_MAX, ROUNDS_HELD_MAX, ROU
 from veil.types import Digest, Epoch, ObjectId, PeerId, RoundId
 from veil.wire.codec import decode, digest, sha256
 from veil.wire.objects import Demand
-from veil.wire.rounds import Inputs, Open, Partial, Release, ReleaseRequest, Telemetry, Withheld, transcript_root
+from veil.wire.rounds import (
+    Inputs,
+    Open,
+    Partial,
+    Release,
+    ReleaseRequest,
+    Telemetry,
+    Transcript,
+    Withheld,
+    transcript_root,
+)
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +243,19 @@ class Member:
         )
         release = Release(partial=self.local.sign(partial), result=entry.result)
         entry.state, entry.answer = _State.ANSWERED, self.local.send(entry.coordinator, release)
-        return [entry.answer]
+        return [entry.answer, self._transcript(entry, release)]
+
+    def _transcript(self, entry: _Request, release: Release) -> Keep:
+        """What this member evaluated and said, for whoever checks the decision later."""
+        round = RoundId(entry.open.round)
+        transcript = Transcript(
+            open=entry.request.open,
+            inputs=entry.request.inputs,
+            evaluation=sha256(entry.result),
+            partials=(release.partial,),
+            telemetry=tuple(self._telemetry[peer, round] for peer in entry.commits),
+        )
+        return Keep(round, "member", transcript)
 
     def _spend(self, entry: _Request, evaluation: Digest) -> bool:
         found = anchored(self.local.view, ObjectId(entry.open.object_id))

@@ -193,6 +193,24 @@ class LeafBatch(Message, frozen=True, tag="veil/leaf-batch.1"):
     leaves: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=1024)]
 
 
+class Transcript(Message, frozen=True, tag="veil/round-transcript.1"):
+    """What its author keeps of one round, so that the decision can be checked afterwards. Never sent by itself.
+
+    A coordinator has all partials and the result, a committee member its own partial and the telemetry that it evaluated.
+    """
+
+    open: Signed
+    inputs: Signed
+    evaluation: Bytes32
+    """SHA-256 of the result ciphertexts, as its author had them."""
+    partials: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=64)]
+    """Each a Signed Partial."""
+    result: bytes = b""
+    """The result ciphertexts; empty at a committee member, which can evaluate again."""
+    telemetry: Annotated[tuple[bytes, ...], Meta(max_length=CANDIDATES_MAX)] = ()
+    """The vectors, in the order of ``Inputs.commits``, whose digests they have; empty at a coordinator, which never had them."""
+
+
 class InstanceStatus(Message, frozen=True, tag="veil/instance-status.1"):
     """What the winner (or, before there is one, the coordinator) says of one replica. No figures of capacity or demand."""
 
