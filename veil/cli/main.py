@@ -26,6 +26,7 @@ VERBS = {
     "logs": "show the logs of an instance or of all replicas of a workload",
     "version": "show the versions of veil and of the node",
     "wait": "wait for a condition or for a deletion",
+    "why": "explain why something waits, and what to do",
 }
 GROUPS = {
     "dev": "a whole cluster on this machine",
