@@ -17,6 +17,7 @@
     │   ├── MeshUnavailable
     │   ├── NodeUnavailable            the node's API
     │   ├── FheUnavailable             evaluator, keys or quorum
+    │   │   └── ClassUnreachable       the evaluator here gives other bits than the epoch's
     │   ├── RuntimeUnavailable
     │   ├── StorageUnavailable         this node's disk does not take writes
     │   └── DeadlineExceeded
@@ -125,6 +126,10 @@ class NodeUnavailable(Unavailable):
 
 class FheUnavailable(Unavailable):
     """The evaluator, the epoch's keys or the quorum is missing."""
+
+
+class ClassUnreachable(FheUnavailable):
+    """No evaluator of this machine is in one of the epoch's determinism classes."""
 
 
 class RuntimeUnavailable(Unavailable):

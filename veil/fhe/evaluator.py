@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from veil.errors import CiphertextInvalid, FheUnavailable
+from veil.errors import CiphertextInvalid, ClassUnreachable, FheUnavailable
 from veil.fhe import vectors
 from veil.fhe.encoding import parse_encoding
 from veil.fhe.evalchild import EvalChild
@@ -40,7 +40,10 @@ class _WrongClass(Exception):
 
 
 class ChildEvaluator:
-    """Implements Evaluator. Raises CiphertextInvalid when the epoch's artifacts are not usable."""
+    """Implements Evaluator. Raises CiphertextInvalid when the epoch's artifacts are not usable.
+
+    :meth:`start` raises ClassUnreachable when children run but in other classes, FheUnavailable when none stays alive.
+    """
 
     def __init__(
         self,
@@ -145,9 +148,14 @@ class ChildEvaluator:
                     self._child = await self._spawn()
         except RetryError as error:
             reason = error.last_attempt.exception()
+            if isinstance(reason, _WrongClass):
+                raise ClassUnreachable(
+                    f"no evaluator in the epoch's determinism class after {self._start_attempts} starts: {reason}",
+                    hint="this machine cannot serve this epoch: let other committee members evaluate, or hold a new ceremony",
+                ) from error
             raise FheUnavailable(
-                f"no evaluator in the epoch's determinism class after {self._start_attempts} starts: {reason}",
-                hint="this machine cannot serve this epoch: let other committee members evaluate, or hold a new ceremony",
+                f"no evaluator stayed alive after {self._start_attempts} starts: {reason}",
+                hint="see the node's log for what it printed; it needs memory (MEMORY_LIMIT_BYTES)",
             ) from error
         assert self._child is not None
         return self._child

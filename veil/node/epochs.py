@@ -1,7 +1,8 @@
 """The key epoch that this node works with: fetched by the digests that the chain names, verified, made into working parts.
 
 Nothing here falls back: while a part of the epoch is missing, :attr:`EpochKeeper.problem` says which, the node's condition
-shows it, and placement waits.
+shows it, and placement waits. A member whose evaluator cannot be had works with the epoch all the same, and abstains from
+decisions (:mod:`veil.node.evaluating`).
 """
 
 import logging
@@ -14,9 +15,10 @@ from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encryptor import PublicKeyEncryptor
 from veil.fhe.evaluator import ChildEvaluator
-from veil.fhe.material import EpochMaterial
 from veil.identity import Identity
 from veil.mesh.ports import Mesh
+from veil.node.evaluating import NOT_IN_COMMITTEE, MemberEvaluator
+from veil.node.health import Verdict
 from veil.node.publication import material_digests, material_of
 from veil.placement.ports import EpochParts
 from veil.store.journal import Journal
@@ -54,14 +56,22 @@ class EpochKeeper:
         self._threads = evaluator_threads or None
         self._on_parts = on_parts
         self._working: Digest | None = None
+        self._member: MemberEvaluator | None = None
+        """On a committee member."""
         self.parts: EpochParts | None = None
         self.problem = "no key epoch was read from the chain yet"
 
     @property
     def evaluator_pid(self) -> int:
         """Of `veil-evald`; 0 while there is none."""
-        evaluator = self.parts.evaluator if self.parts else None
-        return (evaluator.child_pid or 0) if isinstance(evaluator, ChildEvaluator) else 0
+        return self._member.pid if self._member is not None else 0
+
+    @property
+    def fhe(self) -> Verdict:
+        """Whether this node does its share of evaluating and decrypting, or why it abstains."""
+        if self.parts is None:
+            return Verdict(False, "EpochMissing", self.problem)
+        return self._member.verdict if self._member is not None else NOT_IN_COMMITTEE
 
     async def sync(self) -> None:
         """Raises what kept the epoch from being complete; it is tried again."""
@@ -70,31 +80,43 @@ class EpochKeeper:
             self.problem = "the registry has no active key epoch"
             if self._working is not None:
                 self._working = None
-                await self._replace(None)
+                await self._replace(None, None)
             return
         if row.digest == self._working:
+            await self._keep_evaluating()
             return
         try:
-            parts = await self._load(row)
+            parts, member = await self._load(row)
         except VeilError as error:
             self.problem = f"{error.reason}: {error.message}"
             raise
-        await self._replace(parts)
+        await self._replace(parts, member)
         self._working = row.digest
         self.problem = ""
         log.info("working with key epoch %d", parts.key_epoch.epoch)
 
     async def close(self) -> None:
         """End the evaluator."""
-        await self._replace(None)
+        await self._replace(None, None)
 
-    async def _replace(self, parts: EpochParts | None) -> None:
-        before, self.parts = self.parts, parts
+    async def _replace(self, parts: EpochParts | None, member: MemberEvaluator | None) -> None:
+        before, self._member = self._member, member
+        self._set(parts)
+        if before is not None:
+            await before.close()
+
+    def _set(self, parts: EpochParts | None) -> None:
+        self.parts = parts
         self._on_parts(parts)
-        if before is not None and before.evaluator is not None:
-            await before.evaluator.close()
 
-    async def _load(self, row: EpochRow) -> EpochParts:
+    async def _keep_evaluating(self) -> None:
+        if self._member is None or self.parts is None:
+            return
+        await self._member.keep_running()
+        if self.parts.evaluator is not self._member.usable:
+            self._set(replace(self.parts, evaluator=self._member.usable))
+
+    async def _load(self, row: EpochRow) -> tuple[EpochParts, MemberEvaluator | None]:
         epoch = decode(await self._fetch(row.digest, EPOCH_FETCH_TIMEOUT_S), KeyEpoch)
         if epoch.epoch != row.epoch or len(epoch.shares) != len(epoch.committee):
             raise Untrusted(
@@ -111,17 +133,11 @@ class EpochKeeper:
             combiner=ThresholdCombiner(material.public_key, epoch.threshold),
             decryptor=ThresholdDecryptor(share) if share is not None else None,
         )
-        return parts if share is None else replace(parts, evaluator=await self._evaluator(material))
-
-    async def _evaluator(self, material: EpochMaterial) -> ChildEvaluator:
-        """Last of all, and ended when it does not start: an attempt that fails must leave no process behind."""
-        evaluator = ChildEvaluator(material, threads=self._threads)
-        try:
-            await evaluator.start()
-        except BaseException:
-            await evaluator.close()
-            raise
-        return evaluator
+        if share is None:
+            return parts, None
+        member = MemberEvaluator(ChildEvaluator(material, threads=self._threads))
+        await member.keep_running()
+        return replace(parts, evaluator=member.usable), member
 
     async def _fetch(self, digest: Digest, deadline_s: float) -> bytes:
         try:

@@ -23,6 +23,11 @@ SILENCE_MAX_S = 60.0
 """Five of Ethereum's slots. Without a block for longer, what is shown may be old."""
 
 
+CLOCK_OFF_MAX_S = 120
+"""Between this node's clock and the timestamp of a block that just came. Blocks carry the time at which they were proposed; a
+development chain that mines at once runs ahead for a moment. Certificates, rounds and leases need minutes at worst."""
+
+
 class ChainFollower:
     """Keeps ``projection`` where ``chain`` is. :meth:`run` and :meth:`catch_up` never raise a VeilError."""
 
@@ -32,6 +37,8 @@ class ChainFollower:
         self._clock = clock
         self._error = ""
         self._heard_s = clock.monotonic_s()
+        self._ahead_s = 0.0
+        """How far the newest block's timestamp was ahead of this node's clock when it came."""
         self.caught_up = False
         """Whether the projection has once been where the chain was: before that, absence from it means nothing."""
 
@@ -44,6 +51,15 @@ class ChainFollower:
             return "reading the chain"
         silent_s = self._clock.monotonic_s() - self._heard_s
         return f"no block was read for over {SILENCE_MAX_S:.0f} s: is the RPC endpoint away?" if silent_s > SILENCE_MAX_S else ""
+
+    @property
+    def clock_problem(self) -> str:
+        """Whether this node's clock and the chain's differ; empty when not, or while :attr:`problem` says that nothing comes."""
+        if self.problem or abs(self._ahead_s) <= CLOCK_OFF_MAX_S:
+            return ""
+        if self._ahead_s > 0:
+            return f"blocks come from over {CLOCK_OFF_MAX_S} s in this node's future: its clock is behind"
+        return f"the newest block is over {CLOCK_OFF_MAX_S} s old: this node's clock is ahead, or the RPC endpoint lags"
 
     async def run(self) -> None:
         """For ever. A chain that contradicts itself is shown as the problem, until blocks come again."""
@@ -76,3 +92,5 @@ class ChainFollower:
     def _heard(self) -> None:
         self._error = ""
         self._heard_s = self._clock.monotonic_s()
+        if (tip := self._projection.tip()) is not None:
+            self._ahead_s = tip.timestamp_s - self._clock.now_s()

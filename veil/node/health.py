@@ -2,12 +2,22 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from veil.errors import VeilError
 from veil.store.objects import ObjectStore
 
-Check = Callable[[], Awaitable[str]]
-"""Gives back what is wrong in words, empty for nothing. May raise VeilError instead."""
+
+class Verdict(NamedTuple):
+    """What a check found, for parts that can be well or unwell in several ways."""
+
+    well: bool
+    reason: str
+    message: str = ""
+
+
+Check = Callable[[], Awaitable[str | Verdict]]
+"""Gives back what is wrong in words (empty for nothing), or a Verdict with a reason of its own. May raise VeilError instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +42,28 @@ class Health:
 
     async def sync(self) -> None:
         """Nothing to write on until the registry has this node under its name."""
-        problems = [(condition, await _problem(condition)) for condition in self._conditions]
+        verdicts = [(condition, await _verdict(condition)) for condition in self._conditions]
         node = self._store.find("Node", "", self._name())
         if node is None:
             return
         status = dict(node.get("status", {}))
         old = {entry["type"]: entry for entry in status.get("conditions", [])}
-        mine = {condition.kind for condition, _ in problems}
+        mine = {condition.kind for condition, _ in verdicts}
         shown = [entry for kind, entry in old.items() if kind not in mine]
-        for condition, problem in problems:
-            value = "False" if problem else "True"
+        for condition, (well, reason, message) in verdicts:
+            value = "True" if well else "False"
             before = old.get(condition.kind, {})
             since = before.get("lastTransitionTime") if before.get("status") == value else self._now()
-            reason = condition.bad if problem else condition.good
-            entry = {"type": condition.kind, "status": value, "reason": reason, "message": problem, "lastTransitionTime": since}
+            entry = {"type": condition.kind, "status": value, "reason": reason, "message": message, "lastTransitionTime": since}
             shown.append(entry)
         self._store.put({**node, "status": {**status, "conditions": shown}})
 
 
-async def _problem(condition: Condition) -> str:
+async def _verdict(condition: Condition) -> Verdict:
     try:
-        return await condition.check()
+        found = await condition.check()
     except VeilError as error:
-        return f"{error.reason}: {error.message}"
+        found = f"{error.reason}: {error.message}"
+    if isinstance(found, Verdict):
+        return found
+    return Verdict(not found, condition.bad if found else condition.good, found)

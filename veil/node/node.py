@@ -31,10 +31,11 @@ from veil.node.assembler import Assembler
 from veil.node.contents import Contents
 from veil.node.controllers import ControllersChild
 from veil.node.desired import desired_instances
+from veil.node.disk import CHECK_S, Disk
 from veil.node.endpoint import Endpoint
 from veil.node.epochs import EpochKeeper
 from veil.node.following import ChainFollower
-from veil.node.health import Condition, Health
+from veil.node.health import Condition, Health, Verdict
 from veil.node.logs import MeshLogs
 from veil.node.loop import LevelLoop
 from veil.node.membership import Membership, bootstrap_addresses
@@ -130,6 +131,7 @@ class Node:
             evaluator_threads=settings.evaluator_threads,
             on_parts=self._epoch_changed,
         )
+        self.disk = Disk(self.journal, directory)
         self.follower = ChainFollower(self.chain, self.projection, self._clock)
         self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
         self.contents = Contents(self.mesh, self.identity)
@@ -199,6 +201,7 @@ class Node:
         self._showing = LevelLoop("workload status", self._sync_status, period_s=RESYNC_S)
         self._demanding = LevelLoop("demand for the key epoch", self._complete_demands, period_s=DEMAND_S)
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
+        self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
         self._loops = [
             self._assembling,
             self._joining,
@@ -208,6 +211,7 @@ class Node:
             self._showing,
             self._demanding,
             self._checking,
+            self._looking,
         ]
 
     # running
@@ -367,6 +371,9 @@ class Node:
             Condition("ChainSynced", "CaughtUp", "NotSynced", self._synced),
             Condition("MeshJoined", "MembersSeen", "Alone", self._joined),
             Condition("KeysReady", "EpochComplete", "EpochIncomplete", self._keyed),
+            Condition("FheReady", "InClass", "EvaluatorAway", self._evaluates),
+            Condition("JournalWritable", "Writable", "NotWritable", self._journal_writable),
+            Condition("ClockRight", "AgreesWithChain", "DiffersFromChain", self._clock_right),
             Condition("RuntimeReady", "Answers", "Away", self._runtime_answers),
             Condition("ControllersRunning", "Running", "NotRunning", self._controlled),
         ]
@@ -389,6 +396,15 @@ class Node:
 
     async def _keyed(self) -> str:
         return self.epochs.problem
+
+    async def _evaluates(self) -> Verdict:
+        return self.epochs.fhe
+
+    async def _journal_writable(self) -> str:
+        return self.disk.problem
+
+    async def _clock_right(self) -> str:
+        return self.follower.clock_problem
 
     async def _runtime_answers(self) -> str:
         await self.runtime.version()

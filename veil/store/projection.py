@@ -176,7 +176,7 @@ class Projection:
 
     def head(self) -> tuple[int, bytes]:
         """The registry's head as of the last block: how many events there were, and the hash chain over them."""
-        row = self._tip()
+        row = self.tip()
         return (row.rv, row.accumulator) if row else (0, EMPTY_ACCUMULATOR)
 
     def cursor(self) -> Cursor:
@@ -189,12 +189,13 @@ class Projection:
     def finality(self, level: str) -> int:
         """The newest block that has reached ``level`` ("latest", "safe", "finalized"); 0 when none has."""
         if level == LATEST:
-            row = self._tip()
+            row = self.tip()
             return row.number if row else 0
         found = self._database.execute("SELECT block FROM finality WHERE level=?", (level,)).fetchone()
         return found[0] if found else 0
 
-    def _tip(self) -> BlockRow | None:
+    def tip(self) -> BlockRow | None:
+        """The newest block here; None before the first."""
         rows = self._tables.scan(BLOCKS, "number = (SELECT max(number) FROM blocks)")
         return block_from(rows[0]) if rows else None
 

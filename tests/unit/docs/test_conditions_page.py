@@ -33,4 +33,10 @@ def test_every_condition_of_a_node_is_explained() -> None:
     source = (ROOT / "veil" / "node" / "node.py").read_text()
     named = re.findall(r'Condition\("(\w+)", "(\w+)", "(\w+)"', source)
     assert len(named) >= 6
-    assert not {word for words in named for word in words if f"`{word}`" not in PAGE}
+    verdicts = {
+        reason
+        for path in (ROOT / "veil" / "node").glob("*.py")
+        for reason in re.findall(r'Verdict\((?:True|False), "(\w+)"', path.read_text())
+    }
+    assert {"NotInCommittee", "InClass", "EpochMissing"} <= verdicts
+    assert not {word for words in [*named, verdicts, ("ClassUnreachable",)] for word in words if f"`{word}`" not in PAGE}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from node_world import World
 
-from veil.errors import CiphertextInvalid, ConfigInvalid, FheUnavailable, Untrusted
+from veil.errors import CiphertextInvalid, ClassUnreachable, ConfigInvalid, FheUnavailable, Untrusted
 from veil.fhe import publickey, vectors
 from veil.fhe.ceremony import CeremonyResult
 from veil.fhe.encoding import default_encoding
@@ -19,6 +19,7 @@ from veil.identity import Identity
 from veil.mesh.faults import Hold
 from veil.node import epochs as epochs_module
 from veil.node.epochs import EpochKeeper
+from veil.node.evaluating import EVALUATOR_RETRY_S
 from veil.node.publication import material_digests, material_of, publication
 from veil.placement.ports import EpochParts
 from veil.store.journal import Journal
@@ -66,6 +67,10 @@ class FakeChild:
 
     def __init__(self, material: EpochMaterial, *, threads: int | None) -> None:
         self.running = False
+
+    @property
+    def child_pid(self) -> int | None:
+        return 7 if self.running else None
 
     async def start(self) -> None:
         self.running = True
@@ -166,6 +171,7 @@ async def test_a_node_outside_the_committee_encrypts_and_evaluates_nothing(keepi
     (parts,) = keeping.heard
     assert parts is not None
     assert (keeping.keeper.problem, parts.evaluator, parts.decryptor) == ("", None, None)
+    assert keeping.keeper.fhe.reason == "NotInCommittee"
     figures = Figures(cpu_milli=1, memory_bytes=1, disk_bytes=0, gpu_count=0)
     parts.encryptor.check_demand(parts.encryptor.demand(figures))
     await keeping.keeper.sync()
@@ -237,19 +243,50 @@ async def test_an_epoch_of_another_number_or_without_all_shares_is_refused(keepi
         await keeping.keeper.sync()
 
 
-async def test_an_evaluator_that_does_not_start_leaves_no_process(keeping: Keeping, children: type[FakeChild]) -> None:
+async def test_a_member_out_of_class_abstains_says_so_and_stays_in_the_epoch(keeping: Keeping, children: type[FakeChild]) -> None:
     await keeping.publish(keeping.world.identity.peer_id, keeping.world.other.peer_id)
-    children.error = FheUnavailable("another determinism class")
+    assert keeping.keeper.fhe == (False, "EpochMissing", keeping.keeper.problem)
+    children.error = ClassUnreachable("another determinism class")
     for _ in range(3):
-        with pytest.raises(FheUnavailable):
-            await keeping.keeper.sync()
-    assert [child.running for child in children.started] == [False] * 3
+        await keeping.keeper.sync()
+    assert [child.running for child in children.started] == [False], "tried once, and no process is left"
+    parts = keeping.keeper.parts
+    assert parts is not None
+    assert (keeping.keeper.problem, parts.evaluator, parts.decryptor is not None) == ("", None, True)
+    assert keeping.keeper.fhe == (False, "ClassUnreachable", "this member abstains: another determinism class")
     children.error = None
+    await asyncio.sleep(EVALUATOR_RETRY_S + 1)
     await keeping.keeper.sync()
-    assert children.started[-1].running
+    assert keeping.heard[-1] is not None
+    assert keeping.heard[-1].evaluator is children.started[-1]
+    assert keeping.keeper.fhe == (True, "InClass", "")
     await keeping.keeper.close()
     assert not children.started[-1].running
     assert keeping.heard[-1] is None
+
+
+async def test_an_evaluator_that_was_killed_is_shown_and_started_again(keeping: Keeping, children: type[FakeChild]) -> None:
+    await keeping.publish(keeping.world.identity.peer_id, keeping.world.other.peer_id)
+    await keeping.keeper.sync()
+    children.started[0].running = False
+    assert keeping.keeper.fhe.reason == "EvaluatorAway"
+    await keeping.keeper.sync()
+    assert keeping.keeper.fhe == (True, "InClass", "")
+    assert len(keeping.heard) == 1, "it is the same evaluator: nobody has to be told"
+    children.started[0].running, children.error = False, FheUnavailable("no memory")
+    await keeping.keeper.sync()
+    assert keeping.keeper.fhe == (False, "EvaluatorAway", "this member abstains: no memory")
+    assert keeping.heard[-1] is not None
+    assert keeping.heard[-1].evaluator is None
+
+
+async def test_an_evaluator_that_fails_beyond_help_leaves_no_process(keeping: Keeping, children: type[FakeChild]) -> None:
+    await keeping.publish(keeping.world.identity.peer_id, keeping.world.other.peer_id)
+    children.error = CiphertextInvalid("no circuit")
+    with pytest.raises(CiphertextInvalid):
+        await keeping.keeper.sync()
+    assert [child.running for child in children.started] == [False]
+    assert keeping.heard == []
 
 
 async def test_an_unusable_key_is_found_before_a_process_is_started(keeping: Keeping, children: type[FakeChild]) -> None:

@@ -161,6 +161,29 @@ async def test_it_catches_up_says_so_and_notices_silence(world: World) -> None:
         await task
 
 
+@pytest.mark.parametrize(
+    ("ahead_s", "said"), [(0, ""), (-100, ""), (100, ""), (121, "clock is behind"), (-121, "clock is ahead")]
+)
+async def test_a_clock_that_differs_from_the_chains_is_noticed(world: World, ahead_s: int, said: str) -> None:
+    class Clock(LoopClock):
+        def now_s(self) -> float:
+            tip = world.projection.tip()
+            return (tip.timestamp_s if tip else 0) - ahead_s
+
+    follower = ChainFollower(world.chain, world.projection, Clock())
+    assert follower.clock_problem == "", "nothing was heard yet"
+    task = asyncio.create_task(follower.run())
+    await world.chain.register_node(world.identity.peer_id, OPERATOR)
+    await follower.catch_up()
+    assert said in follower.clock_problem
+    assert bool(said) == bool(follower.clock_problem)
+    await asyncio.sleep(SILENCE_MAX_S + 1)
+    assert follower.clock_problem == "", "a chain that is silent says nothing about clocks"
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 async def test_a_chain_that_is_away_at_the_start_is_waited_for(world: World) -> None:
     world.ledger.away = True
     follower = ChainFollower(world.chain, world.projection, LoopClock())

@@ -4,6 +4,7 @@ import asyncio
 import json
 import stat
 import sys
+from collections import namedtuple
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from veil.config import NodeSettings
 from veil.errors import ChainUnavailable, ConfigInvalid, RuntimeUnavailable, StorageUnavailable
 from veil.identity import Identity, peer_id_text
 from veil.node import controllers as controllers_module
+from veil.node import disk as disk_module
 from veil.node.controllers import RESTART_MAX_S, STABLE_S, STOP_GRACE_S, ControllersChild, launcher_path
+from veil.node.disk import FREE_MIN_BYTES, Disk
 from veil.node.endpoint import Endpoint
-from veil.node.health import Condition, Health
+from veil.node.health import Condition, Health, Verdict
 from veil.node.node import Node, _until_available
+from veil.store.journal import Journal
 
 pytestmark = pytest.mark.looptime
 
@@ -205,6 +209,40 @@ async def test_the_child_ends_with_the_node(tmp_path: Path, spawning: Spawning, 
     assert asyncio.get_running_loop().time() - began_s <= 10 + STOP_GRACE_S + 0.1
     assert spawning.stdin == asyncio.subprocess.PIPE, "what tells a child that its parent was killed"
     assert spawning.command[:2] == (sys.executable, str(launcher_path()))
+
+
+async def test_a_check_may_give_a_reason_of_its_own() -> None:
+    world = await World().start()
+
+    async def check() -> Verdict:
+        return Verdict(True, "NotInCommittee", "others evaluate")
+
+    health = Health(world.store, lambda: "node-1", [Condition("FheReady", "Fine", "Broken", check)], lambda: "t1")
+    world.store.put({"kind": "Node", "metadata": {"name": "node-1"}, "status": {}})
+    await health.sync()
+    (shown,) = world.store.get("Node", "", "node-1")["status"]["conditions"]
+    assert (shown["status"], shown["reason"], shown["message"]) == ("True", "NotInCommittee", "others evaluate")
+
+
+# the disk
+
+
+async def test_a_disk_that_takes_no_writes_or_is_full_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    disk = Disk(journal, tmp_path)
+    await disk.sync()
+    assert disk.problem == ""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(disk_module.shutil, "disk_usage", lambda path: usage(1, 1, FREE_MIN_BYTES - 1))
+    await disk.sync()
+    assert f"FREE_MIN_BYTES={FREE_MIN_BYTES}" in disk.problem
+    monkeypatch.setattr(disk_module.shutil, "disk_usage", lambda path: usage(1, 0, FREE_MIN_BYTES))
+    await disk.sync()
+    assert disk.problem == ""
+    journal._database.execute("PRAGMA query_only=ON")
+    await disk.sync()
+    assert "readonly" in disk.problem
+    journal.close()
 
 
 # the node
