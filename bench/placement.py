@@ -112,7 +112,7 @@ class Bench:
     def _open(self, result: bytes) -> list[int]:
         """The quorum's partials, one member after the other, and their sum."""
         partials = {decryptor.member: decryptor.partial(result, self._members) for decryptor in self._decryptors}
-        return self._combiner.combine(result, self._members, partials)
+        return self._combiner.open(result, self._members, partials).bits
 
     def _figures(self, part: float) -> Figures:
         drawn = {name: int(getattr(NODE, name) * part * self._random.random()) for name in Figures.__slots__}

@@ -27,6 +27,8 @@
     │   ├── DigestMismatch
     │   ├── HeadMismatch               events and head() disagree: a gap, or an RPC that lies
     │   └── CiphertextInvalid
+    │       ├── PartialInvalid         one member's partial decryption is not of the asked form
+    │       └── DecryptionDisputed     partial decryptions contradict each other
     └── RuntimeFailed         exit 1   a container runtime did what it was asked and failed
         ├── ImageUnavailable
         └── ContainerFailed
@@ -168,6 +170,18 @@ class HeadMismatch(Untrusted):
 
 class CiphertextInvalid(Untrusted):
     """A ciphertext of the wrong length, epoch or key."""
+
+
+class PartialInvalid(CiphertextInvalid):
+    """A partial decryption that is not of the form asked for; ``member`` is the 1-based index of who sent it."""
+
+    def __init__(self, message: str, *, member: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.member = member
+
+
+class DecryptionDisputed(CiphertextInvalid):
+    """Partial decryptions of the right form contradict each other: a member lies, and it is not known who."""
 
 
 class RuntimeFailed(VeilError):

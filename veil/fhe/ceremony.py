@@ -143,7 +143,7 @@ def _prove(material: EpochMaterial, shares: tuple[Secret, ...], result: bytes) -
     encoding = parse_encoding(material.encoding)
     members = list(range(material.members - material.threshold + 1, material.members + 1))
     partials = {member: ThresholdDecryptor(shares[member - 1]).partial(result, members) for member in members}
-    bits = ThresholdCombiner(material.public_key, material.threshold).combine(result, members, partials)
+    bits = ThresholdCombiner(material.public_key, material.threshold).open(result, members, partials).bits
     candidates = material.circuits[0].candidates
     telemetry = [[2] * encoding.telemetry_values for _ in range(candidates)]
     if bits != digc7_clear.reference(telemetry, [1] * encoding.demand_values, candidates):

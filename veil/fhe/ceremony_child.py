@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 
 from veil.errors import CiphertextInvalid
-from veil.fhe import child, frames, publickey, threshold, values, vectors
+from veil.fhe import child, flooding, frames, keyshare, publickey, threshold, values, vectors
 from veil.fhe.ceremony_plan import CeremonyPlan
 from veil.fhe.circuits.digc7_layout import circuit_name
 from veil.fhe.encoding import MESSAGE_BITS, Encoding, parse_encoding
-from veil.fhe.keyshare import KeyShare
 from veil.fhe.material import CircuitMaterial, EpochMaterial
 from veil.types import Epoch
 
@@ -56,14 +55,10 @@ def hold(plan: CeremonyPlan, encoding: Encoding) -> list[bytes]:
         encoding=encoding.to_json(),
         known_input=known,
         classes=(),
-        flooding_bits=threshold.flooding_bits(plan.threshold),
-        max_decryptions=threshold.max_decryptions(plan.threshold, max(plan.candidates) + 1),
+        flooding_bits=flooding.flooding_bits(plan.parameters, plan.members, plan.threshold),
+        max_decryptions=flooding.max_decryptions(plan.parameters, plan.members, plan.threshold, max(plan.candidates) + 1),
     )
-    dealt = threshold.deal(secret.tolist(), plan.members, plan.threshold)
-    shares = [
-        KeyShare(key=public.name, member=member, members=plan.members, threshold=plan.threshold, values=tuple(share))
-        for member, share in enumerate(dealt, 1)
-    ]
+    shares = keyshare.deal(public.name, secret.tolist(), plan.members, plan.threshold)
     return [material.to_bytes(), *(share.to_secret().reveal() for share in shares)]
 
 

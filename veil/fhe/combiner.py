@@ -1,29 +1,37 @@
-"""Combiner: adds partial decryptions up to bits. Holds nothing secret. Needs numpy only."""
+"""Combiner: adds partial decryptions up to bits, subset by subset, and compares. Holds nothing secret. Needs numpy only."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from veil.errors import FheUnavailable
 from veil.fhe import partials as wire
 from veil.fhe import threshold, vectors
+from veil.fhe.ports import Opened
 from veil.fhe.publickey import PublicKey
+from veil.fhe.quorum import check_quorum, subsets, verdict
 from veil.types import Epoch
 
 
 class ThresholdCombiner:
-    """Implements Combiner for the epoch of ``public_key`` whose quorum is ``quorum`` members."""
+    """Implements Combiner for the epoch of ``public_key`` in which ``threshold`` members decrypt."""
 
-    def __init__(self, public_key: bytes, quorum: int) -> None:
+    def __init__(self, public_key: bytes, threshold: int) -> None:
         key = PublicKey.from_bytes(public_key)
         self._key = key.name
-        self._quorum = quorum
+        self._threshold = threshold
         self.epoch = Epoch(key.epoch)
 
-    def combine(self, result: bytes, members: Sequence[int], partials: Mapping[int, bytes]) -> list[int]:
-        """The bits. Raises FheUnavailable while partials are missing, CiphertextInvalid when they are no bits."""
-        ordered = wire.check_members(members, self._quorum)
+    def open(self, result: bytes, quorum: Sequence[int], partials: Mapping[int, bytes]) -> Opened:
+        """As :meth:`veil.fhe.ports.Combiner.open`."""
+        ordered = check_quorum(quorum, self._threshold)
         missing = [member for member in ordered if member not in partials]
         if missing:
-            raise FheUnavailable(f"no partial of members {missing}", hint="ask them again, or choose another set")
+            raise FheUnavailable(f"no partial of members {missing}", hint="ask them again, or choose another quorum")
         rows = vectors.open_result(result, self._key)
-        parts = [wire.unpack(partials[member], result, ordered, member, len(rows)) for member in ordered]
-        return [threshold.open_bit(row, column) for row, column in zip(rows, zip(*parts, strict=True), strict=True)]
+        digest = hashlib.sha256(result).digest()
+        parts = {member: wire.unpack(partials[member], digest, ordered, self._threshold, member, len(rows)) for member in ordered}
+        openings = {
+            subset: threshold.open_bits(rows, [parts[member][subset] for member in subset])
+            for subset in subsets(ordered, self._threshold)
+        }
+        return verdict(openings, ordered, self._threshold)

@@ -8,12 +8,13 @@ one does.
 import hashlib
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from veil.errors import CiphertextInvalid, FheUnavailable, VeilError
+from veil.errors import CiphertextInvalid, FheUnavailable, PartialInvalid, VeilError
 from veil.fhe.circuits import digc7_clear
 from veil.fhe.encoding import Encoding, default_encoding
-from veil.fhe.ports import Evaluation, Figures
+from veil.fhe.ports import Evaluation, Figures, Opened
+from veil.fhe.quorum import Subset, check_quorum, subsets, verdict
 from veil.types import Digest, Epoch
 
 TELEMETRY, DEMAND, RESULT, PARTIAL = 1, 2, 3, 4
@@ -104,42 +105,70 @@ class FakeEvaluator:
 
 
 class FakeDecryptor:
-    """Implements Decryptor in clear; ``lie_at`` flips the bit of that place."""
+    """Implements Decryptor in clear: each subset's lowest member gives its bits, the others zeros.
 
-    def __init__(self, epoch: Epoch, member: int, *, lie_at: int | None = None) -> None:
+    ``lie_at`` flips the bit of that place, in each subset or in those of ``lie_in`` only.
+    """
+
+    def __init__(
+        self,
+        epoch: Epoch,
+        member: int,
+        *,
+        threshold: int,
+        lie_at: int | None = None,
+        lie_in: Collection[Subset] | None = None,
+    ) -> None:
         self.epoch = epoch
         self.member = member
+        self.threshold = threshold
         self.lie_at = lie_at
+        self.lie_in = lie_in
         self.released: list[bytes] = []
 
-    def partial(self, result: bytes, members: Sequence[int]) -> bytes:
-        bits = bytearray(_open(result, RESULT, self.epoch))
-        if self.member not in members:
-            raise CiphertextInvalid(f"member {self.member} is not in the set", hint="name the set that decrypts")
-        if self.member != min(members):
-            bits = bytearray(len(bits))
-        if self.lie_at is not None:
-            bits[self.lie_at] ^= 1
+    def partial(self, result: bytes, quorum: Sequence[int]) -> bytes:
+        bits = _open(result, RESULT, self.epoch)
+        ordered = check_quorum(quorum, self.threshold)
+        if self.member not in ordered:
+            raise CiphertextInvalid(f"member {self.member} is not in the quorum", hint="name the quorum that decrypts")
         self.released.append(result)
-        return _HEADER.pack(_MAGIC, PARTIAL, self.epoch, _context(self.member, members, result)) + bytes(bits)
+        mine = subsets(ordered, self.threshold, self.member)
+        body = b"".join(self._part(bits, subset) for subset in mine)
+        return _HEADER.pack(_MAGIC, PARTIAL, self.epoch, _context(self.member, ordered, result)) + body
+
+    def _part(self, bits: bytes, subset: Subset) -> bytes:
+        part = bytearray(bits if self.member == subset[0] else bytes(len(bits)))
+        if self.lie_at is not None and (self.lie_in is None or subset in self.lie_in):
+            part[self.lie_at] ^= 1
+        return bytes(part)
 
 
 class FakeCombiner:
-    """Implements Combiner in clear: the sum modulo 2 of the partials' bits."""
+    """Implements Combiner in clear: a subset opens to the sum modulo 2 of its partials' bits."""
 
-    def __init__(self, epoch: Epoch) -> None:
+    def __init__(self, epoch: Epoch, *, threshold: int) -> None:
         self.epoch = epoch
+        self.threshold = threshold
 
-    def combine(self, result: bytes, members: Sequence[int], partials: Mapping[int, bytes]) -> list[int]:
+    def open(self, result: bytes, quorum: Sequence[int], partials: Mapping[int, bytes]) -> Opened:
+        ordered = check_quorum(quorum, self.threshold)
         count = len(_open(result, RESULT, self.epoch))
-        missing = [member for member in members if member not in partials]
+        missing = [member for member in ordered if member not in partials]
         if missing:
-            raise FheUnavailable(f"no partial of members {missing}", hint="ask them again, or choose another set")
-        total = bytearray(count)
-        for member in members:
-            bits = _open(partials[member], PARTIAL, self.epoch, count, _context(member, members, result))
-            total = bytearray(a ^ b for a, b in zip(total, bits, strict=True))
-        return list(total)
+            raise FheUnavailable(f"no partial of members {missing}", hint="ask them again, or choose another quorum")
+        openings = {subset: bytearray(count) for subset in subsets(ordered, self.threshold)}
+        for member in ordered:
+            for subset, part in self._parts(partials[member], member, ordered, result, count).items():
+                openings[subset] = bytearray(a ^ b for a, b in zip(openings[subset], part, strict=True))
+        return verdict({subset: list(bits) for subset, bits in openings.items()}, ordered, self.threshold)
+
+    def _parts(self, data: bytes, member: int, quorum: Subset, result: bytes, count: int) -> dict[Subset, bytes]:
+        mine = subsets(quorum, self.threshold, member)
+        try:
+            body = _open(data, PARTIAL, self.epoch, count * len(mine), _context(member, quorum, result))
+        except CiphertextInvalid as error:
+            raise PartialInvalid(error.message, member=member, hint=error.hint) from error
+        return {subset: body[place * count : (place + 1) * count] for place, subset in enumerate(mine)}
 
 
 def _context(member: int, members: Sequence[int], result: bytes) -> bytes:

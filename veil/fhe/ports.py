@@ -70,14 +70,34 @@ class Decryptor(Protocol):
     member: int
     """Its 1-based Shamir index."""
 
-    def partial(self, result: bytes, members: Sequence[int]) -> bytes:
-        """This member's partial decryption of every bit of ``result`` for exactly the set ``members``."""
+    def partial(self, result: bytes, quorum: Sequence[int]) -> bytes:
+        """This member's partial decryptions of every bit of ``result``, one for each threshold-subset of ``quorum`` it is in.
+
+        A quorum has threshold to threshold + 2 members. The same for the same result and quorum, whenever asked, and a
+        subset's part is the same in each quorum. Raises CiphertextInvalid for a foreign result or quorum.
+        """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a quorum's partials say."""
+
+    bits: list[int]
+    """Candidates first, "none fits" last."""
+    checked: bool
+    """Several subsets opened and one liar at most cannot have changed the bits. False for a quorum of the threshold."""
+    liars: tuple[int, ...]
+    """The member that sent wrong partials; empty also when it lied in too few subsets to be told from others in them."""
 
 
 class Combiner(Protocol):
     """Puts partials together; holds nothing secret."""
 
-    def combine(self, result: bytes, members: Sequence[int], partials: Mapping[int, bytes]) -> list[int]:
-        """The bits, candidates first, "none fits" last. Raises CiphertextInvalid when they are no bits."""
+    def open(self, result: bytes, quorum: Sequence[int], partials: Mapping[int, bytes]) -> Opened:
+        """The bits, from the partials of exactly ``quorum``.
+
+        Raises FheUnavailable while partials are missing; PartialInvalid (with the member) for a malformed one;
+        DecryptionDisputed when they contradict each other, or are no bits, and no single member explains it.
+        """
         ...

@@ -1,25 +1,22 @@
-"""Decryption of one bit by a set of share holders: the arithmetic, on integers and rows, with its noise budget.
+"""Decryption of bits by subsets of share holders: the arithmetic, on integers and rows.
 
 The secret bits are shared over F_p with p = 2^127-1, because no such sharing exists over Z_2^64 (differences of points must
-be units). A partial is lambda * <mask, share> plus two maskings: flooding noise, which hides the ciphertext's own noise, and
-a random multiple of 2^64, which hides the integer carry. Both are derived from share, ciphertext and set of members, so that
-asking twice says nothing new. Each flood is a sum of eight uniform values: bounded, and smooth at its ends, so that what a
-decryption tells about the noise grows with the square of noise over flood (the ends of one uniform value tell it linearly).
+be units). A partial is lambda * <mask, share> plus what hides it (:mod:`veil.fhe.masking`). The scalar product is the same
+in every subset, so it is computed once; for all rows at once it is one product of matrices of limbs, narrow enough for every
+sum to be exact in doubles.
 """
 
-import hashlib
-import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from veil.errors import CiphertextInvalid
 from veil.fhe.sharing import lagrange_at_zero
 
 FIELD = (1 << 127) - 1
-SHARE_VALUE_BYTES = 16
+VALUE_BYTES = 16
+MEMBERS_MAX = 64
 
 OUTPUT_BITS = 1
 """Width of an output: one bit, so that the window for noise is as wide as it can be."""
@@ -27,45 +24,17 @@ OUTPUT_BITS = 1
 HALF_WINDOW = 1 << (62 - OUTPUT_BITS)
 """A phase that is further than this from a message decrypts to another."""
 
-FLOOD_TOTAL = 1 << 60
-"""Bound on the sum of all members' floods: half of HALF_WINDOW."""
+Limbs = npt.NDArray[np.float64]
 
-OUTPUT_NOISE_MAX = 1 << 57
-"""Bound on an output's own noise that a combiner accepts; p_error 2^-64 keeps it far below."""
+_MASK_LIMB_BITS = 22
+_MASK_LIMBS = 3
+_SHARE_LIMB_BITS = 20
+_SHARE_LIMBS = 7
+_DIMENSION_MAX = 2048
 
-OUTPUT_NOISE_LOG2 = 49.0
-"""Base-2 logarithm of the standard deviation of an output's own noise for the ``plain`` parameters; a test measures it."""
-
-CARRY_BITS = 55
-"""A mask's scalar product has less than 2^76; its carry over 2^64 (12 bits) is hidden statistically by 43 bits more."""
-
-MEMBERS_MAX = 64
-
-_UNIFORMS = 8
-_DERIVED_BYTES = 8 * (_UNIFORMS + 1)
-
-assert FLOOD_TOTAL + OUTPUT_NOISE_MAX < HALF_WINDOW
-assert MEMBERS_MAX << (64 + CARRY_BITS + 1) < FIELD
-
-
-def flood_deviation_log2(members: int) -> float:
-    """Base-2 logarithm of the standard deviation of one member's flood, in a set of ``members``."""
-    return math.log2(_uniform_bound(members)) + 0.5 * math.log2(_UNIFORMS / 3)
-
-
-def flooding_bits(members: int) -> int:
-    """By how many bits one member's flood exceeds an output's own noise, rounded down."""
-    return int(flood_deviation_log2(members) - OUTPUT_NOISE_LOG2)
-
-
-def max_decryptions(members: int, bits_per_result: int) -> int:
-    """Results after which all decryptions together tell at most one nat about the noise of all ciphertexts.
-
-    One opened bit tells about (noise / flood)^2 / 2 nats, times 1.5 for a sum of eight uniform values instead of a Gaussian.
-    A stated budget, not a proof of security: knowledge of the noise is not yet knowledge of the key.
-    """
-    ratio = 2.0 ** (OUTPUT_NOISE_LOG2 - flood_deviation_log2(members))
-    return max(1, int(1.0 / (0.75 * ratio * ratio * bits_per_result)))
+assert _MASK_LIMBS * _MASK_LIMB_BITS >= 64
+assert _SHARE_LIMBS * _SHARE_LIMB_BITS >= 127
+assert _DIMENSION_MAX << (_MASK_LIMB_BITS + _SHARE_LIMB_BITS) <= 1 << 53
 
 
 def deal(secret: Sequence[int], members: int, threshold: int) -> list[list[int]]:
@@ -80,37 +49,39 @@ def deal(secret: Sequence[int], members: int, threshold: int) -> list[list[int]]
     return shares
 
 
-def partial(row: npt.NDArray[np.uint64], share: Sequence[int], seed: bytes, member: int, members: Sequence[int]) -> int:
-    """One member's part of the phase of ``row`` (mask, body), for exactly the set ``members``; ``seed`` is its PRF key."""
-    product = sum(int(word) * value for word, value in zip(row[:-1].tolist(), share, strict=True)) % FIELD
-    weight = lagrange_at_zero(member, list(members), FIELD)
-    return (weight * product + _masking(seed, row, members)) % FIELD
+def limbs(share: Sequence[int]) -> Limbs:
+    """A share as a matrix (elements, limbs), which :func:`products` takes."""
+    mask = (1 << _SHARE_LIMB_BITS) - 1
+    parts = [[(value >> (_SHARE_LIMB_BITS * index)) & mask for index in range(_SHARE_LIMBS)] for value in share]
+    return np.array(parts, dtype=np.float64)
 
 
-def open_bit(row: npt.NDArray[np.uint64], parts: Sequence[int]) -> int:
-    """The bit of ``row``. Raises CiphertextInvalid when the parts do not add up to one."""
-    total = (int(row[-1]) - sum(parts)) % FIELD
-    phase = (total - FIELD if total > FIELD // 2 else total) % (1 << 64)
-    unit = 2 * HALF_WINDOW
-    message = ((phase + HALF_WINDOW) // unit) % ((1 << 64) // unit)
-    noise = (phase - message * unit + (1 << 63)) % (1 << 64) - (1 << 63)
-    if message not in (0, 1) or abs(noise) > FLOOD_TOTAL + OUTPUT_NOISE_MAX:
-        raise CiphertextInvalid(
-            "the partial decryptions do not add up to a bit", hint="a member sent a wrong partial: use another set"
-        )
-    return int(message)
+def products(rows: npt.NDArray[np.uint64], share: Limbs) -> list[int]:
+    """<mask, share> in F_p for each of ``rows`` (mask, body)."""
+    masks = rows[:, :-1]
+    low = np.uint64((1 << _MASK_LIMB_BITS) - 1)
+    shifts = [np.uint64(_MASK_LIMB_BITS * index) for index in range(_MASK_LIMBS)]
+    split = np.concatenate([((masks >> shift) & low).astype(np.float64) for shift in shifts])
+    sums = (split @ share).astype(np.int64).reshape(_MASK_LIMBS, len(rows), _SHARE_LIMBS)
+    totals = [0] * len(rows)
+    for mask_limb in range(_MASK_LIMBS):
+        for share_limb in range(_SHARE_LIMBS):
+            shift_bits = _MASK_LIMB_BITS * mask_limb + _SHARE_LIMB_BITS * share_limb
+            for place, value in enumerate(sums[mask_limb, :, share_limb].tolist()):
+                totals[place] += value << shift_bits
+    return [total % FIELD for total in totals]
 
 
-def _uniform_bound(members: int) -> int:
-    return FLOOD_TOTAL // (_UNIFORMS * members)
+def weight(member: int, subset: Sequence[int]) -> int:
+    """The factor of ``member``'s product when exactly ``subset`` decrypts."""
+    return lagrange_at_zero(member, list(subset), FIELD)
 
 
-def _masking(seed: bytes, row: npt.NDArray[np.uint64], members: Sequence[int]) -> int:
-    """Flood and carry: a function of the share, the ciphertext and the set, and of nothing else."""
-    hasher = hashlib.shake_256(b"veil/flood/1" + seed)
-    hasher.update(bytes([len(members), *members]))
-    hasher.update(row.astype("<u8").tobytes())
-    words = np.frombuffer(hasher.digest(_DERIVED_BYTES), dtype="<u8").tolist()
-    bound = _uniform_bound(len(members))
-    flood = sum(word % (2 * bound + 1) - bound for word in words[:_UNIFORMS])
-    return int(flood + ((words[_UNIFORMS] >> (64 - CARRY_BITS)) << 64))
+def open_bits(rows: npt.NDArray[np.uint64], parts: Iterable[Sequence[int]]) -> list[int] | None:
+    """The bits of ``rows`` from one subset's partials, each a field element a row; None when they are no bits."""
+    bits = []
+    for body, *terms in zip(rows[:, -1].tolist(), *parts, strict=True):
+        total = (body - sum(terms)) % FIELD
+        phase = (total - FIELD if total > FIELD // 2 else total) % (1 << 64)
+        bits.append((phase + HALF_WINDOW) // (2 * HALF_WINDOW) % ((1 << 64) // (2 * HALF_WINDOW)))
+    return bits if all(bit in (0, 1) for bit in bits) else None

@@ -221,7 +221,7 @@ class Round:
         _, _, result = next(iter(self._partials.values()))
         shares = {member: partial.partial for member, (partial, _, _) in self._partials.items()}
         try:
-            bits = self.parts.combiner.combine(result, self._asked, shares)
+            bits = self.parts.combiner.open(result, self._asked, shares).bits
         except (CiphertextInvalid, FheUnavailable) as error:
             return self._fail(Failed(reasons.FHE_UNAVAILABLE, error.message[:100]))
         self._hot = winners(bits, self.open)

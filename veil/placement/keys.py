@@ -134,7 +134,7 @@ class KeyKeeper:
             shares[partial.member] = partial.partial
         if tuple(sorted(shares)) != members or len(members) != parts.key_epoch.threshold:
             raise Untrusted("not the partials of threshold members")
-        chosen = winners(parts.combiner.combine(request.result, members, shares), opened)[:OFFERS_MAX]
+        chosen = winners(parts.combiner.open(request.result, members, shares).bits, opened)[:OFFERS_MAX]
         if request.offer >= len(chosen) or chosen[request.offer] != request.winner:
             raise Untrusted("the decision does not name that node at that offer")
 

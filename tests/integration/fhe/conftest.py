@@ -30,7 +30,7 @@ class World:
 
     def open(self, result: bytes, members: Sequence[int] = (1, 3)) -> list[int]:
         partials = {member: self.decryptors[member].partial(result, members) for member in members}
-        return self.combiner.combine(result, members, partials)
+        return self.combiner.open(result, members, partials).bits
 
     def raw_telemetry(self, digits: list[int]) -> bytes:
         return self.key.encrypt(vectors.TELEMETRY, digits)

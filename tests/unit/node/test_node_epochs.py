@@ -52,7 +52,8 @@ MATERIAL = EpochMaterial(
 
 def share(member: int) -> Secret:
     values = tuple(range(vectors.DIMENSION))
-    return KeyShare(key=KEY.name, member=member, members=2, threshold=2, values=values).to_secret()
+    pairwise = {3 - member: bytes(32)}
+    return KeyShare(key=KEY.name, member=member, members=2, threshold=2, values=values, pairwise=pairwise).to_secret()
 
 
 def published(*committee: PeerId) -> tuple[KeyEpoch, dict[Digest, bytes]]:

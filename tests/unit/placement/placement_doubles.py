@@ -268,9 +268,9 @@ def parts_of(key_epoch, peer):
     return EpochParts(
         key_epoch=key_epoch,
         encryptor=FakeEncryptor(epoch),
-        combiner=FakeCombiner(epoch),
+        combiner=FakeCombiner(epoch, threshold=key_epoch.threshold),
         evaluator=evaluator if member else None,
-        decryptor=FakeDecryptor(epoch, member) if member else None,
+        decryptor=FakeDecryptor(epoch, member, threshold=key_epoch.threshold) if member else None,
     )
 
 

@@ -387,10 +387,10 @@ def decided(table, **request):
         release = asked.ask(built)
         partials.append(release.partial)
         result = release.result
-    bits = table.local(0).epoch.combiner.combine(
+    opened = table.local(0).epoch.combiner.open(
         result, (1, 2), {m + 1: Asked(table, m).local.epoch.decryptor.partial(result, (1, 2)) for m in (0, 1)}
     )
-    chosen = [peer for peer, bit in zip(table.opened().candidates, bits, strict=False) if bit]
+    chosen = [peer for peer, bit in zip(table.opened().candidates, opened.bits, strict=False) if bit]
     return Proof(built.open, built.inputs, (1, 2), tuple(partials), result, 0), chosen
 
 
