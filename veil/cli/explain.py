@@ -15,11 +15,11 @@ WIDTH = 100
 def explain(path: str, recursive: bool) -> None:
     """Show the fields of a kind, e.g. `veil explain workload.spec.template`."""
     from veil.client.kinds import find
-    from veil.manifest.schemas import KINDS, schema
+    from veil.manifest.schemas import FILE_KINDS, KINDS, schema
 
     word, *fields = path.split(".")
-    kind = find(word).kind
-    if kind not in KINDS:
+    kind = next((name for name in FILE_KINDS if name.lower() == word.lower()), None) or find(word).kind
+    if kind not in (*KINDS, *FILE_KINDS):
         raise ConfigInvalid(f"{kind} has no schema", hint=f"kinds with one: {', '.join(KINDS)}")
     part: dict[str, Any] = schema(kind)
     for index, field in enumerate(fields):

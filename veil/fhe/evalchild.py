@@ -49,7 +49,7 @@ class EvalChild:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_environment(memory_limit_bytes, threads),
+            env=child_environment(threads) | {MEMORY_LIMIT_VARIABLE: str(memory_limit_bytes)},
         )
         child = cls(process)
         try:
@@ -133,9 +133,10 @@ class EvalChild:
             log.debug("evald %d: %s", self._process.pid, text)
 
 
-def _environment(memory_limit_bytes: int, threads: int | None) -> dict[str, str]:
+def child_environment(threads: int | None = None) -> dict[str, str]:
+    """What a child that evaluates gets. ``threads`` None: one a core."""
     environment = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-    environment |= {MEMORY_LIMIT_VARIABLE: str(memory_limit_bytes), "PYTHONWARNINGS": "ignore"}
+    environment |= {"PYTHONWARNINGS": "ignore"}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment

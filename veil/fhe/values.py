@@ -6,6 +6,7 @@ circuit's own client specification, because Concrete compares it exactly. Used b
 """
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,32 @@ def secret_key(keyset: bytes, key_id: int) -> npt.NDArray[np.int64]:
             if key.info.id == key_id:
                 return np.frombuffer(b"".join(key.payload.data), dtype="<u8").astype(np.int64)
     raise CiphertextInvalid(f"no secret key {key_id} in the keyset", hint="the circuits use another key layout")
+
+
+def with_payloads(evaluation_keys: bytes, fill: Callable[[str, int], bytes]) -> bytes:
+    """Serialised evaluation keys of the same form, each payload replaced by ``fill(its name, its bytes)``."""
+    with _evaluation_keys(evaluation_keys) as message:
+        changed = message.as_builder()
+    for name, data in _parts(changed):
+        for index in range(len(data)):
+            data[index] = fill(f"{name}/{index}", len(data[index]))
+    written: bytes = changed.to_bytes()
+    return written
+
+
+def payloads(evaluation_keys: bytes) -> list[bytes]:
+    """What the keys consist of, in order."""
+    with _evaluation_keys(evaluation_keys) as message:
+        return [bytes(part) for _, data in _parts(message) for part in data]
+
+
+def _evaluation_keys(data: bytes) -> Any:
+    return _schema().EvaluationKeyset.from_bytes(data, traversal_limit_in_words=_TRAVERSAL_WORDS)
+
+
+def _parts(message: Any) -> list[tuple[str, Any]]:
+    return [
+        (f"{kind}/{index}", key.payload.data)
+        for kind in ("lweBootstrapKeys", "lweKeyswitchKeys")
+        for index, key in enumerate(getattr(message, kind))
+    ]

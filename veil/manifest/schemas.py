@@ -12,7 +12,12 @@ API_VERSION = "veil.dev/v1alpha1"
 _FILES = {"Workload": "workload.json", "Namespace": "namespace.json", "Node": "node.json", "Instance": "instance.json"}
 
 KINDS = tuple(_FILES)
-"""The kinds that have a schema."""
+"""The kinds of objects that have a schema."""
+
+_FILES |= {"Committee": "committee.json", "KeyPlan": "keyplan.json"}
+
+FILE_KINDS = tuple(kind for kind in _FILES if kind not in KINDS)
+"""Kinds of files that verbs read, and that are no objects of a cluster."""
 
 Schema = dict[str, Any]
 

@@ -42,6 +42,11 @@ def bootstrap_addresses(texts: Iterable[str]) -> dict[PeerId, tuple[str, ...]]:
     return found
 
 
+def members_of(projection: Projection) -> dict[PeerId, NodeRow]:
+    """Who may be in the mesh: proven, and Active or Cordoned."""
+    return {row.peer: row for row in projection.nodes() if row.proven and row.status in MEMBER_STATUSES}
+
+
 class Membership:
     """Level-triggered: the mesh's gate follows the registry, and the registry has this node's newest addresses."""
 
@@ -73,8 +78,7 @@ class Membership:
 
     async def sync(self) -> None:
         """Open the gate for exactly the registered; publish a changed NodeInfo."""
-        rows = [row for row in self._projection.nodes() if row.proven and row.status in MEMBER_STATUSES]
-        allowed = {row.peer: self._addresses_of(row) for row in rows}
+        allowed = {peer: self._addresses_of(row) for peer, row in members_of(self._projection).items()}
         if allowed != self._allowed:
             self._mesh.allow(dict(allowed))
             self._allowed = allowed

@@ -1,6 +1,7 @@
 """A key epoch between the dealer's result and what is published: a KeyEpoch and blobs, by digest; and the way back."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from veil.errors import Untrusted
 from veil.fhe.ceremony import CeremonyResult
@@ -11,7 +12,9 @@ from veil.wire.codec import encode, sha256
 from veil.wire.nodes import CircuitInfo, KeyEpoch
 
 
-def publication(result: CeremonyResult, committee: Sequence[PeerId]) -> tuple[KeyEpoch, dict[Digest, bytes]]:
+def publication(
+    result: CeremonyResult, committee: Sequence[PeerId], *, mode: Literal["threshold", "designated"] = "threshold"
+) -> tuple[KeyEpoch, dict[Digest, bytes]]:
     """What to publish: the epoch (itself one of the blobs) and every blob it names. ``committee[i]`` gets share i+1, sealed."""
     material = result.material
     blobs: dict[Digest, bytes] = {}
@@ -22,7 +25,7 @@ def publication(result: CeremonyResult, committee: Sequence[PeerId]) -> tuple[Ke
 
     epoch = KeyEpoch(
         epoch=material.epoch,
-        mode="threshold",
+        mode=mode,
         parameters=material.parameters,
         threshold=material.threshold,
         committee=tuple(committee),

@@ -135,8 +135,12 @@ class Projection:
         return [EpochRow(epoch=e, digest=d, active=bool(a)) for e, d, a in self._tables.scan(EPOCHS)]
 
     def active_epoch(self) -> EpochRow | None:
-        """The newest one that is not retired."""
-        return next((row for row in reversed(self.epochs()) if row.active), None)
+        """The one that rounds use: the oldest that is not retired."""
+        return next((row for row in self.epochs() if row.active), None)
+
+    def next_epoch(self) -> EpochRow | None:
+        """The one that takes its place when it is retired, and is prepared until then."""
+        return next((row for row in self.epochs()[1:] if row.active and row != self.active_epoch()), None)
 
     def policy(self) -> bytes:
         row = self._tables.read(POLICY, 1)

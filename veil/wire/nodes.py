@@ -7,11 +7,14 @@ from msgspec import Meta
 from veil.identity import Identity
 from veil.types import Address, ClusterId, PeerId
 from veil.wire.codec import Message, decode, encode
-from veil.wire.objects import LABELS_MAX, Bytes32, Name, UInt
+from veil.wire.objects import LABELS_MAX, Bytes16, Bytes32, Name, UInt
 from veil.wire.signed import Signed, open_signed, sign
 
+JOURNALS_MAX = 8
+"""Epochs for which a node's info can name a journal: those that are not retired."""
 
-class NodeInfo(Message, frozen=True, tag="veil/node-info.1"):
+
+class NodeInfo(Message, frozen=True, tag="veil/node-info.2"):
     """Signed by the node's key and published with its registration; the newest ``sequence`` counts."""
 
     peer: Bytes32
@@ -22,6 +25,8 @@ class NodeInfo(Message, frozen=True, tag="veil/node-info.1"):
     labels: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
     gateway: str = ""
     """Where the API is reached, for people of the node's own organisation; may be empty."""
+    journals: Annotated[tuple[tuple[UInt, Bytes16], ...], Meta(max_length=JOURNALS_MAX)] = ()
+    """Which of this node's journals took its key share of an epoch, by epoch: no other one may use that share."""
 
 
 class PossessionProof(Message, frozen=True, tag="veil/possession.1"):
@@ -48,6 +53,16 @@ Profile = Literal["fast", "default", "precise"]
 
 Shape = Literal["choose", "rank"]
 """What a circuit's result says: ``choose`` marks the best candidates, ``rank`` orders all those that fit."""
+
+
+class ClassReport(Message, frozen=True, tag="veil/class-report.1"):
+    """Which determinism classes a machine's evaluators reach (:mod:`veil.fhe.probe`), signed by its node for a ceremony."""
+
+    peer: Bytes32
+    parameters: Literal["plain", "flooded"]
+    inputs: Bytes32
+    """Digest of the probe's circuit, keys and ciphertexts: only classes of the same inputs can be compared."""
+    classes: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=8)]
 
 
 class CircuitInfo(Message, frozen=True, tag="veil/circuit.2"):

@@ -345,16 +345,17 @@ async def test_log_epochs_policy_finality(chain: FakeChain) -> None:
     assert at is not None
     assert at.root == b"x" * 32
     assert projection.log_at(4, 2) is None
-    active = projection.active_epoch()
+    active, following = projection.active_epoch(), projection.next_epoch()
     assert active is not None
-    assert active.epoch == 2
-    await chain.retire_epoch(Epoch(2))
+    assert following is not None
+    assert (active.epoch, following.epoch) == (1, 2)
+    await chain.retire_epoch(Epoch(1))
     projection.close()
     projection = await replayed(chain)
-    assert [(row.epoch, row.active) for row in projection.epochs()] == [(1, True), (2, False)]
+    assert [(row.epoch, row.active) for row in projection.epochs()] == [(1, False), (2, True)]
     active = projection.active_epoch()
     assert active is not None
-    assert active.epoch == 1
+    assert (active.epoch, projection.next_epoch()) == (2, None)
     assert projection.policy() == b"policy"
     tip = len(chain.ledger.blocks) - 1
     await asyncio.sleep(0)

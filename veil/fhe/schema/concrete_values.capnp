@@ -84,3 +84,13 @@ struct LweSecretKey {
 }
 
 struct LweSecretKeyInfo { id @0 :UInt32; }
+
+struct EvaluationKeyset {
+  lweBootstrapKeys @0 :List(EvaluationKey);
+  lweKeyswitchKeys @1 :List(EvaluationKey);
+}
+
+struct EvaluationKey {
+  info @0 :AnyPointer;
+  payload @1 :Payload;
+}

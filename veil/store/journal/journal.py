@@ -4,10 +4,11 @@ A crash at any moment, power loss included, leaves it as of the last call that r
 disk (about a millisecond on flash), so that hot paths reserve counters in blocks.
 """
 
+import os
 import sqlite3
 from pathlib import Path
 
-from veil.store.database import open_durable
+from veil.store.database import open_durable, transaction
 from veil.store.journal.appends import Appends
 from veil.store.journal.bindings import Bindings
 from veil.store.journal.counters import Counters
@@ -33,6 +34,16 @@ class Journal:
         self.shares = Shares(self._database)
         self.pending = Pending(self._database)
         self.appends = Appends(self._database)
+        self.id = self._identify()
+        """16 random bytes, made with the file: a journal that was lost and begun anew has another."""
+
+    def _identify(self) -> bytes:
+        with transaction(self._database) as database:
+            row = database.execute("SELECT id FROM identity").fetchone()
+            if row is None:
+                row = (os.urandom(16),)
+                database.execute("INSERT INTO identity VALUES (?)", row)
+        return bytes(row[0])
 
     def close(self) -> None:
         self._database.close()

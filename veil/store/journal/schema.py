@@ -19,4 +19,5 @@ MIGRATIONS = (
     CREATE TABLE appends (
         shard INTEGER, sequence INTEGER, batch BLOB NOT NULL, PRIMARY KEY (shard, sequence)) WITHOUT ROWID;
     """,
+    "CREATE TABLE identity (id BLOB NOT NULL);",
 )

@@ -1,0 +1,132 @@
+"""Key epochs on the chain and on disk: which one works, what an activation does, and files that were changed."""
+
+from pathlib import Path
+
+import pytest
+from test_node_epochs import others, published
+
+from veil.chain.fake import FakeChain
+from veil.chain.fake_ledger import Ledger
+from veil.chain.reading import read_registry
+from veil.errors import ConfigInvalid, NotFound
+from veil.mesh.blobs import BlobStore
+from veil.node.dealing import next_number
+from veil.node.epoch_admin import activate, retire, states
+from veil.node.epoch_files import BLOBS, EPOCH_FILE, blobs_of, hand_over, load_epoch, save_epoch
+from veil.types import Address, Digest, Epoch
+from veil.wire.codec import digest
+
+OPERATOR = Address("0x" + "11" * 20)
+
+
+class Registry:
+    """A fake chain with ``count`` epochs published."""
+
+    def __init__(self, count: int) -> None:
+        self.chain = FakeChain(Ledger(OPERATOR), OPERATOR)
+        self.count = count
+
+    async def publish(self) -> "Registry":
+        for number in range(1, self.count + 1):
+            await self.chain.publish_epoch(Epoch(number), Digest(bytes([number]) * 32))
+        return self
+
+    async def said(self) -> dict[int, str]:
+        projection = await read_registry(self.chain)
+        try:
+            return {one.epoch: one.state for one in states(projection)}
+        finally:
+            projection.close()
+
+    async def activate(self, epoch: int) -> list[Epoch]:
+        projection = await read_registry(self.chain)
+        return await activate(self.chain, projection, Epoch(epoch))
+
+    async def retire(self, epoch: int, *, force: bool = False) -> None:
+        projection = await read_registry(self.chain)
+        await retire(self.chain, projection, Epoch(epoch), force=force)
+
+
+@pytest.mark.looptime
+async def test_a_newer_epoch_is_prepared_until_those_before_it_are_retired() -> None:
+    registry = await Registry(3).publish()
+    assert await registry.said() == {1: "Active", 2: "Prepared", 3: "Prepared"}
+    assert await registry.activate(2) == [1]
+    assert await registry.said() == {1: "Retired", 2: "Active", 3: "Prepared"}
+    assert await registry.activate(2) == []
+    assert await registry.activate(3) == [2]
+    assert await registry.said() == {1: "Retired", 2: "Retired", 3: "Active"}
+
+
+@pytest.mark.looptime
+async def test_an_activation_over_several_epochs_never_makes_one_between_active() -> None:
+    registry = await Registry(3).publish()
+    chain, seen = registry.chain, list[str]()
+    retire_epoch = chain.retire_epoch
+
+    async def watched(epoch: Epoch) -> None:
+        await retire_epoch(epoch)
+        seen.append((await registry.said())[2])
+
+    chain.retire_epoch = watched  # type: ignore[method-assign]
+    assert await registry.activate(3) == [1, 2]
+    assert seen == ["Retired", "Retired"]
+
+
+@pytest.mark.looptime
+async def test_what_cannot_be_activated_or_retired() -> None:
+    registry = await Registry(2).publish()
+    with pytest.raises(NotFound):
+        await registry.activate(7)
+    await registry.retire(2)
+    with pytest.raises(ConfigInvalid, match="for good"):
+        await registry.activate(2)
+    with pytest.raises(ConfigInvalid, match="already"):
+        await registry.retire(2)
+    with pytest.raises(ConfigInvalid, match="the only one"):
+        await registry.retire(1)
+    await registry.retire(1, force=True)
+    assert await registry.said() == {1: "Retired", 2: "Retired"}
+
+
+@pytest.mark.looptime
+async def test_numbers_go_on_from_the_registrys_last() -> None:
+    registry = await Registry(2).publish()
+    projection = await read_registry(registry.chain)
+    assert (next_number(projection, None), next_number(projection, 9)) == (3, 9)
+    with pytest.raises(ConfigInvalid):
+        next_number(projection, 2)
+
+
+def test_an_epochs_files_come_back_and_reach_a_node(tmp_path: Path) -> None:
+    epoch, blobs = published(*others())
+    save_epoch(tmp_path / "epoch-1", epoch, blobs)
+    found, _ = load_epoch(tmp_path / "epoch-1")
+    assert found == epoch
+    store = BlobStore(tmp_path / "node")
+    assert hand_over(tmp_path / "epoch-1", store) == epoch
+    assert all(store.has(wanted) for wanted in [*blobs_of(epoch), digest(epoch)])
+    with pytest.raises(ConfigInvalid):
+        save_epoch(tmp_path / "epoch-1", epoch, blobs)
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_files_that_were_changed_or_lost_are_noticed(tmp_path: Path, index: int) -> None:
+    epoch, blobs = published(*others())
+    save_epoch(tmp_path / "epoch", epoch, blobs)
+    wanted = [digest(epoch), *blobs_of(epoch)][index]
+    path = tmp_path / "epoch" / BLOBS / wanted.hex()
+    if index % 2:
+        path.unlink()
+    else:
+        path.write_bytes(b"another")
+    with pytest.raises(ConfigInvalid):
+        hand_over(tmp_path / "epoch", BlobStore(tmp_path / "node"))
+
+
+def test_a_directory_that_no_ceremony_left_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid):
+        load_epoch(tmp_path)
+    (tmp_path / EPOCH_FILE).write_text("no digest")
+    with pytest.raises(ConfigInvalid):
+        load_epoch(tmp_path)
