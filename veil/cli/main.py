@@ -20,6 +20,7 @@ VERBS = {
     "apply": "create or change objects from manifests",
     "delete": "delete objects",
     "describe": "show an object in detail: conditions, instances, placement",
+    "doctor": "check a node and its surroundings",
     "explain": "show the fields of a kind",
     "get": "list objects",
     "kubeconfig": "print the kubeconfig for kubectl and other tools",
@@ -71,9 +72,7 @@ def veil(ctx: click.Context, kubeconfig: Path | None, context: str) -> None:
 def run(arguments: Sequence[str]) -> int:
     """One invocation; gives back the exit code."""
     try:
-        veil.main(list(arguments), prog_name="veil", standalone_mode=False)
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
+        left_with = veil.main(list(arguments), prog_name="veil", standalone_mode=False)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "veil"
         print_error(ConfigInvalid(error.format_message(), hint=f"see `{where} --help`"))
@@ -89,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    return 0
+    return left_with if isinstance(left_with, int) else 0
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from veil.errors import VeilError
-from veil.store.objects import ObjectStore
+from veil.store.objects import Obj, ObjectStore
 
 
 class Verdict(NamedTuple):
@@ -32,13 +32,24 @@ class Condition:
 
 
 class Health:
-    """Level-triggered: :meth:`sync` writes the conditions of this node's object, whose name ``name`` gives (empty: none yet)."""
+    """Level-triggered: :meth:`sync` writes the conditions of this node's object, whose name ``name`` gives (empty: none yet).
 
-    def __init__(self, store: ObjectStore, name: Callable[[], str], conditions: list[Condition], now: Callable[[], str]) -> None:
+    ``facts`` are further fields of its status.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        name: Callable[[], str],
+        conditions: list[Condition],
+        now: Callable[[], str],
+        facts: Callable[[], Obj] = dict,
+    ) -> None:
         self._store = store
         self._name = name
         self._conditions = conditions
         self._now = now
+        self._facts = facts
 
     async def sync(self) -> None:
         """Nothing to write on until the registry has this node under its name."""
@@ -56,7 +67,7 @@ class Health:
             since = before.get("lastTransitionTime") if before.get("status") == value else self._now()
             entry = {"type": condition.kind, "status": value, "reason": reason, "message": message, "lastTransitionTime": since}
             shown.append(entry)
-        self._store.put({**node, "status": {**status, "conditions": shown}})
+        self._store.put({**node, "status": {**status, **self._facts(), "conditions": shown}})
 
 
 async def _verdict(condition: Condition) -> Verdict:

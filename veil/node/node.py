@@ -47,7 +47,7 @@ from veil.placement.ports import EpochParts
 from veil.placement.service import PlacementService
 from veil.placement.settings import PRESETS
 from veil.store.journal import Journal
-from veil.store.objects import Gone, ObjectStore
+from veil.store.objects import Gone, Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
 
@@ -190,7 +190,7 @@ class Node:
             labels={HOSTNAME_LABEL: settings.name, **dict(settings.labels)},
             bootstrap=self._bootstrap,
         )
-        self.health = Health(self.store, self._own_name, self._conditions(), lambda: rfc3339(self._clock.now_s()))
+        self.health = Health(self.store, self._own_name, self._conditions(), self._now, self._facts)
 
     def _make_loops(self) -> None:
         self._assembling = LevelLoop("assemble objects", self.assembler.sync, period_s=RESYNC_S)
@@ -358,6 +358,18 @@ class Node:
         """As the registry has it: a name that somebody else registered first has a suffix here."""
         row = self.projection.node(self.identity.peer_id)
         return row.name if row is not None and row.proven else ""
+
+    def _now(self) -> str:
+        return rfc3339(self._clock.now_s())
+
+    def _facts(self) -> Obj:
+        """What is public of the key epoch that this node works with."""
+        parts = self.epochs.parts
+        if parts is None:
+            return {"keyEpoch": {}}
+        epoch = parts.key_epoch
+        shown = {"epoch": epoch.epoch, "mode": epoch.mode, "parameters": epoch.parameters, "threshold": epoch.threshold}
+        return {"keyEpoch": shown | {"committee": len(epoch.committee), "holdsShare": parts.decryptor is not None}}
 
     def _pids(self) -> dict[str, int]:
         named = {"meshd": self.mesh.pid or 0, "evald": self.epochs.evaluator_pid, "controllers": self.controllers.pid}
