@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from bench.packing_load import RESOURCES, Floats, History, Ints
-from veil.fhe.encoding import INFEASIBLE_LEVEL, LEFT_OVER_LEVELS, Encoding
+from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL, LEFT_OVER_LEVELS, Encoding
 
 
 class Policy(Protocol):
@@ -92,8 +92,9 @@ class Encoded:
             at = RESOURCES.index(name)
             whole = self._capacity[at] if reference is None else reference[name]
             total += np.minimum(1.0, free[at] / whole)
-        levels = (LEFT_OVER_LEVELS * (total / len(names)) ** self._left_over.exponent).astype(np.int64)
-        return np.minimum(LEFT_OVER_LEVELS - 1, levels)
+        scores = np.minimum((total / len(names)) ** self._left_over.exponent, np.nextafter(1.0, 0))
+        levels: Ints = (scores * LEFT_OVER_LEVELS * FINER_LEVELS).astype(np.int64) // FINER_LEVELS
+        return levels
 
 
 def _asked_sizes(encoding: Encoding, demand: Ints) -> tuple[Ints, Ints]:

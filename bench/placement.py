@@ -19,9 +19,8 @@ import msgspec
 
 from veil.errors import ConfigInvalid
 from veil.fhe.ceremony import CeremonyResult, hold_ceremony
-from veil.fhe.ceremony_plan import CANDIDATES_MAX
-from veil.fhe.circuits import digc7_clear
-from veil.fhe.circuits.digc7_layout import circuit_name, lookups
+from veil.fhe.circuits import clear
+from veil.fhe.circuits.spec import CANDIDATES_MAX, CircuitSpec, lookups
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encoding import Encoding, default_encoding
@@ -92,10 +91,10 @@ class Bench:
             free = [self._figures(1.0) for _ in range(nodes)]
             demand = self._figures(0.5)
             begin_s = time.perf_counter()
-            telemetry = [self._encryptor.telemetry(figures, NODE) for figures in free]
+            telemetry = [self._encryptor.telemetry(figures, self._encryptor.left_over(figures, NODE)) for figures in free]
             encrypted_s = time.perf_counter()
-            name = circuit_name(nodes, len(self._encoding.resources))
-            done = await evaluator.evaluate(name, self._encryptor.demand(demand), telemetry)
+            spec = CircuitSpec("default", "choose", nodes)
+            done = await evaluator.evaluate(spec.name, self._encryptor.demand(demand), telemetry)
             evaluated_s = time.perf_counter()
             bits = self._open(done.result)
             if count:
@@ -103,8 +102,8 @@ class Bench:
                 encrypt_ms.append((encrypted_s - begin_s) / nodes * 1e3)
                 decrypt_ms.append((time.perf_counter() - evaluated_s) * 1e3)
             sizes |= {len(vector) for vector in telemetry}
-            digits = [self._encoding.telemetry_digits(figures, NODE) for figures in free]
-            wrong += bits != digc7_clear.reference(digits, self._encoding.demand_digits(demand), nodes)
+            digits = [self._encoding.telemetry_digits(figures, self._encoding.left_over_score(figures, NODE)) for figures in free]
+            wrong += bits != clear.reference(spec, digits, self._encoding.demand_digits(demand))
         middle = statistics.median
         (size,) = sizes
         return Decisions(middle(wall_s), middle(encrypt_ms), middle(decrypt_ms), wrong, size)
@@ -127,10 +126,15 @@ async def measure(nodes: int, resources: int, profile: str, rounds: int) -> Figu
             hint=f"one of {', '.join(PROFILES)}; {NODES_MIN} to {CANDIDATES_MAX} nodes; one of {list(RESOURCES)} resources",
         )
     encoding = default_encoding()
-    encoding = msgspec.structs.replace(encoding, resources=encoding.resources[:resources])
+    encoding = encoding.resized(encoding.resources[:resources])
     half = nodes // 2
     ceremony = await hold_ceremony(
-        Epoch(1), members=MEMBERS, threshold=THRESHOLD, candidates=(nodes, half), parameters="plain", encoding=encoding
+        Epoch(1),
+        members=MEMBERS,
+        threshold=THRESHOLD,
+        circuits=tuple(CircuitSpec("default", "choose", size) for size in (nodes, half)),
+        parameters="plain",
+        encoding=encoding,
     )
     bench = Bench(ceremony, encoding)
     load_average = os.getloadavg()[0]
@@ -143,7 +147,7 @@ async def measure(nodes: int, resources: int, profile: str, rounds: int) -> Figu
     finally:
         await evaluator.close()
     single_s, wrong = await _single_pbs_s(bench, (half, nodes), resources, rounds)
-    pbs = lookups(nodes, resources)
+    pbs = lookups(CircuitSpec("default", "choose", nodes), resources)
     return Figure(
         nodes=nodes,
         resources=resources,
@@ -174,8 +178,8 @@ async def _single_pbs_s(bench: Bench, sizes: Sequence[int], resources: int, roun
         small, large = [await bench.decide(evaluator, size, rounds) for size in sizes]
     finally:
         await evaluator.close()
-    more = lookups(sizes[1], resources) - lookups(sizes[0], resources)
-    return (large.wall_s - small.wall_s) / more, small.wrong + large.wrong
+    less, more = (lookups(CircuitSpec("default", "choose", size), resources) for size in sizes)
+    return (large.wall_s - small.wall_s) / (more - less), small.wrong + large.wrong
 
 
 def main() -> None:

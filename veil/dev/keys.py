@@ -6,6 +6,7 @@ from pathlib import Path
 
 from veil.chain.client import RegistryChain
 from veil.fhe.ceremony import hold_ceremony
+from veil.fhe.circuits.spec import CircuitSpec, circuits_of
 from veil.mesh.blobs import BlobStore
 from veil.node.publication import publication
 from veil.types import Digest, Epoch, PeerId
@@ -25,6 +26,11 @@ class DevEpoch:
     blobs: dict[Digest, bytes]
 
 
+def circuits_for(nodes: int) -> tuple[CircuitSpec, ...]:
+    """The profile ``default`` in both shapes, in every size that rounds among ``nodes`` may need."""
+    return circuits_of(("default",), sizes_for(nodes))
+
+
 def sizes_for(nodes: int) -> tuple[int, ...]:
     """The sizes up to the first that takes all of ``nodes``; all of them when none does."""
     return tuple(size for place, size in enumerate(SIZES) if place == 0 or SIZES[place - 1] < nodes)
@@ -36,7 +42,7 @@ async def run_dev_ceremony(committee: Sequence[PeerId]) -> DevEpoch:
         FIRST_EPOCH,
         members=len(committee),
         threshold=len(committee) // 2 + 1,
-        candidates=sizes_for(len(committee)),
+        circuits=circuits_for(len(committee)),
         parameters="plain",
     )
     epoch, blobs = publication(result, committee)

@@ -100,9 +100,9 @@ def _parties(namespace: str, name: str, events: list[tuple[int, ChainEvent]], bl
     row("exact resources, sealed", "home node; a winner, with its offer", envelope.resources)
     row("demand, FHE ciphertext", "members, encrypted", demand.demand)
     table.add_row(
-        "free capacity, FHE ciphertext", "committee, encrypted", f"{len(key.telemetry(ZERO, ZERO)):,} B", "fresh for each round"
+        "free capacity, FHE ciphertext", "committee, encrypted", f"{len(key.telemetry(ZERO, 0.0)):,} B", "fresh for each round"
     )
-    bits = max(circuit.candidates for circuit in epoch.circuits) + 1
+    bits = max(circuit.candidates for circuit in epoch.circuits if circuit.shape == "choose") + 1
     table.add_row("the decision", "coordinator", f"{bits} bits", f"decrypted by {epoch.threshold} of {len(epoch.committee)}")
     return table
 

@@ -17,7 +17,8 @@ import msgspec
 from veil.errors import DeadlineExceeded, FheUnavailable
 from veil.fhe import evaluator, frames
 from veil.fhe.ceremony_plan import CeremonyPlan, make_plan
-from veil.fhe.circuits import digc7_clear
+from veil.fhe.circuits import clear
+from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encoding import Encoding, default_encoding, parse_encoding
@@ -28,6 +29,8 @@ from veil.types import Digest, Epoch, Secret
 log = logging.getLogger(__name__)
 
 CHILD_DEADLINE_S = 300.0
+
+DEFAULT_CIRCUITS = (CircuitSpec("default", "choose", 4),)
 
 CLASS_PROBES = 5
 """Evaluators started, at most, to find the common class."""
@@ -49,15 +52,13 @@ def run_ceremony(
     *,
     members: int,
     threshold: int,
-    candidates: tuple[int, ...] = (4,),
+    circuits: tuple[CircuitSpec, ...] = DEFAULT_CIRCUITS,
     parameters: str = "plain",
     encoding: Encoding | None = None,
 ) -> CeremonyResult:
     """As :func:`hold_ceremony`, for callers without an event loop."""
     return asyncio.run(
-        hold_ceremony(
-            epoch, members=members, threshold=threshold, candidates=candidates, parameters=parameters, encoding=encoding
-        )
+        hold_ceremony(epoch, members=members, threshold=threshold, circuits=circuits, parameters=parameters, encoding=encoding)
     )
 
 
@@ -66,15 +67,15 @@ async def hold_ceremony(
     *,
     members: int,
     threshold: int,
-    candidates: tuple[int, ...] = (4,),
+    circuits: tuple[CircuitSpec, ...] = DEFAULT_CIRCUITS,
     parameters: str = "plain",
     encoding: Encoding | None = None,
 ) -> CeremonyResult:
-    """A new epoch: ``threshold`` of ``members`` decrypt; one circuit for each size in ``candidates``. About 10 s.
+    """A new epoch: ``threshold`` of ``members`` decrypt; ``circuits`` share one key set. About 10 s.
 
     Raises ConfigInvalid unless 1 <= threshold <= members < 2 * threshold; FheUnavailable when the epoch would not work.
     """
-    plan = make_plan(epoch, members, threshold, candidates, parameters)
+    plan = make_plan(epoch, members, threshold, circuits, parameters)
     answer = await _deal(plan, encoding or default_encoding())
     material = EpochMaterial.from_bytes(answer[0])
     shares = tuple(Secret(share) for share in answer[1:])
@@ -144,7 +145,8 @@ def _prove(material: EpochMaterial, shares: tuple[Secret, ...], result: bytes) -
     members = list(range(material.members - material.threshold + 1, material.members + 1))
     partials = {member: ThresholdDecryptor(shares[member - 1]).partial(result, members) for member in members}
     bits = ThresholdCombiner(material.public_key, material.threshold).open(result, members, partials).bits
-    candidates = material.circuits[0].candidates
-    telemetry = [[2] * encoding.telemetry_values for _ in range(candidates)]
-    if bits != digc7_clear.reference(telemetry, [1] * encoding.demand_values, candidates):
+    first = material.circuits[0]
+    spec = CircuitSpec(first.profile, first.shape, first.candidates)
+    telemetry = [[2] * encoding.telemetry_values for _ in range(spec.candidates)]
+    if bits != clear.reference(spec, telemetry, [1] * encoding.demand_values):
         raise FheUnavailable("the new epoch's keys decide wrongly", hint="run the fhe tests on this machine")

@@ -14,7 +14,7 @@ import msgspec
 from veil.errors import CiphertextInvalid
 from veil.fhe import child, flooding, frames, keyshare, publickey, threshold, values, vectors
 from veil.fhe.ceremony_plan import CeremonyPlan
-from veil.fhe.circuits.digc7_layout import circuit_name
+from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import MESSAGE_BITS, Encoding, parse_encoding
 from veil.fhe.material import CircuitMaterial, EpochMaterial
 from veil.types import Epoch
@@ -36,14 +36,17 @@ def main() -> int:
 
 def hold(plan: CeremonyPlan, encoding: Encoding) -> list[bytes]:
     """The material (its classes still empty), then each member's share."""
-    circuits = compiled(plan.candidates, encoding)
+    from veil.fhe.circuits.build import compiled  # imports Concrete: only here
+
+    circuits = compiled(plan.circuits, encoding, plan.parameters)
     first = next(iter(circuits.values()))
     first.keygen()
-    materials = tuple(_material(name, candidates, circuit) for (name, candidates), circuit in circuits.items())
+    materials = tuple(_material(spec, circuit) for spec, circuit in circuits.items())
     gate = values.lwe(_check_gates(materials)[0])
     secret = values.secret_key(first.keys.serialize(), gate["encryption"]["keyId"])
     public = publickey.generate(secret, gate["encryption"]["variance"] ** 0.5, plan.epoch)
     known = _known_input(public, encoding, materials[0].candidates)
+    bits_per_result = max(spec.result_bits for spec in plan.circuits)
     material = EpochMaterial(
         epoch=Epoch(plan.epoch),
         parameters=plan.parameters,
@@ -56,33 +59,21 @@ def hold(plan: CeremonyPlan, encoding: Encoding) -> list[bytes]:
         known_input=known,
         classes=(),
         flooding_bits=flooding.flooding_bits(plan.parameters, plan.members, plan.threshold),
-        max_decryptions=flooding.max_decryptions(plan.parameters, plan.members, plan.threshold, max(plan.candidates) + 1),
+        max_decryptions=flooding.max_decryptions(plan.parameters, plan.members, plan.threshold, bits_per_result),
     )
     shares = keyshare.deal(public.name, secret.tolist(), plan.members, plan.threshold)
     return [material.to_bytes(), *(share.to_secret().reveal() for share in shares)]
 
 
-def compiled(sizes: tuple[int, ...], encoding: Encoding) -> dict[tuple[str, int], Any]:
-    """The circuits by name and candidates. Raises CiphertextInvalid unless one keyset serves them all."""
-    from veil.fhe.circuits import digc7  # imports Concrete: only here
-
-    radixes = [resource.high_radix for resource in encoding.resources]
-    circuits = {(circuit_name(size, len(radixes)), size): digc7.build(size, radixes) for size in sizes}
-    keysets = {str(msgspec.json.decode(circuit.client.specs.serialize())["keyset"]) for circuit in circuits.values()}
-    if len(keysets) != 1:
-        raise CiphertextInvalid("circuits of different sizes need different keys", hint="hold one ceremony for each size")
-    return circuits
-
-
-def _material(name: str, candidates: int, circuit: Any) -> CircuitMaterial:
+def _material(spec: CircuitSpec, circuit: Any) -> CircuitMaterial:
     with tempfile.TemporaryDirectory(prefix="veil-circuit-") as directory:
         path = Path(directory) / "server.zip"
         circuit.server.save(str(path))
         return CircuitMaterial(
-            name=name,
-            profile="default",
-            shape="choose",
-            candidates=candidates,
+            name=spec.name,
+            profile=spec.profile,
+            shape=spec.shape,
+            candidates=spec.candidates,
             server=path.read_bytes(),
             client=circuit.client.specs.serialize(),
         )

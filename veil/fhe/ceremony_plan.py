@@ -5,22 +5,21 @@ from typing import Literal
 import msgspec
 
 from veil.errors import ConfigInvalid
+from veil.fhe.circuits.spec import CircuitSpec, check_spec
 from veil.fhe.threshold import MEMBERS_MAX
-
-CANDIDATES_MAX = 64
 
 
 class CeremonyPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``members`` share holders, of which ``threshold`` decrypt; one circuit for each size in ``candidates``."""
+    """``members`` share holders, of which ``threshold`` decrypt; ``circuits`` share one key set."""
 
     epoch: int
     members: int
     threshold: int
-    candidates: tuple[int, ...]
+    circuits: tuple[CircuitSpec, ...]
     parameters: Literal["plain"]
 
 
-def make_plan(epoch: int, members: int, threshold: int, candidates: tuple[int, ...], parameters: str) -> CeremonyPlan:
+def make_plan(epoch: int, members: int, threshold: int, circuits: tuple[CircuitSpec, ...], parameters: str) -> CeremonyPlan:
     """Raises ConfigInvalid for an impossible or unsafe request."""
     if not 1 <= threshold <= members <= MEMBERS_MAX:
         raise ConfigInvalid(
@@ -33,8 +32,10 @@ def make_plan(epoch: int, members: int, threshold: int, candidates: tuple[int, .
         )
     if epoch < 1:
         raise ConfigInvalid(f"epoch {epoch}", hint="epochs count from 1")
-    if not candidates or len(set(candidates)) != len(candidates) or not all(2 <= size <= CANDIDATES_MAX for size in candidates):
-        raise ConfigInvalid(f"circuit sizes {list(candidates)}", hint=f"name distinct sizes of 2 to {CANDIDATES_MAX} candidates")
+    if not circuits or len(set(circuits)) != len(circuits):
+        raise ConfigInvalid(f"circuits {[spec.name for spec in circuits]}", hint="name distinct ones, at least one")
+    for spec in circuits:
+        check_spec(spec)
     if parameters != "plain":
         raise ConfigInvalid(f"the parameter set {parameters!r} is not known", hint="use 'plain'")
-    return CeremonyPlan(epoch=epoch, members=members, threshold=threshold, candidates=candidates, parameters="plain")
+    return CeremonyPlan(epoch=epoch, members=members, threshold=threshold, circuits=circuits, parameters="plain")

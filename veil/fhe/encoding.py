@@ -6,15 +6,20 @@ demand whose size fits is a demand that fits: a node never has to refuse because
 have to be enough. Sizes grow quadratically where small ones need fine steps; logarithmic spacing of cpu and memory was
 measured to lose 8-10 % of a cluster. Eight sizes of a disk cannot be fine: they grow fourfold, so that a small one is there.
 
+Beside sizes there is a catalogue of eight bundles of all resources, none smaller than the one before: what is free is the
+number of bundles that fit, what is asked is the first that covers it. The profile ``fast`` compares nothing else.
+
 Best-fit needs no demand: the node with the least left over before is the node with the least left over after. So each
-candidate computes its own left-over level at full precision, in clear, and only encrypts the result. All arithmetic that two
-machines must agree on is in integers.
+candidate computes its own score at full precision, in clear, and only encrypts its level: one of 7, and with a finer digit
+beside it one of 28. All arithmetic that two machines must agree on is in integers.
 """
 
 import hashlib
 from bisect import bisect_left, bisect_right
 from functools import cached_property
 from itertools import pairwise
+from math import nextafter
+from operator import ge
 from typing import Annotated, Literal
 
 import msgspec
@@ -36,6 +41,15 @@ LEFT_OVER_LEVELS = 7
 """Levels 0..6 of what a feasible candidate has left; 7 stands for infeasible."""
 
 INFEASIBLE_LEVEL = 7
+
+FINER_LEVELS = 4
+"""Finer levels inside each level, which the profile ``precise`` looks at."""
+
+BUNDLES = 8
+"""Of the catalogue: as many as one look-up compares."""
+
+SCORE_MAX = 1.0
+"""A score is below it; at it or above, a candidate is infeasible whatever is asked."""
 
 MESSAGE_BITS: Literal[4] = 4
 """Width of every number in a circuit: the widest that a cheap look-up takes."""
@@ -70,7 +84,7 @@ class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeftOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a candidate's own left-over level is computed: ``levels * mean(free / reference) ** exponent``."""
+    """How a candidate computes what it has left over: ``mean(free / reference) ** exponent``, below 1."""
 
     resources: tuple[str, ...]
     exponent: Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -80,16 +94,21 @@ class LeftOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """The description of vectors. A demand is high (or single) digits, low digits; a telemetry vector a left-over level more.
+    """The description of vectors, which have the digits of every profile.
+
+    A demand is high (or single) digits, low digits, bundle; a telemetry vector the same digits of what is free with the level and
+    the finer level before the number of bundles (:mod:`veil.fhe.circuits.layout`).
 
     ``version`` and ``design`` change with the layout, so that no evaluator reads digits of one layout as those of another.
     """
 
-    version: Literal[2]
-    design: Literal["digc7b"]
+    version: Literal[3]
+    design: Literal["digc7c"]
     message_bits: Literal[4]
     resources: tuple[Resource, ...]
     left_over: LeftOver
+    catalogue: tuple[tuple[int, ...], ...]
+    """Bundles of all resources, in the order and unit of ``resources``; the last has the maximum of each."""
 
     @cached_property
     def _sizes(self) -> list[list[int]]:
@@ -97,11 +116,11 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 
     @property
     def telemetry_values(self) -> int:
-        return self.demand_values + 1
+        return self.demand_values + 2
 
     @property
     def demand_values(self) -> int:
-        return len(self.resources) + FINE_RESOURCES
+        return len(self.resources) + FINE_RESOURCES + 1
 
     def to_json(self) -> bytes:
         """The canonical text whose digest is published."""
@@ -111,49 +130,71 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     def digest(self) -> Digest:
         return Digest(hashlib.sha256(self.to_json()).digest())
 
-    def telemetry_digits(self, free: Figures, capacity: Figures) -> list[int]:
-        """What is free, rounded down; beyond the largest size counts as the largest."""
-        levels = [
-            bisect_right(sizes, max(0, getattr(free, resource.name))) - 1
-            for resource, sizes in zip(self.resources, self._sizes, strict=True)
-        ]
-        return [*self._digits(levels), self.left_over_level(free, capacity)]
+    def resized(self, resources: tuple[Resource, ...]) -> "Encoding":
+        """The same for other maxima, or fewer resources: the catalogue's bundles grow and shrink with the maxima."""
+        places = {resource.name: place for place, resource in enumerate(self.resources)}
+        whole = self.catalogue[-1]
+        catalogue = tuple(
+            tuple(bundle[places[r.name]] * r.maximum // whole[places[r.name]] for r in resources) for bundle in self.catalogue
+        )
+        return msgspec.structs.replace(self, resources=resources, catalogue=catalogue)
+
+    def telemetry_digits(self, free: Figures, score: float, *, optimistic: bool = False) -> list[int]:
+        """What is free, rounded down (up if ``optimistic``, so that everything that fits seems to fit), and the score's levels.
+
+        Beyond the largest size counts as the largest.
+        """
+        figures = [max(0, getattr(free, resource.name)) for resource in self.resources]
+        levels = [bisect_right(sizes, figure) - 1 for sizes, figure in zip(self._sizes, figures, strict=True)]
+        bundles = sum(all(map(ge, figures, bundle)) for bundle in self.catalogue)
+        if optimistic:
+            tops = [len(sizes) - 1 for sizes in self._sizes]
+            levels = [min(top, bisect_left(s, figure)) for top, s, figure in zip(tops, self._sizes, figures, strict=True)]
+            bundles = min(BUNDLES, bundles + 1)
+        return [*self._digits(levels), *score_digits(score), bundles]
 
     def demand_digits(self, demand: Figures) -> list[int]:
         """What is asked, rounded up. Raises LimitExceeded past the largest size (the figure itself stays out of the message)."""
-        levels = []
-        for resource, sizes in zip(self.resources, self._sizes, strict=True):
-            asked = getattr(demand, resource.name)
-            if asked < 0 or asked > resource.maximum:
+        asked = [getattr(demand, resource.name) for resource in self.resources]
+        for resource, figure in zip(self.resources, asked, strict=True):
+            if figure < 0 or figure > resource.maximum:
                 raise LimitExceeded(
                     f"one replica asks for more {resource.name} than this key epoch can encode: at most {resource.maximum}",
                     hint="ask for less, or hold a key ceremony with larger sizes",
                 )
-            levels.append(bisect_left(sizes, asked))
-        return self._digits(levels)
+        levels = [bisect_left(sizes, figure) for sizes, figure in zip(self._sizes, asked, strict=True)]
+        bundle = next(place for place, bundle in enumerate(self.catalogue, 1) if all(map(ge, bundle, asked)))
+        return [*self._digits(levels), bundle]
 
-    def left_over_level(self, free: Figures, capacity: Figures) -> int:
-        """0 (nearly full) to 6 (nearly empty, or larger than the reference)."""
+    def left_over_score(self, free: Figures, capacity: Figures) -> float:
+        """0 (nearly full) to nearly 1 (empty, or larger than the reference)."""
         parts = []
         for name in self.left_over.resources:
             whole = self.left_over.reference[name] if self.left_over.reference else getattr(capacity, name)
             parts.append(min(1.0, max(0.0, getattr(free, name) / whole)) if whole > 0 else 0.0)
         mean = sum(parts) / len(parts)
-        return min(LEFT_OVER_LEVELS - 1, int(LEFT_OVER_LEVELS * mean**self.left_over.exponent))
+        return min(nextafter(SCORE_MAX, 0), float(mean**self.left_over.exponent))
 
     def _digits(self, levels: list[int]) -> list[int]:
         fine, single = levels[:FINE_RESOURCES], levels[FINE_RESOURCES:]
         return [level // LOW_RADIX for level in fine] + single + [level % LOW_RADIX for level in fine]
 
 
+def score_digits(score: float) -> tuple[int, int]:
+    """Level and finer level of a score; the infeasible level from SCORE_MAX on, and for what is no number."""
+    if not score < SCORE_MAX:
+        return INFEASIBLE_LEVEL, 0
+    return divmod(int(max(0.0, score) * LEFT_OVER_LEVELS * FINER_LEVELS), FINER_LEVELS)
+
+
 def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
     """Sizes for machines from a laptop to 64 cores: steps of 42 millicores and 172 MiB at the small end.
 
-    Disks of 1 GiB to 4 TiB, each size four times the one before; 0 to 6 or 8 GPUs.
+    Disks of 1 GiB to 4 TiB, each size four times the one before; 0 to 6 or 8 GPUs. Bundles have 4 GiB of memory a core.
     """
     return Encoding(
-        version=2,
-        design="digc7b",
+        version=3,
+        design="digc7c",
         message_bits=MESSAGE_BITS,
         resources=(
             Resource("cpu_milli", "quadratic", 64_000, CHAINED_RADIX, 2),
@@ -162,6 +203,16 @@ def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
             Resource("gpu_count", "linear", 8, 8, 1),
         ),
         left_over=LeftOver(("cpu_milli", "memory_bytes"), 0.65, reference),
+        catalogue=(
+            (250, GIB, 16 * GIB, 0),
+            (500, 2 * GIB, 32 * GIB, 0),
+            (1000, 4 * GIB, 64 * GIB, 0),
+            (2000, 8 * GIB, 128 * GIB, 0),
+            (4000, 16 * GIB, 256 * GIB, 0),
+            (8000, 32 * GIB, 256 * GIB, 0),
+            (16_000, 64 * GIB, 512 * GIB, 0),
+            (64_000, 256 * GIB, 4096 * GIB, 8),
+        ),
     )
 
 
@@ -182,6 +233,7 @@ def parse_encoding(text: bytes) -> Encoding:
         and set(left.resources) <= names
         and (left.reference is None or all(left.reference.get(name, 0) > 0 for name in left.resources))
         and _takes(encoding.resources)
+        and _covers(encoding.catalogue, encoding.resources)
     )
     if not sound:
         raise CiphertextInvalid("the epoch's encoding contradicts itself or is not canonical", hint="check the epoch's publisher")
@@ -199,4 +251,14 @@ def _takes(resources: tuple[Resource, ...]) -> bool:
         and fine[0].high_radix <= first_radix
         and fine[1].high_radix <= CHAINED_RADIX
         and all(smaller < larger for resource in resources for smaller, larger in pairwise(resource.sizes()))
+    )
+
+
+def _covers(catalogue: tuple[tuple[int, ...], ...], resources: tuple[Resource, ...]) -> bool:
+    """Whether every bundle has all of the one before and more of something, and the last one all that can be asked."""
+    return (
+        len(catalogue) == BUNDLES
+        and all(len(bundle) == len(resources) and min(bundle) >= 0 for bundle in catalogue)
+        and all(smaller != larger and all(map(ge, larger, smaller)) for smaller, larger in pairwise(catalogue))
+        and catalogue[-1] == tuple(resource.maximum for resource in resources)
     )

@@ -15,8 +15,11 @@ class PublicKeyEncryptor:
         self._encoding = parse_encoding(encoding)
         self.epoch = Epoch(self._key.epoch)
 
-    def telemetry(self, free: Figures, capacity: Figures) -> bytes:
-        return self._key.encrypt(vectors.TELEMETRY, self._encoding.telemetry_digits(free, capacity))
+    def left_over(self, free: Figures, capacity: Figures) -> float:
+        return self._encoding.left_over_score(free, capacity)
+
+    def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
+        return self._key.encrypt(vectors.TELEMETRY, self._encoding.telemetry_digits(free, score, optimistic=optimistic))
 
     def demand(self, demand: Figures) -> bytes:
         return self._key.encrypt(vectors.DEMAND, self._encoding.demand_digits(demand))

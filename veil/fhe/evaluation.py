@@ -8,7 +8,7 @@ from typing import Any
 
 from veil.errors import CiphertextInvalid
 from veil.fhe import values, vectors
-from veil.fhe.circuits import digc7_layout
+from veil.fhe.circuits import layout
 from veil.fhe.concrete_import import fhe
 from veil.fhe.encoding import parse_encoding
 from veil.fhe.material import CircuitMaterial, EpochMaterial
@@ -25,6 +25,7 @@ class LoadedCircuit:
             self.server: Any = fhe.Server.load(str(path))
         self.inputs, self.outputs = values.gates(material.client)
         self.candidates = material.candidates
+        self.profile = material.profile
 
     def run(self, keys: Any, rows: Sequence[values.Rows]) -> list[values.Rows]:
         """The rows of each output."""
@@ -53,11 +54,11 @@ class Evaluations:
         places = [self._place(vector) for vector in telemetry]
         places += [self._place(None)] * (circuit.candidates - len(places))
         vectors.check_vector(demand, vectors.DEMAND, self._key, self._encoding.demand_values)
-        rows = circuit.run(self._keys, digc7_layout.inputs(places, vectors.expand(demand)))
-        return vectors.pack_result(self._key, digc7_layout.result(rows)), time.monotonic() - begin_s
+        rows = circuit.run(self._keys, layout.inputs(circuit.profile, places, vectors.expand(demand)))
+        return vectors.pack_result(self._key, layout.result(rows)), time.monotonic() - begin_s
 
     def _place(self, vector: bytes | None) -> values.Rows:
         if vector is None:
-            return vectors.trivial(digc7_layout.padding(len(self._encoding.resources)))
+            return vectors.trivial(layout.padding(self._encoding.demand_values))
         vectors.check_vector(vector, vectors.TELEMETRY, self._key, self._encoding.telemetry_values)
         return vectors.expand(vector)

@@ -11,7 +11,8 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 
 from veil.errors import CiphertextInvalid, FheUnavailable, PartialInvalid, VeilError
-from veil.fhe.circuits import digc7_clear
+from veil.fhe.circuits import clear
+from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import Encoding, default_encoding
 from veil.fhe.ports import Evaluation, Figures, Opened
 from veil.fhe.quorum import Subset, check_quorum, subsets, verdict
@@ -29,8 +30,11 @@ class FakeEncryptor:
         self.epoch = epoch
         self.encoding = encoding or default_encoding()
 
-    def telemetry(self, free: Figures, capacity: Figures) -> bytes:
-        return self._vector(TELEMETRY, self.encoding.telemetry_digits(free, capacity))
+    def left_over(self, free: Figures, capacity: Figures) -> float:
+        return self.encoding.left_over_score(free, capacity)
+
+    def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
+        return self._vector(TELEMETRY, self.encoding.telemetry_digits(free, score, optimistic=optimistic))
 
     def demand(self, demand: Figures) -> bytes:
         return self._vector(DEMAND, self.encoding.demand_digits(demand))
@@ -48,14 +52,15 @@ class FakeEncryptor:
 class FakeEvaluator:
     """Implements Evaluator in clear.
 
-    ``circuits`` maps names to candidates. Errors put into ``faults`` are raised by the next calls, one each; with
-    ``other_class`` the result differs bit by bit but means the same, as that of another determinism class does.
+    ``circuits`` by name; a number stands for the circuit of the profile ``default`` that chooses among so many. Errors put into
+    ``faults`` are raised by the next calls, one each; with ``other_class`` the result differs bit by bit but means the same, as
+    that of another determinism class does.
     """
 
     def __init__(
         self,
         epoch: Epoch,
-        circuits: Mapping[str, int],
+        circuits: Mapping[str, CircuitSpec | int],
         encoding: Encoding | None = None,
         *,
         wall_s: float = 0.0,
@@ -81,19 +86,20 @@ class FakeEvaluator:
         self._fail()
         if not self.started:
             raise FheUnavailable("the evaluator is not started", hint="call start() first")
-        candidates = self.circuits.get(circuit)
-        if candidates is None:
+        found = self.circuits.get(circuit)
+        spec = CircuitSpec("default", "choose", found) if isinstance(found, int) else found
+        if spec is None:
             raise CiphertextInvalid(f"no circuit {circuit!r} in epoch {self.epoch}", hint="use one of the key epoch's circuits")
-        if len(telemetry) > candidates:
+        if len(telemetry) > spec.candidates:
             raise CiphertextInvalid(
-                f"{len(telemetry)} candidates for {candidates} places", hint="use a larger circuit or fewer candidates"
+                f"{len(telemetry)} candidates for {spec.candidates} places", hint="use a larger circuit or fewer candidates"
             )
         asked = _open(demand, DEMAND, self.epoch, self.encoding.demand_values)
         offers = [
             None if vector is None else list(_open(vector, TELEMETRY, self.epoch, self.encoding.telemetry_values))
             for vector in telemetry
         ]
-        bits = digc7_clear.reference(offers, list(asked), candidates)
+        bits = clear.reference(spec, offers, list(asked))
         seed = hashlib.sha256(repr((circuit, demand, list(telemetry), self.other_class)).encode()).digest()[:16]
         result = _HEADER.pack(_MAGIC, RESULT, self.epoch, seed) + bytes(bits)
         self.evaluations += 1

@@ -1,7 +1,7 @@
 """What placement asks of the cryptography: numbers in, ciphertexts, bits out. Knows nothing of nodes or workloads.
 
 A *vector* is the opaque ciphertext of one candidate's (or one demand's) digits, of constant size. A *result* is the
-concatenation of one bit ciphertext for each candidate and one for "none fits".
+concatenation of bit ciphertexts; :mod:`veil.fhe.decision` says what the bits mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,8 +35,15 @@ class Encryptor(Protocol):
 
     epoch: Epoch
 
-    def telemetry(self, free: Figures, capacity: Figures) -> bytes:
-        """One fresh vector of what is free; digits rounded down."""
+    def left_over(self, free: Figures, capacity: Figures) -> float:
+        """The exact score of best-fit: 0 (nearly full) to nearly 1 (empty). Never 1 or above."""
+        ...
+
+    def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
+        """One fresh vector of what is free, rounded down, or up where ``optimistic`` (then the node may have to refuse).
+
+        The least ``score`` (in [0, 1), rounded to levels) wins; from 1.0 on the candidate is infeasible whatever is asked.
+        """
         ...
 
     def demand(self, demand: Figures) -> bytes:

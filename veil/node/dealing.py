@@ -58,7 +58,7 @@ async def hold(
             number,
             members=len(committee.peers),
             threshold=plan.threshold,
-            candidates=plan.candidates,
+            circuits=plan.circuits,
             parameters=plan.parameters,
             encoding=plan.encoding,
         )

@@ -8,8 +8,9 @@ import msgspec
 
 from veil.errors import ConfigInvalid, ManifestInvalid, VeilError
 from veil.fhe.ceremony_plan import make_plan
+from veil.fhe.circuits.spec import CircuitSpec, circuits_of
 from veil.fhe.encoding import Encoding, default_encoding, parse_encoding
-from veil.fhe.material import Parameters
+from veil.fhe.material import Parameters, Profile
 from veil.manifest.parse import load
 from veil.manifest.quantity import parse_bytes, parse_count, parse_cpu
 from veil.manifest.validate import default, validate
@@ -31,9 +32,14 @@ class KeyPlan:
     members: int | None = None
     mode: Mode = "threshold"
     parameters: Parameters = DEFAULT_PARAMETERS
-    profiles: tuple[str, ...] = ("default",)
+    profiles: tuple[Profile, ...] = ("default",)
     candidates: tuple[int, ...] = DEFAULT_CANDIDATES
     encoding: Encoding = default_encoding()
+
+    @property
+    def circuits(self) -> tuple[CircuitSpec, ...]:
+        """Every shape of every profile, in every size. Raises ConfigInvalid for a size that a profile does not have."""
+        return circuits_of(self.profiles, self.candidates)
 
     def for_committee(self, members: int) -> "KeyPlan":
         """The same for exactly ``members``. Raises ConfigInvalid for a number that is not the plan's, or is impossible."""
@@ -47,11 +53,7 @@ class KeyPlan:
                 f"in designated mode one node holds the whole key; here are {members} members, threshold {self.threshold}",
                 hint="name one member and threshold 1, or take mode threshold",
             )
-        if self.profiles != ("default",):
-            raise ConfigInvalid(
-                f"there are no circuits for the profiles {', '.join(self.profiles)}", hint="use spec.profiles: [default]"
-            )
-        make_plan(1, members, self.threshold, self.candidates, self.parameters)
+        make_plan(1, members, self.threshold, self.circuits, self.parameters)
         if self.mode == "threshold" and self.threshold == members:
             raise ConfigInvalid(
                 f"with a threshold of {self.threshold} in a committee of {members} there is no member more than decrypt: "
@@ -95,4 +97,4 @@ def _encoding(spec: dict[str, Any]) -> Encoding:
         place = next(index for index, resource in enumerate(resources) if resource.name == _RESOURCES[name])
         spacing = {"spacing": sizes["spacing"]} if "spacing" in sizes else {}
         resources[place] = msgspec.structs.replace(resources[place], maximum=_PARSERS[name](sizes["maximum"]), **spacing)
-    return parse_encoding(msgspec.structs.replace(encoding, resources=tuple(resources)).to_json())
+    return parse_encoding(encoding.resized(tuple(resources)).to_json())

@@ -19,7 +19,7 @@ from veil.placement.holdings import Holdings
 from veil.placement.local import Local
 from veil.placement.member import COVER_ROUND
 from veil.placement.opening import is_member, open_with, total_of
-from veil.placement.ports import CapacityPort, ReplicaKey
+from veil.placement.ports import CapacityPort, EpochParts, ReplicaKey
 from veil.placement.ranking import shard_of
 from veil.placement.settings import ROUNDS_HELD_MAX
 from veil.store.journal import Binding
@@ -79,7 +79,7 @@ class Candidate:
         if parts is None or parts.key_epoch.epoch != opened.epoch or not self._is_for_us(sender, opened):
             return []
         try:
-            vector = parts.encryptor.telemetry(self._capacity.free(), self._capacity.total())
+            vector = self._vector(parts)
         except FheUnavailable as error:
             log.warning("no telemetry: %s", error.message)
             return []
@@ -109,10 +109,14 @@ class Candidate:
             return []
         self._cover_s = self.local.now() + every
         try:
-            vector = parts.encryptor.telemetry(self._capacity.free(), self._capacity.total())
+            vector = self._vector(parts)
         except FheUnavailable:
             return []
         return self._to_committee(COVER_ROUND, vector)
+
+    def _vector(self, parts: EpochParts) -> bytes:
+        free = self._capacity.free()
+        return parts.encryptor.telemetry(free, parts.encryptor.left_over(free, self._capacity.total()))
 
     def _to_committee(self, round: RoundId, vector: bytes) -> Effects:
         assert self.local.epoch is not None

@@ -78,8 +78,9 @@ def beacon_order(seed: bytes, round: RoundId, peers: Collection[PeerId]) -> tupl
 
 
 def choose_circuit(epoch: KeyEpoch, candidates: int) -> CircuitInfo | None:
-    """The smallest registered circuit that takes them all, else the largest; None when the epoch has no circuit."""
-    by_size = sorted(epoch.circuits, key=lambda circuit: (circuit.candidates, circuit.name))
+    """The smallest registered circuit that chooses among them all, else the largest; None when the epoch has none."""
+    choosing = [circuit for circuit in epoch.circuits if circuit.shape == "choose"]
+    by_size = sorted(choosing, key=lambda circuit: (circuit.candidates, circuit.name))
     return next((circuit for circuit in by_size if circuit.candidates >= candidates), by_size[-1] if by_size else None)
 
 

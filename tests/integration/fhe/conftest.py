@@ -15,7 +15,7 @@ from veil.fhe.evaluator import ChildEvaluator
 from veil.fhe.publickey import PublicKey
 from veil.types import Epoch
 
-CIRCUIT = "digc7b-n4-r4"
+CIRCUIT = "default-choose-4"
 
 
 @dataclass(frozen=True)

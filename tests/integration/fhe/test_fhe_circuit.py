@@ -1,4 +1,4 @@
-"""The compiled circuit: parameters cannot move silently, and in simulation it is its reference on many inputs."""
+"""The compiled circuits: parameters cannot move silently, and in simulation each is its reference on many inputs."""
 
 import json
 
@@ -6,49 +6,84 @@ import numpy as np
 import pytest
 
 from veil.fhe import values, vectors
-from veil.fhe.circuits import digc7_clear, digc7_layout
+from veil.fhe.circuits import clear, layout
+from veil.fhe.circuits.spec import CircuitSpec, lookups
+from veil.fhe.encoding import default_encoding
 
 pytestmark = [pytest.mark.fhe, pytest.mark.timeout(240)]
 
-RADIXES = (5, 5, 8, 8)
+ENCODING = default_encoding()
 N, R = 4, 4
+LOOKUPS = {
+    ("default", "choose", 4): 40,
+    ("default", "choose", 8): 80,
+    ("default", "choose", 16): 160,
+    ("default", "choose", 32): 320,
+    ("default", "choose", 64): 640,
+    ("default", "rank", 2): 21,
+    ("default", "rank", 4): 50,
+    ("default", "rank", 8): 124,
+    ("default", "rank", 16): 328,
+    ("default", "rank", 32): 541,
+    ("default", "rank", 64): 1085,
+    ("fast", "choose", 4): 20,
+    ("fast", "choose", 16): 80,
+    ("fast", "choose", 64): 320,
+    ("fast", "rank", 16): 248,
+    ("precise", "choose", 4): 55,
+    ("precise", "choose", 8): 111,
+    ("precise", "choose", 16): 225,
+    ("precise", "choose", 32): 451,
+    ("precise", "choose", 64): 911,
+}
+"""Bootstraps at four resources, counted by the compiler."""
+
+SPECS = [CircuitSpec(*key) for key in LOOKUPS]
+RANDOM_CASES = 200
 
 
 @pytest.fixture(scope="module")
-def circuit():
-    from veil.fhe.circuits import digc7
+def circuits():
+    from veil.fhe.circuits.build import compiled
 
-    return digc7.build(N, RADIXES)
+    return compiled(SPECS, ENCODING)  # raises unless one key set serves all
 
 
-def test_parameters_are_the_measured_ones(circuit) -> None:
+@pytest.fixture(scope="module")
+def circuit(circuits):
+    return circuits[SPECS[0]]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_parameters_are_the_measured_ones(circuits, spec) -> None:
+    circuit = circuits[spec]
     statistics = circuit.statistics
-    assert statistics["programmable_bootstrap_count"] == digc7_layout.lookups(N, R) == 40
+    assert statistics["programmable_bootstrap_count"] == lookups(spec, R) == LOOKUPS[spec.profile, spec.shape, spec.candidates]
     assert circuit.graph.maximum_integer_bit_width() == 4
     (parameter,) = statistics["programmable_bootstrap_count_per_parameter"]
     assert (parameter.polynomial_size(), parameter.glwe_dimension(), parameter.level()) == (vectors.DIMENSION, 1, 1)
-    assert 800 <= parameter.input_lwe_dimension() <= 830
+    assert parameter.input_lwe_dimension() == 806
     assert circuit.p_error <= 2.0**-64
     inputs, outputs = values.gates(circuit.client.specs.serialize())
-    assert [values.lwe(gate)["encoding"]["integer"]["width"] for gate in inputs] == [4] * 5
-    assert [values.lwe(gate)["encoding"]["integer"]["width"] for gate in outputs] == [1] * 2
+    assert [values.lwe(gate)["encoding"]["integer"]["width"] for gate in inputs] == [4] * len(layout.INPUTS[spec.profile])
+    assert {values.lwe(gate)["encoding"]["integer"]["width"] for gate in outputs} == {1}
     variances = {values.lwe(gate)["encryption"]["variance"] for gate in inputs + outputs}
     assert list(variances) == [pytest.approx(8.44e-31, rel=0.01)]
 
 
-def test_the_body_is_the_reference_on_random_and_extreme_digits(circuit) -> None:
-    from veil.fhe.circuits import digc7
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_the_body_is_the_reference_on_random_and_extreme_digits(circuits, spec) -> None:
+    from veil.fhe.circuits import build
 
     generator = np.random.default_rng(1)
-    for kind in range(204):
-        sample = digc7._sample(generator, N, np.array(RADIXES), kind % 40 if kind < 40 else 99)
-        if kind % 2:  # a small demand, else hardly anything fits
-            sample = (*sample[:3], sample[3] // 3, sample[4])
-        free_high, free_low, left_over, asked_high, asked_low = sample
-        telemetry = [[*free_high[place], *free_low[place], left_over[place]] for place in range(N)]
-        expected = digc7_clear.reference(telemetry, [*asked_high, *asked_low], N)
-        marks, none = circuit.graph(*sample)
-        assert [*np.ravel(marks).tolist(), *np.ravel(none).tolist()] == expected
+    radixes = np.array([resource.high_radix for resource in ENCODING.resources])
+    for kind in range(build.EXTREMES + RANDOM_CASES):
+        telemetry, demand = build.digits(generator, spec.candidates, radixes, kind)
+        parts = layout.inputs(spec.profile, list(telemetry.astype(np.uint64)), demand.astype(np.uint64))
+        outputs = circuits[spec].graph(*(part.astype(np.int64) for part in parts))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        bits = [int(bit) for output in outputs for bit in np.ravel(output)]
+        assert bits == clear.reference(spec, telemetry.tolist(), demand.tolist())
 
 
 def test_values_are_read_and_written_as_concrete_does(circuit) -> None:

@@ -10,14 +10,16 @@ import pytest
 
 from veil.errors import CiphertextInvalid, DeadlineExceeded, FheUnavailable
 from veil.fhe import vectors
-from veil.fhe.circuits import digc7_clear
+from veil.fhe.circuits import choose_clear, clear, digc7_clear
+from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import default_encoding
 from veil.fhe.evaluator import ChildEvaluator
 from veil.fhe.ports import Evaluator, Figures
 
 pytestmark = [pytest.mark.fhe, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
-CIRCUIT = "digc7b-n4-r4"
+SPEC = CircuitSpec("default", "choose", 4)
+CIRCUIT = SPEC.name
 ENCODING = default_encoding()
 GIB, MIB = 1 << 30, 1 << 20
 NODE = Figures(cpu_milli=16_000, memory_bytes=64 * GIB, disk_bytes=500 * GIB, gpu_count=4)
@@ -34,6 +36,14 @@ def some_figures(rng: random.Random, part: float) -> Figures:
     )
 
 
+def told_digits(figures: Figures) -> list[int]:
+    return ENCODING.telemetry_digits(figures, ENCODING.left_over_score(figures, NODE))
+
+
+def told(world, figures: Figures) -> bytes:
+    return world.encryptor.telemetry(figures, world.encryptor.left_over(figures, NODE))
+
+
 async def test_random_figures_are_decided_as_in_clear(world, evaluator: ChildEvaluator) -> None:
     port: Evaluator = evaluator
     rng = random.Random(2026)
@@ -41,9 +51,9 @@ async def test_random_figures_are_decided_as_in_clear(world, evaluator: ChildEva
     for case in range(10):
         free = [some_figures(rng, 1.0) for _ in range(4)]
         demand = some_figures(rng, 0.9 if case % 3 == 0 else 0.4)
-        done = await port.evaluate(CIRCUIT, world.encryptor.demand(demand), [world.encryptor.telemetry(f, NODE) for f in free])
-        digits = [ENCODING.telemetry_digits(figures, NODE) for figures in free]
-        expected = digc7_clear.reference(digits, ENCODING.demand_digits(demand), 4)
+        done = await port.evaluate(CIRCUIT, world.encryptor.demand(demand), [told(world, f) for f in free])
+        digits = [told_digits(figures) for figures in free]
+        expected = clear.reference(SPEC, digits, ENCODING.demand_digits(demand))
         assert world.open(done.result, [(1, 2), (1, 3), (2, 3)][case % 3]) == expected
         none_fits += expected[-1]
     assert 0 < none_fits < 10
@@ -62,10 +72,11 @@ async def test_boundary_digits_are_decided_as_in_clear(world, evaluator: ChildEv
         ([[4, 4, 7, 0, 7, 7, 1], [4, 4, 0, 7, 7, 7, 2], [*most, 3]], [0, 0, 1, 0, 0, 0]),
         ([], nothing),
     ]
-    for telemetry, demand in cases:
+    for short, asked in cases:
+        telemetry, demand = [None if digits is None else [*digits, 0, 8] for digits in short], [*asked, 1]
         vectors_or_none = [None if digits is None else world.raw_telemetry(digits) for digits in telemetry]
         done = await evaluator.evaluate(CIRCUIT, world.raw_demand(demand), vectors_or_none)
-        assert world.open(done.result) == digc7_clear.reference(telemetry, demand, 4)
+        assert world.open(done.result) == clear.reference(SPEC, telemetry, demand)
 
 
 async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator) -> None:
@@ -76,7 +87,7 @@ async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator)
         for seed in (1, 2):
             rng = random.Random(seed)
             demand = world.encryptor.demand(SMALL)
-            telemetry = [world.encryptor.telemetry(some_figures(rng, 1.0), NODE), None, world.raw_telemetry([15] * 7)]
+            telemetry = [told(world, some_figures(rng, 1.0)), None, world.raw_telemetry([15] * 9)]
             mine = await evaluator.evaluate(CIRCUIT, demand, telemetry)
             theirs = await other.evaluate(CIRCUIT, demand, telemetry)
             assert mine.result == theirs.result
@@ -88,21 +99,21 @@ async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator)
 def honest_outcomes(others: list[list[int]], demand: list[int]) -> set[tuple[int, ...]]:
     """What can come out when the first candidate has any honest score."""
     scores = [digc7_clear.score(digits, demand) for digits in others]
-    return {tuple(digc7_clear.decide([score, *scores])) for score in range(8)}
+    return {tuple(choose_clear.choose([score, *scores])) for score in range(8)}
 
 
 async def test_malformed_telemetry_is_some_honest_score(world, evaluator: ChildEvaluator) -> None:
     demand = ENCODING.demand_digits(SMALL)
     others = [
-        [*ENCODING.telemetry_digits(some_figures(random.Random(9), 1.0), NODE)[:-1], 4],
-        ENCODING.telemetry_digits(Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0), NODE),
-        [4, 4, 7, 7, 7, 7, 5],
+        [*told_digits(some_figures(random.Random(9), 1.0))[:6], 4, 0, 8],
+        told_digits(Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0)),
+        [4, 4, 7, 7, 7, 7, 5, 0, 8],
     ]
     infeasible, feasible = [0] * 6, [4, 4, 7, 7, 7, 7]
-    noise = world.raw_telemetry([0] * 7)[:32] + os.urandom(vectors.vector_bytes(7) - 32)
-    attacks = [world.raw_telemetry([*infeasible, level]) for level in (8, 9, 11, 15)]
-    attacks += [world.raw_telemetry([*feasible, level]) for level in (7, 8, 12)]
-    attacks += [world.raw_telemetry([15, 8, 9, 15, 12, 15, level]) for level in (0, 14)]
+    noise = world.raw_telemetry([0] * 9)[:32] + os.urandom(vectors.vector_bytes(9) - 32)
+    attacks = [world.raw_telemetry([*infeasible, level, 0, 8]) for level in (8, 9, 11, 15)]
+    attacks += [world.raw_telemetry([*feasible, level, 0, 8]) for level in (7, 8, 12)]
+    attacks += [world.raw_telemetry([15, 8, 9, 15, 12, 15, level, 0, 8]) for level in (0, 14)]
     attacks += [noise, noise[:32] + bytes(len(noise) - 32)]
     allowed = honest_outcomes(others, demand)
     sealed_demand, pid = world.raw_demand(demand), evaluator.child_pid
@@ -114,10 +125,10 @@ async def test_malformed_telemetry_is_some_honest_score(world, evaluator: ChildE
 
 
 async def test_malformed_bytes_do_not_reach_the_child(world, evaluator: ChildEvaluator) -> None:
-    demand, telemetry = world.encryptor.demand(SMALL), world.encryptor.telemetry(NODE, NODE)
+    demand, telemetry = world.encryptor.demand(SMALL), told(world, NODE)
     pid = evaluator.child_pid
     for circuit, asked, given in [
-        ("digc7b-n8-r4", demand, [telemetry]),
+        ("default-choose-8", demand, [telemetry]),
         (CIRCUIT, telemetry, [telemetry]),
         (CIRCUIT, demand, [demand]),
         (CIRCUIT, demand, [telemetry[:-8]]),
@@ -129,7 +140,7 @@ async def test_malformed_bytes_do_not_reach_the_child(world, evaluator: ChildEva
 
 
 async def test_a_killed_child_is_replaced_during_and_between_evaluations(world, evaluator: ChildEvaluator) -> None:
-    demand, telemetry = world.encryptor.demand(SMALL), [world.encryptor.telemetry(NODE, NODE)]
+    demand, telemetry = world.encryptor.demand(SMALL), [told(world, NODE)]
     before = await evaluator.evaluate(CIRCUIT, demand, telemetry)
     running = asyncio.create_task(evaluator.evaluate(CIRCUIT, demand, telemetry))
     await asyncio.sleep(0.05)
@@ -174,7 +185,7 @@ async def test_memory_time_and_class_are_bounded(world) -> None:
 
 
 async def test_a_huge_demand_fits_nowhere(world, evaluator: ChildEvaluator) -> None:
-    telemetry = [world.encryptor.telemetry(NODE, NODE) for _ in range(3)]
+    telemetry = [told(world, NODE) for _ in range(3)]
     done = await evaluator.evaluate(CIRCUIT, world.encryptor.demand(HUGE), telemetry)
     assert world.open(done.result)[-1] == 1
     assert evaluator.child_rss_bytes < 600 << 20

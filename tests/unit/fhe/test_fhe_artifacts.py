@@ -7,9 +7,18 @@ import pytest
 from veil.errors import CiphertextInvalid, ConfigInvalid
 from veil.fhe import frames
 from veil.fhe.ceremony_plan import make_plan
+from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.material import CircuitMaterial, EpochMaterial
 from veil.types import Digest, Epoch
 
+FOUR = CircuitSpec("default", "choose", 4)
+IMPOSSIBLE = (
+    CircuitSpec("default", "choose", 65),
+    CircuitSpec("default", "choose", 1),
+    CircuitSpec("default", "rank", 17),
+    CircuitSpec("precise", "rank", 4),
+    CircuitSpec("precise", "choose", 12),
+)
 MATERIAL = EpochMaterial(
     epoch=Epoch(2),
     parameters="plain",
@@ -18,7 +27,7 @@ MATERIAL = EpochMaterial(
     public_key=b"public",
     evaluation_keys=b"evaluation",
     circuits=(
-        CircuitMaterial(name="digc7b-n4-r4", profile="default", shape="choose", candidates=4, server=b"zip", client=b"{}"),
+        CircuitMaterial(name="default-choose-4", profile="default", shape="choose", candidates=4, server=b"zip", client=b"{}"),
     ),
     encoding=b"{}",
     known_input=frames.pack([b"demand", b"telemetry"]),
@@ -61,24 +70,24 @@ def test_frames_have_limits() -> None:
 
 @pytest.mark.parametrize(("members", "threshold"), [(3, 2), (1, 1), (5, 3), (5, 5), (64, 33)])
 def test_sound_quorums_are_planned(members: int, threshold: int) -> None:
-    assert make_plan(1, members, threshold, (4,), "plain").threshold == threshold
+    assert make_plan(1, members, threshold, (FOUR,), "plain").threshold == threshold
 
 
 @pytest.mark.parametrize(
-    ("epoch", "members", "threshold", "candidates", "parameters"),
+    ("epoch", "members", "threshold", "circuits", "parameters"),
     [
-        (1, 4, 2, (4,), "plain"),
-        (1, 3, 1, (4,), "plain"),
-        (1, 3, 0, (4,), "plain"),
-        (1, 3, 4, (4,), "plain"),
-        (1, 65, 40, (4,), "plain"),
-        (0, 3, 2, (4,), "plain"),
+        (1, 4, 2, (FOUR,), "plain"),
+        (1, 3, 1, (FOUR,), "plain"),
+        (1, 3, 0, (FOUR,), "plain"),
+        (1, 3, 4, (FOUR,), "plain"),
+        (1, 65, 40, (FOUR,), "plain"),
+        (0, 3, 2, (FOUR,), "plain"),
         (1, 3, 2, (), "plain"),
-        (1, 3, 2, (4, 4), "plain"),
-        (1, 3, 2, (65,), "plain"),
-        (1, 3, 2, (4,), "simulated"),
+        (1, 3, 2, (FOUR, FOUR), "plain"),
+        *((1, 3, 2, (spec,), "plain") for spec in IMPOSSIBLE),
+        (1, 3, 2, (FOUR,), "simulated"),
     ],
 )
-def test_others_are_refused(epoch: int, members: int, threshold: int, candidates: tuple[int, ...], parameters: str) -> None:
+def test_others_are_refused(epoch: int, members: int, threshold: int, circuits: tuple[CircuitSpec, ...], parameters: str) -> None:
     with pytest.raises(ConfigInvalid):
-        make_plan(epoch, members, threshold, candidates, parameters)
+        make_plan(epoch, members, threshold, circuits, parameters)

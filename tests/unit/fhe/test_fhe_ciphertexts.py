@@ -78,22 +78,22 @@ def test_a_vector_has_one_size_and_differs_each_time() -> None:
     encoding = default_encoding()
     encryptor = PublicKeyEncryptor(KEY.to_bytes(), encoding.to_json())
     idle = Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0)
-    telemetry = [encryptor.telemetry(free, NODE) for free in (NODE, NODE, idle)]
+    telemetry = [encryptor.telemetry(free, encryptor.left_over(free, NODE)) for free in (NODE, NODE, idle)]
     assert len(set(telemetry)) == 3
-    assert {len(vector) for vector in telemetry} == {vectors.vector_bytes(7)} == {16_472}
-    assert len(encryptor.demand(idle)) == vectors.vector_bytes(6) == 16_464
+    assert {len(vector) for vector in telemetry} == {vectors.vector_bytes(9)} == {16_488}
+    assert len(encryptor.demand(idle)) == vectors.vector_bytes(7) == 16_472
     for vector in telemetry:
         encryptor.check_telemetry(vector)
         rows = vectors.expand(vector)
         assert [((phase >> 58) + 1 >> 1) % 32 for phase in phases(rows)] in (
-            encoding.telemetry_digits(NODE, NODE),
-            encoding.telemetry_digits(idle, NODE),
+            encoding.telemetry_digits(NODE, encryptor.left_over(NODE, NODE)),
+            encoding.telemetry_digits(idle, encryptor.left_over(idle, NODE)),
         )
 
 
 def test_form_is_checked() -> None:
     encryptor = PublicKeyEncryptor(KEY.to_bytes(), default_encoding().to_json())
-    good = encryptor.telemetry(NODE, NODE)
+    good = encryptor.telemetry(NODE, 0.5)
     other_key = PublicKeyEncryptor(publickey.generate(SECRET, DEVIATION, 7).to_bytes(), default_encoding().to_json())
     other_epoch = PublicKeyEncryptor(publickey.generate(SECRET, DEVIATION, 8).to_bytes(), default_encoding().to_json())
     bad = [
@@ -103,8 +103,8 @@ def test_form_is_checked() -> None:
         b"XXXX" + good[4:],
         good[:4] + b"\x02" + good[5:],
         encryptor.demand(Figures(cpu_milli=1, memory_bytes=1, disk_bytes=1, gpu_count=0)),
-        other_key.telemetry(NODE, NODE),
-        other_epoch.telemetry(NODE, NODE),
+        other_key.telemetry(NODE, 0.5),
+        other_epoch.telemetry(NODE, 0.5),
     ]
     for vector in bad:
         with pytest.raises(CiphertextInvalid):

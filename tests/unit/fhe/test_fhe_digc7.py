@@ -3,11 +3,13 @@
 import itertools
 import random
 
-from veil.fhe.circuits import digc7_clear, digc7_layout
+from veil.fhe.circuits import clear, digc7_clear, layout
+from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import default_encoding
 from veil.fhe.ports import Figures
 
 ENCODING = default_encoding()
+FOUR = CircuitSpec("default", "choose", 4)
 GIB = 1 << 30
 
 
@@ -25,8 +27,8 @@ def test_it_marks_the_fullest_node_that_fits() -> None:
         demand = Figures(
             cpu_milli=rng.randrange(8000), memory_bytes=rng.randrange(32 * GIB), disk_bytes=GIB, gpu_count=rng.randrange(3)
         )
-        telemetry = [ENCODING.telemetry_digits(node, capacity) for node in free]
-        *bits, none = digc7_clear.reference(telemetry, ENCODING.demand_digits(demand), 4)
+        telemetry = [ENCODING.telemetry_digits(node, ENCODING.left_over_score(node, capacity)) for node in free]
+        *bits, none = clear.reference(FOUR, telemetry, ENCODING.demand_digits(demand))
         chosen = [place for place, bit in enumerate(bits) if bit]
         if none:
             assert chosen == [0, 1, 2, 3]
@@ -38,17 +40,17 @@ def test_it_marks_the_fullest_node_that_fits() -> None:
         better = [
             place
             for place in range(4)
-            if telemetry[place][-1] < telemetry[chosen[0]][-1]
+            if telemetry[place][layout.LEFT_OVER] < telemetry[chosen[0]][layout.LEFT_OVER]
             and digc7_clear.score(telemetry[place], ENCODING.demand_digits(demand)) < 7
         ]
         assert better == []
 
 
 def test_empty_places_are_infeasible_even_for_nothing() -> None:
-    nothing = [0] * 6
-    assert digc7_clear.score(digc7_layout.padding(4), nothing) == 7
-    assert digc7_clear.reference([], nothing, 4) == [1, 1, 1, 1, 1]
-    assert digc7_clear.reference([None, [0] * 6 + [6]], nothing, 4) == [0, 1, 0, 0, 0]
+    nothing = [0] * 6 + [1]
+    assert digc7_clear.score(layout.padding(7), nothing) == 7
+    assert clear.reference(FOUR, [], nothing) == [1, 1, 1, 1, 1]
+    assert clear.reference(FOUR, [None, [0] * 6 + [6, 0, 1]], nothing) == [0, 1, 0, 0, 0]
 
 
 def lookup(table: list[int], phase: int) -> int:
@@ -57,14 +59,14 @@ def lookup(table: list[int], phase: int) -> int:
 
 
 LEVEL = [min(value, 7) - 4 for value in range(16)]
-MISFIT = [4 if value < 10 else -4 for value in range(16)]
+MISFIT = [1 if value < 10 else -1 for value in range(16)]
 SCORE = [value if value < 8 else 7 for value in range(16)]
 """The three last tables before the scores, by phase; those of signed numbers begin at -8."""
 
 
 def test_any_phase_becomes_an_honest_score() -> None:
     for phase, other in itertools.product(range(32), repeat=2):
-        joined = lookup(LEVEL, phase) + lookup(MISFIT, other) + 8
+        joined = lookup(LEVEL, phase) + 4 * lookup(MISFIT, other) + 8
         assert 0 <= joined <= 16
         assert 0 <= lookup(SCORE, joined) <= 7
 

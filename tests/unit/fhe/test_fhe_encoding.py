@@ -6,19 +6,27 @@ import random
 import pytest
 
 from veil.errors import CiphertextInvalid, LimitExceeded
-from veil.fhe.circuits import digc7_clear
-from veil.fhe.encoding import INFEASIBLE_LEVEL, LOW_RADIX, default_encoding, parse_encoding
+from veil.fhe.circuits import catalogue_clear, digc7_clear, layout
+from veil.fhe.encoding import BUNDLES, INFEASIBLE_LEVEL, LOW_RADIX, Encoding, default_encoding, parse_encoding, score_digits
 from veil.fhe.ports import Figures
 
 GIB, MIB = 1 << 30, 1 << 20
 ENCODING = default_encoding()
 NAMES = ("cpu_milli", "memory_bytes", "disk_bytes", "gpu_count")
 MAXIMA = {resource.name: resource.maximum for resource in ENCODING.resources}
-GOLDEN_DIGEST = "d02d2cf89b10e80840d19e53a01b493513ff0f34686be8e88730205d537ee462"
+GOLDEN_DIGEST = "28df1c9ac0d1e76fe56b80942bab6311a3cb232022c64f94342490af6165d15c"
 
 
 def figures(cpu: int, memory: int, disk: int = 0, gpu: int = 0) -> Figures:
     return Figures(cpu_milli=cpu, memory_bytes=memory, disk_bytes=disk, gpu_count=gpu)
+
+
+def telemetry(free: Figures, score: float = 0.0, *, optimistic: bool = False) -> list[int]:
+    return ENCODING.telemetry_digits(free, score, optimistic=optimistic)
+
+
+def level(encoding: Encoding, free: Figures, capacity: Figures) -> int:
+    return score_digits(encoding.left_over_score(free, capacity))[0]
 
 
 def random_figures(rng: random.Random, part: float) -> Figures:
@@ -48,8 +56,8 @@ def test_what_fits_by_digits_fits_in_truth() -> None:
     feasible = 0
     for _ in range(3000):
         free, demand = random_figures(rng, 1.2), random_figures(rng, 0.3)
-        digits, asked = ENCODING.telemetry_digits(free, free), ENCODING.demand_digits(demand)
-        assert all(0 <= digit < LOW_RADIX for digit in digits + asked)
+        digits, asked = telemetry(free), ENCODING.demand_digits(demand)
+        assert all(0 <= digit < LOW_RADIX for digit in digits[:-1] + asked[:-1])
         if digc7_clear.score(digits, asked) != INFEASIBLE_LEVEL:
             feasible += 1
             assert fits(demand, free)
@@ -59,9 +67,9 @@ def test_what_fits_by_digits_fits_in_truth() -> None:
 def test_every_size_itself_is_exact() -> None:
     for level in range(40):
         exact = Figures(**{resource.name: resource.sizes()[min(level, resource.levels - 1)] for resource in ENCODING.resources})
-        digits, asked = ENCODING.telemetry_digits(exact, exact), ENCODING.demand_digits(exact)
-        assert digits[:-1] == asked
-        assert len(asked) == ENCODING.demand_values == 6
+        digits, asked = telemetry(exact), ENCODING.demand_digits(exact)
+        assert digits[:6] == asked[:6]
+        assert len(asked) == ENCODING.demand_values == 7
         assert digc7_clear.score(digits, asked) != INFEASIBLE_LEVEL
 
 
@@ -71,7 +79,7 @@ def test_one_size_more_than_is_free_does_not_fit() -> None:
         for level in range(1, resource.levels):
             free = Figures(**{**MAXIMA, resource.name: sizes[level] - 1})
             asked = Figures(**{**dict.fromkeys(NAMES, 0), resource.name: sizes[level]})
-            digits = ENCODING.telemetry_digits(free, free)
+            digits = telemetry(free)
             assert digc7_clear.score(digits, ENCODING.demand_digits(asked)) == INFEASIBLE_LEVEL
             less = Figures(**{**dict.fromkeys(NAMES, 0), resource.name: sizes[level - 1]})
             assert digc7_clear.score(digits, ENCODING.demand_digits(less)) != INFEASIBLE_LEVEL, (place, level)
@@ -79,7 +87,7 @@ def test_one_size_more_than_is_free_does_not_fit() -> None:
 
 def test_no_gpu_is_enough_for_whoever_asks_for_none() -> None:
     machine = figures(2000, 4 * GIB, 100 * GIB, 0)
-    digits = ENCODING.telemetry_digits(machine, machine)
+    digits = telemetry(machine)
     assert digc7_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 0))) != INFEASIBLE_LEVEL
     assert digc7_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 1))) == INFEASIBLE_LEVEL
     assert ENCODING.resources[3].sizes() == [0, 1, 2, 3, 4, 5, 6, 8]
@@ -100,11 +108,11 @@ def test_an_epoch_of_the_layout_before_is_refused() -> None:
 
 
 def test_a_small_machine_takes_many_small_containers() -> None:
-    machine, asked = figures(2000, 24 * GIB, 100 * GIB), ENCODING.demand_digits(figures(100, 64 * MIB))
+    asked = ENCODING.demand_digits(figures(100, 64 * MIB))
     placed = 0
     while True:
         free = figures(2000 - 100 * placed, 24 * GIB - 64 * MIB * placed, 100 * GIB)
-        if digc7_clear.score(ENCODING.telemetry_digits(free, machine), asked) == INFEASIBLE_LEVEL:
+        if digc7_clear.score(telemetry(free), asked) == INFEASIBLE_LEVEL:
             break
         placed += 1
     assert placed >= 18
@@ -112,13 +120,58 @@ def test_a_small_machine_takes_many_small_containers() -> None:
 
 def test_left_over_levels_order_nodes_and_stay_in_range() -> None:
     node = figures(8000, 32 * GIB)
-    levels = [ENCODING.left_over_level(figures(8000 * part // 100, 32 * GIB * part // 100), node) for part in range(101)]
+    levels = [level(ENCODING, figures(8000 * part // 100, 32 * GIB * part // 100), node) for part in range(101)]
     assert levels == sorted(levels)
     assert set(levels) == set(range(7))
-    assert ENCODING.left_over_level(figures(1, 1), figures(0, 0)) == 0
+    assert level(ENCODING, figures(1, 1), figures(0, 0)) == 0
     mean_node = default_encoding({"cpu_milli": 4000, "memory_bytes": 16 * GIB})
-    assert mean_node.left_over_level(node, node) == 6
-    assert mean_node.left_over_level(figures(1000, 4 * GIB), node) < ENCODING.left_over_level(node, node)
+    assert level(mean_node, node, node) == 6
+    assert level(mean_node, figures(1000, 4 * GIB), node) < level(ENCODING, node, node)
+
+
+def test_scores_become_levels_and_finer_ones_in_order() -> None:
+    found = [score_digits(part / 2800) for part in range(2800)]
+    assert found == sorted(found)
+    assert set(found) == {(coarse, fine) for coarse in range(7) for fine in range(4)}
+    assert score_digits(-1.0) == (0, 0)
+    for infeasible in (1.0, 2.0, float("inf"), float("nan")):
+        assert score_digits(infeasible) == (INFEASIBLE_LEVEL, 0)
+        digits = telemetry(figures(1000, GIB), infeasible)
+        nothing = ENCODING.demand_digits(figures(0, 0))
+        assert digc7_clear.score(digits, nothing) == catalogue_clear.score(digits, nothing) == INFEASIBLE_LEVEL
+
+
+def test_a_bundle_that_fits_by_number_fits_in_truth() -> None:
+    rng = random.Random(6)
+    feasible, seen = 0, set()
+    for _ in range(3000):
+        free, demand = random_figures(rng, 1.2), random_figures(rng, 0.3)
+        digits, asked = telemetry(free), ENCODING.demand_digits(demand)
+        assert 0 <= digits[layout.BUNDLE] <= BUNDLES
+        assert 1 <= asked[layout.BUNDLE] <= BUNDLES
+        seen |= {digits[layout.BUNDLE]}
+        if catalogue_clear.score(digits, asked) != INFEASIBLE_LEVEL:
+            feasible += 1
+            assert fits(demand, free)
+    assert feasible > 100
+    assert seen == set(range(BUNDLES + 1))
+    for number, bundle in enumerate(ENCODING.catalogue, 1):
+        exact = Figures(**dict(zip(NAMES, bundle, strict=True)))
+        assert telemetry(exact)[layout.BUNDLE] == ENCODING.demand_digits(exact)[layout.BUNDLE] == number
+
+
+def test_optimistic_telemetry_misses_nothing_that_fits() -> None:
+    rng = random.Random(7)
+    more = 0
+    for _ in range(3000):
+        free, demand = random_figures(rng, 0.5), random_figures(rng, 0.5)
+        asked = ENCODING.demand_digits(demand)
+        score = digc7_clear.score(telemetry(free, optimistic=True), asked)
+        if fits(demand, free):
+            assert score != INFEASIBLE_LEVEL
+        more += score != digc7_clear.score(telemetry(free), asked)
+        assert telemetry(free, optimistic=True)[layout.BUNDLE] == min(BUNDLES, telemetry(free)[layout.BUNDLE] + 1)
+    assert more > 10
 
 
 def test_too_large_a_demand_is_refused_without_its_figure() -> None:
@@ -127,22 +180,26 @@ def test_too_large_a_demand_is_refused_without_its_figure() -> None:
     assert "64001" not in str(refusal.value)
     with pytest.raises(LimitExceeded):
         ENCODING.demand_digits(figures(-1, 0))
-    assert ENCODING.telemetry_digits(figures(10**9, 10**15), figures(1, 1))[0] == 4
+    assert telemetry(figures(10**9, 10**15))[0] == 4
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'"version":2', b'"version":1'),
-        (b'"design":"digc7b"', b'"design":"digc7"'),
+        (b'"version":3', b'"version":2'),
+        (b'"design":"digc7c"', b'"design":"digc7b"'),
         (b'"digits":1', b'"digits":2'),
         (b'"digits":2', b'"digits":1'),
         (b'"maximum":8', b'"maximum":6'),
+        (b"[250,", b"[501,"),
+        (b"[[250,1073741824,17179869184,0],", b"["),
+        (b"[250,1073741824,17179869184,0]", b"[250,1073741824,17179869184]"),
+        (b",4398046511104,8]", b",4398046511104,7]"),
         (b'"maximum":4398046511104', b'"maximum":1024'),
         (b'"quadratic"', b'"logarithmic"'),
         (b'"memory_bytes","spacing"', b'"cpu_milli","spacing"'),
         (b'"high_radix":5', b'"high_radix":6'),
-        (b'{"design"', b'{ "design"'),
+        (b'{"catalogue"', b'{ "catalogue"'),
         (b'"resources":["cpu_milli"', b'"resources":["weight"'),
     ],
 )

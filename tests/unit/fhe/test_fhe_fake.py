@@ -12,7 +12,7 @@ from veil.fhe.ports import Combiner, Decryptor, Encryptor, Evaluator, Figures, O
 from veil.types import Epoch
 
 GIB = 1 << 30
-CIRCUIT = "digc7b-n4-r4"
+CIRCUIT = "default-choose-4"
 EPOCH = Epoch(1)
 NODE = Figures(cpu_milli=2000, memory_bytes=24 * GIB, disk_bytes=100 * GIB, gpu_count=0)
 SMALL = Figures(cpu_milli=100, memory_bytes=64 << 20, disk_bytes=0, gpu_count=0)
@@ -32,7 +32,7 @@ async def test_the_fullest_node_that_fits_is_chosen() -> None:
     await evaluator.start()
     half = Figures(cpu_milli=900, memory_bytes=10 * GIB, disk_bytes=100 * GIB, gpu_count=0)
     full = Figures(cpu_milli=50, memory_bytes=10 * GIB, disk_bytes=100 * GIB, gpu_count=0)
-    telemetry = [encryptor.telemetry(free, NODE) for free in (NODE, half, full)]
+    telemetry = [encryptor.telemetry(free, encryptor.left_over(free, NODE)) for free in (NODE, half, full)]
     done = await evaluator.evaluate(CIRCUIT, encryptor.demand(SMALL), telemetry)
     partials = {member: FakeDecryptor(EPOCH, member, threshold=2).partial(done.result, [1, 3]) for member in (1, 3)}
     assert combiner.open(done.result, [1, 3], partials) == Opened([0, 1, 0, 0, 0], checked=False, liars=())
@@ -42,7 +42,7 @@ async def test_a_lie_a_missing_partial_and_a_foreign_vector_show() -> None:
     encryptor, evaluator = FakeEncryptor(EPOCH), FakeEvaluator(EPOCH, {CIRCUIT: 4})
     combiner = FakeCombiner(EPOCH, threshold=2)
     await evaluator.start()
-    done = await evaluator.evaluate(CIRCUIT, encryptor.demand(SMALL), [encryptor.telemetry(NODE, NODE), None])
+    done = await evaluator.evaluate(CIRCUIT, encryptor.demand(SMALL), [encryptor.telemetry(NODE, 0.5), None])
     honest = FakeDecryptor(EPOCH, 1, threshold=2).partial(done.result, [1, 2])
     lie = FakeDecryptor(EPOCH, 2, threshold=2, lie_at=3).partial(done.result, [1, 2])
     assert combiner.open(done.result, [1, 2], {1: honest, 2: lie}).bits == [1, 0, 0, 1, 0]
@@ -52,7 +52,7 @@ async def test_a_lie_a_missing_partial_and_a_foreign_vector_show() -> None:
         combiner.open(done.result, [1, 3], {1: honest, 3: lie})
     assert refused.value.member == 1
     with pytest.raises(CiphertextInvalid):
-        encryptor.check_telemetry(FakeEncryptor(Epoch(2)).telemetry(NODE, NODE))
+        encryptor.check_telemetry(FakeEncryptor(Epoch(2)).telemetry(NODE, 0.5))
 
 
 @pytest.mark.parametrize("lie_in", [None, [(1, 2)], [(2, 3), (2, 4)]])
@@ -60,7 +60,7 @@ async def test_a_lie_is_disputed_by_three_and_named_by_four_of_two(lie_in: list[
     encryptor, evaluator = FakeEncryptor(EPOCH), FakeEvaluator(EPOCH, {CIRCUIT: 4})
     combiner = FakeCombiner(EPOCH, threshold=2)
     await evaluator.start()
-    result = (await evaluator.evaluate(CIRCUIT, encryptor.demand(SMALL), [encryptor.telemetry(NODE, NODE)])).result
+    result = (await evaluator.evaluate(CIRCUIT, encryptor.demand(SMALL), [encryptor.telemetry(NODE, 0.5)])).result
     members = {member: FakeDecryptor(EPOCH, member, threshold=2) for member in (1, 3, 4)}
     members[2] = FakeDecryptor(EPOCH, 2, threshold=2, lie_at=4, lie_in=lie_in)
     with pytest.raises(DecryptionDisputed):

@@ -25,7 +25,7 @@ def test_every_reference_configuration_can_be_held(path: Path) -> None:
     plan = read_plan(path)
     assert plan.members is not None
     assert plan.for_committee(plan.members) == plan
-    made = make_plan(1, plan.members, plan.threshold, plan.candidates, plan.parameters)
+    made = make_plan(1, plan.members, plan.threshold, plan.circuits, plan.parameters)
     assert (made.members, made.threshold) == (plan.members, plan.threshold)
     assert parse_encoding(plan.encoding.to_json()) == plan.encoding
 
@@ -78,7 +78,7 @@ def test_no_file_and_no_document(tmp_path: Path) -> None:
         (KeyPlan(threshold=2, members=3), 4, "the committee file names 4"),
         (KeyPlan(threshold=1, mode="designated"), 2, "one node holds the whole key"),
         (KeyPlan(threshold=2, mode="designated"), 1, "one node holds the whole key"),
-        (KeyPlan(threshold=2, candidates=(4, 4)), 3, "circuit sizes"),
+        (KeyPlan(threshold=2, candidates=(4, 4)), 3, "circuits"),
     ],
 )
 def test_an_impossible_committee_is_refused(plan: KeyPlan, members: int, words: str) -> None:

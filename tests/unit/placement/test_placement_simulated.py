@@ -227,11 +227,11 @@ def copies(node):
     world, encryptor = node.world, node.core.local.epoch.encryptor
     make = encryptor.telemetry
 
-    def telemetry(free, capacity):
+    def telemetry(free, score):
         held = [(peer, v) for n in world.nodes for (peer, _), v in n.core.member._telemetry.items() if peer != node.peer]
         if node.number == EVIL and held and world.now - world.began > 1.0:
             return held[0][1]
-        return make(free, capacity)
+        return make(free, score)
 
     encryptor.telemetry = telemetry
 

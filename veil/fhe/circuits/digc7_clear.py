@@ -1,7 +1,7 @@
-"""What the circuit ``digc7`` computes, in clear: the definition that the encrypted one is tested against.
+"""What the scores of ``default`` and ``precise`` are, in clear: the definition that the encrypted ones are tested against.
 
-It is defined for honest digits. For others the circuit's outputs equal this function's for some honest digits of that
-candidate, which is all that the sanitising look-ups promise.
+It is defined for honest digits. For others a circuit's outputs equal those for some honest digits of that candidate, which is
+all that the sanitising look-ups promise.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from veil.fhe.encoding import FINE_RESOURCES, INFEASIBLE_LEVEL, LOW_RADIX
 
 def score(telemetry: Sequence[int], demand: Sequence[int]) -> int:
     """A candidate's left-over level 0..6 where every resource fits, else 7."""
-    for free, asked in zip(_sizes(telemetry[: len(demand)]), _sizes(demand), strict=True):
+    digits = len(demand) - 1
+    for free, asked in zip(_sizes(telemetry[:digits]), _sizes(demand[:digits]), strict=True):
         if free < asked:
             return INFEASIBLE_LEVEL
-    return min(telemetry[len(demand)], INFEASIBLE_LEVEL)
+    return min(telemetry[digits], INFEASIBLE_LEVEL)
 
 
 def _sizes(digits: Sequence[int]) -> list[int]:
@@ -22,15 +23,3 @@ def _sizes(digits: Sequence[int]) -> list[int]:
     resources = len(digits) - FINE_RESOURCES
     fine = [digits[index] * LOW_RADIX + digits[resources + index] for index in range(FINE_RESOURCES)]
     return [*fine, *digits[FINE_RESOURCES:resources]]
-
-
-def decide(scores: Sequence[int]) -> list[int]:
-    """One bit a candidate that has the least score, then "none fits" (with it, the infeasible ones are all marked)."""
-    least = min(scores)
-    return [int(value == least) for value in scores] + [int(least >= INFEASIBLE_LEVEL)]
-
-
-def reference(telemetry: Sequence[Sequence[int] | None], demand: Sequence[int], candidates: int) -> list[int]:
-    """The circuit of ``candidates`` places on clear digits; None and missing candidates are infeasible."""
-    padded = [*telemetry, *([None] * (candidates - len(telemetry)))]
-    return decide([INFEASIBLE_LEVEL if digits is None else score(digits, demand) for digits in padded])

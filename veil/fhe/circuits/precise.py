@@ -1,0 +1,53 @@
+"""The profile ``precise``: among the candidates of least score those with the least finer level, and of these the first.
+
+(R+10) n look-ups or so. A candidate's finer level t is one look-up on ``8 b + v``: b is 0 where it has the least score, else 1,
+and v is what it sent, honestly 0..3. It gives -2..1 by v where b is 0, and 2 where b is 1. Any v makes it return one of these
+or (past the padding bit) its negative, -2..2 again: one that an honest candidate could have, namely 2 that of one which has not
+the least score, and any other that of one which has it. Sending the least score changes neither the least score nor the
+others' part, so outputs are those of some honest digits.
+
+The first of several marks is the one with none before it in its group and no group with a mark before its own. All these
+counts are at least 0 and only their sum matters: a mark is the first where ``marks before + (1 - mark) + groups before`` is 0.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from veil.fhe.circuits import tables
+from veil.fhe.circuits.spec import GROUP, group_size
+from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL
+
+_is_other = tables.table(lambda value: value != 0)
+_weight = tables.table(lambda value: np.where(value == 0, 0, 2 * FINER_LEVELS))
+_finer = tables.table(
+    lambda value: np.where(value < 2 * FINER_LEVELS, np.minimum(value, FINER_LEVELS - 1), FINER_LEVELS) - FINER_LEVELS // 2
+)
+
+
+def choose_one(scores: Any, finer: Any) -> Any:
+    """The bits, as two outputs: exactly one mark, shape (n,), and "none fits", shape (1,)."""
+    best = tables.least(scores)
+    levels = _finer(_weight(scores - best) + finer)
+    marks = tables.is_zero(levels - tables.least(levels))
+    return _first(marks), tables.is_zero(best - INFEASIBLE_LEVEL)
+
+
+def _first(marks: Any) -> Any:
+    count = marks.shape[0]
+    size = group_size(count)
+    groups = count // size
+    grouped = marks.reshape((groups, size))
+    before = grouped @ _earlier(size) + (1 - grouped)
+    if groups > 1:
+        marked = _is_other(np.sum(grouped, axis=1))
+        groups_before = marked @ _earlier(groups)
+        if groups > GROUP // 2:  # a sum of more look-ups than this would be the circuit's noisiest
+            groups_before = _is_other(groups_before)
+        before = before + groups_before.reshape((groups, 1))
+    return tables.is_zero(before).reshape((count,))
+
+
+def _earlier(count: int) -> Any:
+    """The matrix that makes of each place the sum of those before it."""
+    return np.triu(np.ones((count, count), np.int64), 1)
