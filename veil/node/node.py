@@ -49,6 +49,7 @@ from veil.placement.settings import PRESETS
 from veil.store.journal import Journal
 from veil.store.objects import Gone, Obj, ObjectStore
 from veil.store.projection import Projection
+from veil.store.transcripts import Transcripts
 from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 MESH_PRESETS = {"dev": "local", "lan": "lan"}
 RESYNC_S = 10.0
 HEALTH_S = 1.0
+PRUNE_S = 600.0
 DEMAND_S = 15.0
 """Admission makes demands; this only completes what it could not, so it is in no hurry and not in its way."""
 
@@ -142,6 +144,7 @@ class Node:
         """What the node does: place, run."""
         settings, directory = self.settings, self.settings.directory
         self.capacity = MeasuredCapacity(self._clock, directory, share=settings.capacity_share)
+        self.transcripts = Transcripts(directory / "transcripts", self._clock)
         self.placement = PlacementService(
             identity=self.identity,
             cluster=self.chain.cluster,
@@ -154,6 +157,7 @@ class Node:
             clock=self._clock,
             random=self._random,
             settings=replace(PRESETS[settings.preset], finality=settings.finality),
+            transcripts=self.transcripts,
         )
         self.agent = Agent(
             self.runtime,
@@ -201,6 +205,7 @@ class Node:
         self._showing = LevelLoop("workload status", self._sync_status, period_s=RESYNC_S)
         self._demanding = LevelLoop("demand for the key epoch", self._complete_demands, period_s=DEMAND_S)
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
+        self._pruning = LevelLoop("old transcripts", self._prune_transcripts, period_s=PRUNE_S)
         self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
         self._loops = [
             self._assembling,
@@ -212,6 +217,7 @@ class Node:
             self._demanding,
             self._checking,
             self._looking,
+            self._pruning,
         ]
 
     # running
@@ -335,6 +341,9 @@ class Node:
 
     async def _sync_status(self) -> None:
         self.reports.refresh_workloads()
+
+    async def _prune_transcripts(self) -> None:
+        self.transcripts.prune()
 
     async def _sync_health(self) -> None:
         await self.health.sync()

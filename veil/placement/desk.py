@@ -12,7 +12,7 @@ from veil.placement.acting import Acting
 from veil.placement.append import Appended, ShardAppends, Waiting, key_of
 from veil.placement.backlog import Backlog, Entry
 from veil.placement.coordinator import Accepted, Failed, Round, key_request
-from veil.placement.effects import Append, Effects, Gone, Show
+from veil.placement.effects import Append, Effects, Gone, KeepLeaf, Show
 from veil.placement.eligibility import Anchored, anchored, anchored_demand, candidates_of, choose_circuit, eligible
 from veil.placement.leases import LeaseTable
 from veil.placement.local import Local
@@ -299,7 +299,7 @@ class Desk:
             self.leases.appended(bound)
             self._proofs[key] = accepted
             self.backlog.settled(key)
-            effects += self._tell(bound, accepted)
+            effects += [KeepLeaf(bound), *self._tell(bound, accepted)]
         return effects + self._next(shard)
 
     def _tell(self, bound: Bound, accepted: Accepted | None) -> Effects:

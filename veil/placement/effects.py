@@ -10,7 +10,7 @@ from typing import Literal
 
 from veil.placement.ports import ReplicaKey
 from veil.types import Digest, PeerId, RoundId, Shard
-from veil.wire.rounds import InstanceStatus, Transcript
+from veil.wire.rounds import Bound, InstanceStatus, Transcript
 from veil.wire.signed import Signed
 
 ROUND = "round/1"
@@ -94,5 +94,12 @@ class Keep:
     transcript: Transcript
 
 
-Effect = Send | AskRenewal | Evaluate | Fetch | Append | Show | Gone | Keep
+@dataclass(frozen=True, slots=True)
+class KeepLeaf:
+    """What a leaf of the log stands for is to be kept as long as its round's transcript."""
+
+    bound: Bound
+
+
+Effect = Send | AskRenewal | Evaluate | Fetch | Append | Show | Gone | Keep | KeepLeaf
 Effects = list[Effect]

@@ -13,6 +13,7 @@ from veil.chain.ports import Chain
 from veil.errors import Conflict, LimitExceeded, VeilError
 from veil.identity import Identity
 from veil.mesh.ports import Mesh, PeerState
+from veil.placement.append import hash_of
 from veil.placement.core import Core
 from veil.placement.effects import (
     PENDING,
@@ -24,6 +25,8 @@ from veil.placement.effects import (
     Effect,
     Evaluate,
     Fetch,
+    Keep,
+    KeepLeaf,
     Send,
 )
 from veil.placement.local import Local
@@ -31,6 +34,7 @@ from veil.placement.ports import CapacityPort, ClusterView, EpochParts, Journal,
 from veil.placement.ranking import shard_of
 from veil.placement.settings import PlacementSettings
 from veil.store.journal import Binding
+from veil.store.transcripts import Transcripts
 from veil.types import Clock, ClusterId, Digest, ObjectId, PeerId, Random, Shard
 from veil.wire.codec import decode, encode
 from veil.wire.rounds import InstanceStatus, RenewReply
@@ -84,8 +88,10 @@ class PlacementService:
         clock: Clock,
         random: Random,
         settings: PlacementSettings,
+        transcripts: Transcripts,
     ) -> None:
         self._mesh = mesh
+        self._transcripts = transcripts
         self._chain = chain
         self._binding_callbacks: list[Callable[[], None]] = []
         self._coordination_callbacks: list[Callable[[], None]] = []
@@ -229,6 +235,8 @@ class PlacementService:
                     self._spawn(self._fetch(effect.digest))
                 case Append():
                     self._spawn(self._append(effect))
+                case Keep() | KeepLeaf():
+                    self._keep(effect)
                 case _:
                     pass
 
@@ -315,6 +323,16 @@ class PlacementService:
         except VeilError as error:
             log.warning("append %d of shard %d: %s", effect.sequence, effect.shard, error.message)
         self._perform(self._core.on_append(effect.shard, effect.sequence, outcome))
+
+    def _keep(self, effect: Keep | KeepLeaf) -> None:
+        """A transcript that cannot be kept costs an audit and holds no round up."""
+        try:
+            if isinstance(effect, Keep):
+                self._transcripts.keep(effect.round, effect.role, effect.transcript)
+            else:
+                self._transcripts.keep_leaf(hash_of(effect.bound.leaf), effect.bound)
+        except VeilError as error:
+            log.warning("a transcript is not kept: %s", error.message)
 
     async def _push(self, digest: Digest, holders: Iterable[PeerId]) -> None:
         """The leaves to the winners first, so that they find theirs even if this node dies after the append."""

@@ -20,6 +20,7 @@ from veil.placement.service import PlacementService
 from veil.placement.settings import DEV
 from veil.store.journal import Journal
 from veil.store.projection import Projection
+from veil.store.transcripts import Transcripts
 from veil.types import Address
 from veil.wire.codec import decode
 from veil.wire.nodes import prove_possession
@@ -88,6 +89,7 @@ class Member:
         self.mesh.allow({peer: () for peer in cluster.peers if peer != self.peer})
         await self.mesh.start()
         clock = LoopClock()
+        self.transcripts = Transcripts(self.journal_path.with_suffix(".transcripts"), clock)
         self.capacity = SimpleCapacity(clock, cluster.capacity)
         self.service = PlacementService(
             identity=self.identity,
@@ -101,6 +103,7 @@ class Member:
             clock=clock,
             random=SeededRandom(self.number),
             settings=cluster.settings,
+            transcripts=self.transcripts,
         )
         self.service.set_epoch(parts_of(cluster.key_epoch, self.peer))
         await self.service.start()

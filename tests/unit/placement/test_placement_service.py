@@ -6,13 +6,17 @@ import pytest
 from placement_cluster import Cluster
 from placement_doubles import GIB
 
+from veil.errors import StorageUnavailable
 from veil.fhe.ports import Figures
 from veil.mesh.faults import Drop
 from veil.mesh.ports import PeerState
 from veil.placement.ranking import shard_of
-from veil.wire.codec import decode
+from veil.store.transcripts import Transcripts
+from veil.types import RoundId
+from veil.wire.codec import decode, sha256
+from veil.wire.merkle import leaf_hash
 from veil.wire.objects import Body, object_id
-from veil.wire.rounds import InstanceStatus
+from veil.wire.rounds import Bound, InstanceStatus, transcript_root
 
 pytestmark = pytest.mark.looptime
 
@@ -49,6 +53,36 @@ async def test_every_replica_is_bound_once_and_its_leaf_is_on_the_chain(cluster)
         assert sum(row.count for row in log_rows(cluster, workload)) == 3
         binding = next(b for m in cluster.members for b in m.service.bindings())
         assert decode(binding.template, Body).spec["template"]["containers"][0]["name"] == "main"
+
+
+async def test_a_round_leaves_transcripts_and_its_leaf_where_they_belong(cluster):
+    async with cluster:
+        workload = await cluster.apply("web", 1)
+        await cluster.all_bound(workload)
+        (binding,) = [b for m in cluster.members for b in m.service.bindings() if b.state == "bound"]
+        bound = decode(binding.bound, Bound)
+        round, leaf = RoundId(bound.leaf.round), leaf_hash(bound.leaf)
+        (coordinator,) = [m for m in cluster.members if m.transcripts.find_leaf(leaf) == bound]
+        kept = coordinator.transcripts.find(round, "coordinator")
+        evaluated = [found for m in cluster.members if (found := m.transcripts.find(round, "member")) is not None]
+        assert len(evaluated) >= cluster.key_epoch.threshold
+        for transcript in evaluated:
+            assert (transcript.open, transcript.inputs, transcript.evaluation) == (kept.open, kept.inputs, kept.evaluation)
+            assert transcript.partials[0] in kept.partials
+            assert (len(transcript.telemetry) > 0, transcript.result) == (True, b"")
+        assert (kept.telemetry, sha256(kept.result)) == ((), kept.evaluation)
+        assert transcript_root(kept.open, kept.inputs, kept.evaluation) == bound.leaf.transcript
+        assert not any(m.transcripts.find(round, "coordinator") for m in cluster.members if m is not coordinator)
+
+
+async def test_a_disk_that_takes_no_transcript_holds_no_round_up(cluster, monkeypatch):
+    def keep(*_):
+        raise StorageUnavailable("full")
+
+    monkeypatch.setattr(Transcripts, "keep", keep)
+    monkeypatch.setattr(Transcripts, "keep_leaf", keep)
+    async with cluster:
+        await cluster.all_bound(await cluster.apply("web", 1))
 
 
 async def test_a_status_reaches_the_coordinator_with_the_next_renewal(cluster):
