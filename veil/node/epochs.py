@@ -1,174 +1,164 @@
-"""The key epoch that this node works with: fetched by the digests that the chain names, verified, made into working parts.
+"""The key epochs that this node works with: the active one, the next one as soon as it is announced, the last one for a while.
 
-Nothing here falls back: while a part of the epoch is missing, :attr:`EpochKeeper.problem` says which, the node's condition
-shows it, and placement waits. A member whose evaluator cannot be had works with the epoch all the same, and abstains from
-decisions (:mod:`veil.node.evaluating`).
+The chain says which epoch is active (:meth:`veil.store.projection.Projection.active_epoch`). A newer one is loaded while the
+active one still works, so that nothing has to be fetched or started in the moment in which it takes over; the one before
+stays for OVERLAP_S, because rounds and key requests that were begun in it are still under way. There are never more than two
+evaluators: the next epoch is loaded once the last one's has ended.
+
+Nothing here falls back: while a part of the active epoch is missing, :attr:`EpochKeeper.problem` says which, the node's
+condition shows it, and placement waits. A member whose evaluator cannot be had, or whose journal is not the one that took its
+share, works with the epoch all the same, and abstains from decisions.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
-from veil.errors import ConfigInvalid, FheUnavailable, NotFound, Unavailable, Untrusted, VeilError
-from veil.fhe.combiner import ThresholdCombiner
-from veil.fhe.decryptor import ThresholdDecryptor
-from veil.fhe.encryptor import PublicKeyEncryptor
-from veil.fhe.evaluator import ChildEvaluator
-from veil.identity import Identity
-from veil.mesh.ports import Mesh
-from veil.node.evaluating import NOT_IN_COMMITTEE, MemberEvaluator
+from veil.errors import VeilError
+from veil.node.epoch_loading import EpochLoader, LoadedEpoch
 from veil.node.health import Verdict
-from veil.node.publication import material_digests, material_of
 from veil.placement.ports import EpochParts
-from veil.store.journal import Journal
 from veil.store.projection import Projection
 from veil.store.rows import EpochRow
-from veil.types import Digest, Epoch, Secret
-from veil.wire.codec import decode, sha256
-from veil.wire.nodes import KeyEpoch
+from veil.types import Digest
 
 log = logging.getLogger(__name__)
 
-EPOCH_FETCH_TIMEOUT_S = 5.0
-KEYS_FETCH_TIMEOUT_S = 60.0
+OVERLAP_S = 60.0
+"""How long the last epoch's parts stay after it was retired: rounds begun in it end well within, appends mostly."""
 
 
 class EpochKeeper:
-    """Level-triggered: :meth:`sync` makes the chain's active epoch the working one, once everything of it is here."""
+    """Level-triggered: :meth:`sync` makes the chain's active epoch the working one, and prepares the next."""
 
-    def __init__(
-        self,
-        *,
-        identity: Identity,
-        mesh: Mesh,
-        projection: Projection,
-        journal: Journal,
-        public_key_file: Path | None,
-        evaluator_threads: int,
-        on_parts: Callable[[EpochParts | None], None],
-    ) -> None:
-        self._identity = identity
-        self._mesh = mesh
+    def __init__(self, *, projection: Projection, loader: EpochLoader, on_parts: Callable[[EpochParts | None], None]) -> None:
         self._projection = projection
-        self._journal = journal
-        self._public_key_file = public_key_file
-        self._threads = evaluator_threads or None
+        self._loader = loader
         self._on_parts = on_parts
+        self._loaded: dict[Digest, LoadedEpoch] = {}
         self._working: Digest | None = None
-        self._member: MemberEvaluator | None = None
-        """On a committee member."""
-        self.parts: EpochParts | None = None
+        self._last: Digest | None = None
+        self._last_until_s = 0.0
+        self._next: EpochRow | None = None
+        self._next_problem = ""
         self.problem = "no key epoch was read from the chain yet"
 
     @property
+    def parts(self) -> EpochParts | None:
+        """Those of the active epoch."""
+        return self._parts_of(self._working)
+
+    @property
+    def next_parts(self) -> EpochParts | None:
+        """Those of the epoch that is prepared; None while there is none or it is not complete."""
+        return self._parts_of(self._next.digest) if self._next is not None else None
+
+    @property
+    def last_parts(self) -> EpochParts | None:
+        """Those of the epoch before, for OVERLAP_S after it was retired."""
+        return self._parts_of(self._last)
+
+    @property
     def evaluator_pid(self) -> int:
-        """Of `veil-evald`; 0 while there is none."""
-        return self._member.pid if self._member is not None else 0
+        """Of the active epoch's `veil-evald`; 0 while there is none."""
+        working = self._loaded.get(self._working) if self._working is not None else None
+        return working.member.pid if working is not None and working.member is not None else 0
 
     @property
     def fhe(self) -> Verdict:
         """Whether this node does its share of evaluating and decrypting, or why it abstains."""
-        if self.parts is None:
-            return Verdict(False, "EpochMissing", self.problem)
-        return self._member.verdict if self._member is not None else NOT_IN_COMMITTEE
+        working = self._loaded.get(self._working) if self._working is not None else None
+        return working.verdict if working is not None else Verdict(False, "EpochMissing", self.problem)
+
+    @property
+    def prepared(self) -> Verdict:
+        """Whether this node can go over to the next epoch."""
+        if self._next is None:
+            return Verdict(True, "NoNextEpoch")
+        if self._next_problem:
+            return Verdict(False, "NotPrepared", f"epoch {self._next.epoch}: {self._next_problem}")
+        loaded = self._loaded.get(self._next.digest)
+        if loaded is None:
+            return Verdict(False, "NotPrepared", f"epoch {self._next.epoch} is being loaded")
+        well, reason, message = loaded.verdict
+        return Verdict(True, "Prepared", f"epoch {self._next.epoch}") if well else Verdict(False, reason, message)
 
     async def sync(self) -> None:
-        """Raises what kept the epoch from being complete; it is tried again."""
-        row = self._projection.active_epoch()
-        if row is None:
+        """Raises what kept an epoch from being complete; it is tried again."""
+        active, self._next = self._projection.active_epoch(), self._projection.next_epoch()
+        await self._forget({row.digest for row in (active, self._next) if row is not None})
+        if active is None:
             self.problem = "the registry has no active key epoch"
-            if self._working is not None:
-                self._working = None
-                await self._replace(None, None)
-            return
-        if row.digest == self._working:
-            await self._keep_evaluating()
+            await self._work_with(None)
             return
         try:
-            parts, member = await self._load(row)
+            await self._load(active)
         except VeilError as error:
             self.problem = f"{error.reason}: {error.message}"
+            if self._working != active.digest:
+                await self._work_with(None)
             raise
-        await self._replace(parts, member)
-        self._working = row.digest
         self.problem = ""
-        log.info("working with key epoch %d", parts.key_epoch.epoch)
+        await self._work_with(active.digest)
+        await self._prepare()
 
     async def close(self) -> None:
-        """End the evaluator."""
-        await self._replace(None, None)
+        """End all evaluators."""
+        self._working = None
+        self._on_parts(None)
+        for loaded in self._loaded.values():
+            await loaded.close()
+        self._loaded.clear()
 
-    async def _replace(self, parts: EpochParts | None, member: MemberEvaluator | None) -> None:
-        before, self._member = self._member, member
-        self._set(parts)
+    def _parts_of(self, digest: Digest | None) -> EpochParts | None:
+        loaded = self._loaded.get(digest) if digest is not None else None
+        return loaded.parts if loaded is not None else None
+
+    async def _load(self, row: EpochRow) -> None:
+        """Have it loaded, and its evaluator running."""
+        loaded = self._loaded.get(row.digest)
+        if loaded is None:
+            self._loaded[row.digest] = await self._loader.load(row)
+            log.info("key epoch %d is loaded", row.epoch)
+        elif await loaded.keep_evaluating() and row.digest == self._working:
+            self._on_parts(loaded.parts)
+
+    async def _work_with(self, digest: Digest | None) -> None:
+        before, last = self._working, self._last
+        if digest == before:
+            return
+        self._working = digest
         if before is not None:
-            await before.close()
+            self._last, self._last_until_s = before, asyncio.get_running_loop().time() + OVERLAP_S
+        elif last == digest:
+            self._last = None
+        self._on_parts(self.parts)
+        if self.parts is not None:
+            log.info("working with key epoch %d", self.parts.key_epoch.epoch)
+        if last not in (None, digest, self._last):
+            await self._drop(last)
 
-    def _set(self, parts: EpochParts | None) -> None:
-        self.parts = parts
-        self._on_parts(parts)
-
-    async def _keep_evaluating(self) -> None:
-        if self._member is None or self.parts is None:
-            return
-        await self._member.keep_running()
-        if self.parts.evaluator is not self._member.usable:
-            self._set(replace(self.parts, evaluator=self._member.usable))
-
-    async def _load(self, row: EpochRow) -> tuple[EpochParts, MemberEvaluator | None]:
-        epoch = decode(await self._fetch(row.digest, EPOCH_FETCH_TIMEOUT_S), KeyEpoch)
-        if epoch.epoch != row.epoch or len(epoch.shares) != len(epoch.committee):
-            raise Untrusted(
-                f"what the chain names as epoch {row.epoch} is another epoch, or has not one share for each member",
-                hint="whoever administers the cluster publishes a new epoch",
-            )
-        self._check_public_key(epoch)
-        blobs = {wanted: await self._fetch(wanted, KEYS_FETCH_TIMEOUT_S) for wanted in material_digests(epoch)}
-        material = material_of(epoch, blobs)
-        share = await self._share(epoch)
-        parts = EpochParts(
-            key_epoch=epoch,
-            encryptor=PublicKeyEncryptor(material.public_key, material.encoding),
-            combiner=ThresholdCombiner(material.public_key, epoch.threshold),
-            decryptor=ThresholdDecryptor(share) if share is not None else None,
-        )
-        if share is None:
-            return parts, None
-        member = MemberEvaluator(ChildEvaluator(material, threads=self._threads))
-        await member.keep_running()
-        return replace(parts, evaluator=member.usable), member
-
-    async def _fetch(self, digest: Digest, deadline_s: float) -> bytes:
-        try:
-            return await self._mesh.get(digest, deadline_s=deadline_s)
-        except (NotFound, Unavailable) as error:
-            raise FheUnavailable(f"the key epoch's blob {digest.hex()[:16]} cannot be fetched: {error.message}") from error
-
-    def _check_public_key(self, epoch: KeyEpoch) -> None:
-        path = self._public_key_file
-        if path is None:
+    async def _prepare(self) -> None:
+        """Once the last epoch's evaluator has ended."""
+        if self._next is None or self._last is not None:
+            self._next_problem = ""
             return
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ConfigInvalid(
-                f"{path} cannot be read: {error.strerror}", hint="set VEIL_ZAMA_PUBLICKEY_FILE to the epoch's public key"
-            ) from error
-        if sha256(content) != epoch.public_key:
-            raise Untrusted(
-                f"{path} is not the public key of epoch {epoch.epoch}",
-                hint="unset VEIL_ZAMA_PUBLICKEY_FILE to take the key that the chain names",
-            )
+            await self._load(self._next)
+            self._next_problem = ""
+        except VeilError as error:
+            self._next_problem = f"{error.reason}: {error.message}"
+            raise
 
-    async def _share(self, epoch: KeyEpoch) -> Secret | None:
-        """This node's share, from its journal, or opened once and journalled; None when it is not in the committee."""
-        if self._identity.peer_id not in epoch.committee:
-            return None
-        kept = self._journal.shares.get(Epoch(epoch.epoch))
-        if kept is None:
-            index = epoch.committee.index(self._identity.peer_id)
-            sealed = await self._fetch(Digest(epoch.shares[index]), KEYS_FETCH_TIMEOUT_S)
-            kept = Secret(self._identity.open(sealed))
-            self._journal.shares.put(Epoch(epoch.epoch), kept)
-        return kept
+    async def _forget(self, wanted: set[Digest]) -> None:
+        """End what is neither active, nor next, nor the last one within its overlap."""
+        if self._last is not None and asyncio.get_running_loop().time() >= self._last_until_s:
+            last, self._last = self._last, None
+            if last not in wanted:
+                await self._drop(last)
+        for digest in [digest for digest in self._loaded if digest not in wanted | {self._last, self._working}]:
+            await self._drop(digest)
+
+    async def _drop(self, digest: Digest | None) -> None:
+        if digest is not None and (loaded := self._loaded.pop(digest, None)) is not None:
+            await loaded.close()

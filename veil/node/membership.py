@@ -5,10 +5,13 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec import structs
+
 from veil.chain.ports import Registry
 from veil.errors import ConfigInvalid
 from veil.identity import Identity, parse_peer_id
 from veil.mesh.ports import Mesh
+from veil.node.claims import ShareClaims
 from veil.store.journal import Journal
 from veil.store.projection import Projection
 from veil.store.rows import NodeRow
@@ -61,6 +64,7 @@ class Membership:
         journal: Journal,
         addresses: Callable[[], Sequence[str]],
         labels: dict[str, str],
+        claims: ShareClaims,
         bootstrap: Mapping[PeerId, tuple[str, ...]] | None = None,
     ) -> None:
         """``bootstrap``: where registered peers are found besides where they say themselves. It lets nobody in."""
@@ -72,9 +76,10 @@ class Membership:
         self._journal = journal
         self._addresses = addresses
         self._labels = labels
+        self._claims = claims
         self._bootstrap = bootstrap or {}
         self._allowed: dict[PeerId, tuple[str, ...]] | None = None
-        self._published: tuple[tuple[str, ...], float] = ((), -math.inf)
+        self._published: tuple[NodeInfo | None, float] = (None, -math.inf)
 
     async def sync(self) -> None:
         """Open the gate for exactly the registered; publish a changed NodeInfo."""
@@ -89,21 +94,35 @@ class Membership:
         return tuple(dict.fromkeys((*said, *self._bootstrap.get(row.peer, ()))))
 
     async def _publish(self) -> None:
+        """Not before the registry's newest word is known: what it says of this node's journals must not be lost."""
         row = self._projection.node(self._identity.peer_id)
-        if row is None or row.status not in MEMBER_STATUSES:
+        if row is None or row.status not in MEMBER_STATUSES or not self._claims.readable:
             return
-        addresses = tuple(self._addresses())[:ADDRESSES_MAX]
-        if not addresses:
-            return
-        said = row.info
-        if said is not None and (said.name, tuple(said.addresses), dict(said.labels)) == (self._name, addresses, self._labels):
+        info = self._info(row.info.sequence if row.info else 0)
+        if not info.addresses or (row.info is not None and _content(row.info) == _content(info)):
             return
         last, at_s = self._published
         now_s = asyncio.get_running_loop().time()
-        if last == addresses and now_s - at_s < REPUBLISH_S:
+        if last is not None and _content(last) == _content(info) and now_s - at_s < REPUBLISH_S:
             return
-        sequence = max(self._journal.counters.next(SEQUENCE), said.sequence + 1 if said else 1)
-        info = NodeInfo(peer=self._identity.peer_id, sequence=sequence, name=self._name, addresses=addresses, labels=self._labels)
+        self._journal.counters.raise_to(SEQUENCE, info.sequence - 1)
+        info = structs.replace(info, sequence=self._journal.counters.next(SEQUENCE))
         await self._chain.publish_node_info(self._identity.peer_id, encode(sign(self._identity, self._chain.cluster, info)))
-        self._published = (addresses, now_s)
-        log.info("published addresses, sequence %d", sequence)
+        self._published = (info, now_s)
+        log.info("published addresses and journals, sequence %d", info.sequence)
+
+    def _info(self, last_sequence: int) -> NodeInfo:
+        """What the registry should say now."""
+        return NodeInfo(
+            peer=self._identity.peer_id,
+            sequence=last_sequence + 1,
+            name=self._name,
+            addresses=tuple(self._addresses())[:ADDRESSES_MAX],
+            labels=self._labels,
+            journals=self._claims.wanted(),
+        )
+
+
+def _content(info: NodeInfo) -> NodeInfo:
+    """All but what changes with each publication."""
+    return structs.replace(info, sequence=0, gateway="")

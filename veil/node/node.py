@@ -28,11 +28,13 @@ from veil.identity import Identity, peer_id_text
 from veil.mesh.client import LibP2PMesh
 from veil.mesh.ports import PeerState
 from veil.node.assembler import Assembler
+from veil.node.claims import ShareClaims
 from veil.node.contents import Contents
 from veil.node.controllers import ControllersChild
 from veil.node.desired import desired_instances
 from veil.node.disk import CHECK_S, Disk
 from veil.node.endpoint import Endpoint
+from veil.node.epoch_loading import EpochLoader
 from veil.node.epochs import EpochKeeper
 from veil.node.following import ChainFollower
 from veil.node.health import Condition, Health, Verdict
@@ -124,21 +126,27 @@ class Node:
             preset=MESH_PRESETS[settings.preset],
             capture=settings.capture,
         )
-        self.epochs = EpochKeeper(
-            identity=self.identity,
-            mesh=self.mesh,
-            projection=self.projection,
-            journal=self.journal,
-            public_key_file=settings.public_key_file,
-            evaluator_threads=settings.evaluator_threads,
-            on_parts=self._epoch_changed,
-        )
         self.disk = Disk(self.journal, directory)
         self.follower = ChainFollower(self.chain, self.projection, self._clock)
+        self._make_keys()
         self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
         self.contents = Contents(self.mesh, self.identity)
         self.assembler = Assembler(self.store, self.projection, self.contents, self.mesh)
         self.reports = InstanceReports(self.store, self.projection, self._clock)
+
+    def _make_keys(self) -> None:
+        """Key epochs, and which journal's their shares are."""
+        self.claims = ShareClaims(self.identity, self.projection, self.journal.id, lambda: self.follower.caught_up)
+        loader = EpochLoader(
+            identity=self.identity,
+            mesh=self.mesh,
+            journal=self.journal,
+            claims=self.claims,
+            public_key_file=self.settings.public_key_file,
+            evaluator_threads=self.settings.evaluator_threads,
+            on_claim=lambda: self._joining.poke(),
+        )
+        self.epochs = EpochKeeper(projection=self.projection, loader=loader, on_parts=self._epoch_changed)
 
     def _make_work(self) -> None:
         """What the node does: place, run."""
@@ -192,6 +200,7 @@ class Node:
             journal=self.journal,
             addresses=lambda: self.mesh.listen_addresses,
             labels={HOSTNAME_LABEL: settings.name, **dict(settings.labels)},
+            claims=self.claims,
             bootstrap=self._bootstrap,
         )
         self.health = Health(self.store, self._own_name, self._conditions(), self._now, self._facts)
@@ -392,6 +401,7 @@ class Node:
             Condition("ChainSynced", "CaughtUp", "NotSynced", self._synced),
             Condition("MeshJoined", "MembersSeen", "Alone", self._joined),
             Condition("KeysReady", "EpochComplete", "EpochIncomplete", self._keyed),
+            Condition("NextKeysReady", "Prepared", "NotPrepared", self._prepared),
             Condition("FheReady", "InClass", "EvaluatorAway", self._evaluates),
             Condition("JournalWritable", "Writable", "NotWritable", self._journal_writable),
             Condition("ClockRight", "AgreesWithChain", "DiffersFromChain", self._clock_right),
@@ -417,6 +427,9 @@ class Node:
 
     async def _keyed(self) -> str:
         return self.epochs.problem
+
+    async def _prepared(self) -> Verdict:
+        return self.epochs.prepared
 
     async def _evaluates(self) -> Verdict:
         return self.epochs.fhe

@@ -104,8 +104,20 @@ class World:
     def forget(self, kind: str, of: ObjectId) -> None:
         self.write(lambda writer: writer.delete_object(KINDS[kind], of))
 
-    def register(self, identity: Identity, *, name: str = "", status: str = "Active", proven: bool = True, rv: int = 1) -> None:
-        info = NodeInfo(peer=identity.peer_id, sequence=1, name=name, addresses=("/ip4/10.0.0.1/tcp/1",)) if name else None
+    def register(
+        self,
+        identity: Identity,
+        *,
+        name: str = "",
+        status: str = "Active",
+        proven: bool = True,
+        rv: int = 1,
+        journals: tuple[tuple[int, bytes], ...] = (),
+    ) -> None:
+        info = None
+        if name:
+            addresses = ("/ip4/10.0.0.1/tcp/1",)
+            info = NodeInfo(peer=identity.peer_id, sequence=1, name=name, addresses=addresses, journals=journals)
         row = NodeRow(peer=identity.peer_id, operator=OPERATOR, status=status, proven=proven, info=info, registered_rv=rv)
         self.write(lambda writer: writer.put_node(row))
 

@@ -17,8 +17,10 @@ from veil.fhe.material import CircuitMaterial, EpochMaterial
 from veil.fhe.ports import Figures
 from veil.identity import Identity
 from veil.mesh.faults import Hold
-from veil.node import epochs as epochs_module
-from veil.node.epochs import EpochKeeper
+from veil.node import epoch_loading
+from veil.node.claims import Claim, ShareClaims
+from veil.node.epoch_loading import EpochLoader
+from veil.node.epochs import OVERLAP_S, EpochKeeper
 from veil.node.evaluating import EVALUATOR_RETRY_S
 from veil.node.publication import material_digests, material_of, publication
 from veil.placement.ports import EpochParts
@@ -56,8 +58,9 @@ def share(member: int) -> Secret:
     return KeyShare(key=KEY.name, member=member, members=2, threshold=2, values=values, pairwise=pairwise).to_secret()
 
 
-def published(*committee: PeerId) -> tuple[KeyEpoch, dict[Digest, bytes]]:
-    return publication(CeremonyResult(MATERIAL, (share(1), share(2))), committee)
+def published(*committee: PeerId, number: int = 1) -> tuple[KeyEpoch, dict[Digest, bytes]]:
+    material = replace(MATERIAL, epoch=Epoch(number), public_key=publickey.generate(SECRET, 2.0**-49.9, number).to_bytes())
+    return publication(CeremonyResult(MATERIAL if number == 1 else material, (share(1), share(2))), committee)
 
 
 class FakeChild:
@@ -87,7 +90,7 @@ class FakeChild:
 def children(monkeypatch: pytest.MonkeyPatch) -> type[FakeChild]:
     monkeypatch.setattr(FakeChild, "started", [])
     monkeypatch.setattr(FakeChild, "error", None)
-    monkeypatch.setattr(epochs_module, "ChildEvaluator", FakeChild)
+    monkeypatch.setattr(epoch_loading, "ChildEvaluator", FakeChild)
     return FakeChild
 
 
@@ -97,22 +100,42 @@ class Keeping:
         self.directory = directory
         self.heard: list[EpochParts | None] = []
         self.journal = Journal(directory / "journal.db")
+        self.caught_up = True
+        self.registry_answers = True
         self.keeper = self.made()
 
     def made(self, public_key_file: Path | None = None) -> EpochKeeper:
-        return EpochKeeper(
+        self.claims = ShareClaims(self.world.identity, self.world.projection, self.journal.id, lambda: self.caught_up)
+        loader = EpochLoader(
             identity=self.world.identity,
             mesh=self.world.mesh,
-            projection=self.world.projection,
             journal=self.journal,
+            claims=self.claims,
             public_key_file=public_key_file,
             evaluator_threads=0,
-            on_parts=self.heard.append,
+            on_claim=self.say,
         )
+        return EpochKeeper(projection=self.world.projection, loader=loader, on_parts=self.heard.append)
+
+    def say(self) -> None:
+        """What membership does: the registry is told, unless it is away."""
+        if self.registry_answers:
+            self.world.register(self.world.identity, name="node-1", journals=self.claims.wanted())
+
+    def lose_journal(self) -> None:
+        """The file is gone; the node starts anew."""
+        self.journal.close()
+        for path in self.directory.glob("journal.db*"):
+            path.unlink()
+        self.restart()
+
+    def restart(self) -> None:
+        self.journal = Journal(self.directory / "journal.db")
+        self.keeper = self.made()
 
     async def publish(self, *committee: PeerId, change: dict[str, object] | None = None, number: int = 1) -> KeyEpoch:
         """An epoch whose blobs the other node has."""
-        epoch, blobs = published(*committee)
+        epoch, blobs = published(*committee, number=number)
         if change:
             epoch = KeyEpoch(**{name: getattr(epoch, name) for name in epoch.__struct_fields__} | change)  # type: ignore[arg-type]
         for content in [*blobs.values(), encode(epoch)]:
@@ -190,9 +213,10 @@ async def test_a_member_opens_its_share_once_and_keeps_it(keeping: Keeping, chil
     assert kept == share(2)
     for mesh in (keeping.world.mesh, keeping.world.far):
         await mesh.drop(Digest(epoch.shares[1]))
-    again = keeping.made()
-    await again.sync()
-    assert again.problem == ""
+    keeping.journal.close()
+    keeping.restart()
+    await keeping.keeper.sync()
+    assert (keeping.keeper.problem, keeping.keeper.fhe.reason) == ("", "InClass")
 
 
 async def test_a_lost_blob_is_a_problem_until_it_is_found(keeping: Keeping) -> None:
@@ -236,10 +260,14 @@ async def test_the_wrong_public_key_file_is_refused_and_the_right_one_is_taken(k
 
 
 async def test_an_epoch_of_another_number_or_without_all_shares_is_refused(keeping: Keeping) -> None:
-    await keeping.publish(*others(), number=2)
+    me, other = keeping.world.identity.peer_id, keeping.world.other.peer_id
+    await keeping.publish(me, other, change={"epoch": 7})
     with pytest.raises(Untrusted):
         await keeping.keeper.sync()
-    await keeping.publish(keeping.world.other.peer_id, keeping.world.identity.peer_id, change={"shares": ()}, number=3)
+    await keeping.publish(me, other, change={"mode": "designated"})
+    with pytest.raises(Untrusted):
+        await keeping.keeper.sync()
+    await keeping.publish(me, other, change={"shares": ()})
     with pytest.raises(Untrusted):
         await keeping.keeper.sync()
 
@@ -321,3 +349,163 @@ async def test_the_problem_is_there_while_the_first_epoch_is_being_fetched(keepi
     assert keeping.keeper.problem
     hold.heal()
     await task
+
+
+# the journal that took a share
+
+
+async def test_a_share_waits_until_the_registry_names_the_journal(keeping: Keeping, children: type[FakeChild]) -> None:
+    keeping.registry_answers = False
+    await keeping.publish(keeping.world.identity.peer_id, keeping.world.other.peer_id)
+    for _ in range(2):
+        with pytest.raises(FheUnavailable, match="journal"):
+            await keeping.keeper.sync()
+    assert (keeping.journal.shares.epochs(), children.started) == ([], [])
+    keeping.registry_answers = True
+    keeping.say()
+    await keeping.keeper.sync()
+    assert keeping.keeper.fhe.reason == "InClass"
+
+
+async def test_a_member_that_lost_its_journal_does_not_decrypt_again_in_that_epoch(
+    keeping: Keeping, children: type[FakeChild]
+) -> None:
+    me, other = keeping.world.identity.peer_id, keeping.world.other.peer_id
+    await keeping.publish(me, other)
+    await keeping.keeper.sync()
+    await keeping.keeper.close()
+    keeping.lose_journal()
+    await keeping.keeper.sync()
+    parts = keeping.keeper.parts
+    assert parts is not None
+    assert (parts.decryptor, parts.evaluator, keeping.keeper.problem) == (None, None, "")
+    assert keeping.keeper.fhe.reason == "JournalLost"
+    assert (len(children.started), keeping.journal.shares.epochs()) == (1, [])
+    keeping.say()
+    await keeping.keeper.close()
+    keeping.lose_journal()
+    await keeping.keeper.sync()
+    assert keeping.keeper.fhe.reason == "JournalLost", "what it publishes later keeps the name of the journal that was lost"
+
+
+async def test_the_next_epoch_is_open_to_the_new_journal(keeping: Keeping) -> None:
+    me, other = keeping.world.identity.peer_id, keeping.world.other.peer_id
+    first = await keeping.publish(me, other)
+    await keeping.keeper.sync()
+    keeping.lose_journal()
+    await keeping.keeper.sync()
+    await keeping.publish(me, other, number=2)
+    keeping.name(first, active=False)
+    await keeping.keeper.sync()
+    assert keeping.keeper.parts is not None
+    assert (keeping.keeper.parts.key_epoch.epoch, keeping.keeper.fhe.reason) == (2, "InClass")
+    keeping.say()
+    assert keeping.claims.wanted() == ((2, keeping.journal.id),), "a retired epoch's claim is of no use to anybody"
+
+
+async def test_nothing_is_claimed_before_the_chain_was_read(keeping: Keeping) -> None:
+    """A node that replays the chain sees its own old entries first: what they lack, a later one may have."""
+    keeping.caught_up = False
+    await keeping.publish(keeping.world.identity.peer_id, keeping.world.other.peer_id)
+    with pytest.raises(FheUnavailable):
+        await keeping.keeper.sync()
+    assert keeping.claims.wanted() == ()
+    keeping.world.register(keeping.world.identity, name="node-1", journals=((1, b"another journal."),))
+    keeping.caught_up = True
+    await keeping.keeper.sync()
+    assert keeping.keeper.fhe.reason == "JournalLost"
+
+
+async def test_the_tests_notice_a_member_that_trusts_any_journal(
+    keeping: Keeping, children: type[FakeChild], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken twin: without the registry's word, the lost journal's share is used again."""
+    monkeypatch.setattr(ShareClaims, "of", lambda self, epoch: Claim.OURS)
+    with pytest.raises(AssertionError):
+        await test_a_member_that_lost_its_journal_does_not_decrypt_again_in_that_epoch(keeping, children)
+
+
+# rotation
+
+
+async def test_the_next_epoch_is_prepared_while_the_active_one_works(keeping: Keeping, children: type[FakeChild]) -> None:
+    me, other = keeping.world.identity.peer_id, keeping.world.other.peer_id
+    first = await keeping.publish(me, other)
+    await keeping.keeper.sync()
+    assert keeping.keeper.prepared == (True, "NoNextEpoch", "")
+    await keeping.publish(me, other, number=2)
+    await keeping.keeper.sync()
+    working, prepared = keeping.keeper.parts, keeping.keeper.next_parts
+    assert working is not None
+    assert prepared is not None
+    assert (working.key_epoch.epoch, prepared.key_epoch.epoch) == (1, 2)
+    assert [child.running for child in children.started] == [True, True]
+    assert keeping.keeper.prepared == (True, "Prepared", "epoch 2")
+    keeping.name(first, active=False)
+    await keeping.keeper.sync()
+    assert keeping.keeper.parts is prepared, "everything was there already"
+    assert keeping.keeper.last_parts is working
+    assert len(children.started) == 2
+
+
+async def test_the_last_epochs_evaluator_ends_after_the_overlap(keeping: Keeping, children: type[FakeChild]) -> None:
+    me, other = keeping.world.identity.peer_id, keeping.world.other.peer_id
+    first = await keeping.publish(me, other)
+    await keeping.publish(me, other, number=2)
+    await keeping.keeper.sync()
+    keeping.name(first, active=False)
+    await keeping.keeper.sync()
+    await asyncio.sleep(OVERLAP_S - 1)
+    await keeping.keeper.sync()
+    assert [child.running for child in children.started] == [True, True]
+    await asyncio.sleep(2)
+    await keeping.keeper.sync()
+    assert [child.running for child in children.started] == [False, True]
+    assert keeping.keeper.last_parts is None
+
+
+async def test_there_are_never_more_than_two_evaluators(keeping: Keeping, children: type[FakeChild]) -> None:
+    me, other = keeping.world.identity.peer_id, keeping.world.other.peer_id
+    epochs = [await keeping.publish(me, other, number=number) for number in range(1, 5)]
+    for number in range(1, 5):
+        for _ in range(3):
+            await keeping.keeper.sync()
+            assert sum(child.running for child in children.started) <= 2
+            assert keeping.keeper.parts is not None
+            assert keeping.keeper.parts.key_epoch.epoch == number
+        keeping.name(epochs[number - 1], active=False, number=number)
+        await asyncio.sleep(1)
+    await keeping.keeper.close()
+    assert not any(child.running for child in children.started)
+
+
+async def test_a_next_epoch_that_is_not_complete_is_shown_and_keeps_nothing_from_working(keeping: Keeping) -> None:
+    await keeping.publish(*others())
+    await keeping.keeper.sync()
+    epoch = await keeping.publish(*others(), number=2)
+    await keeping.world.far.drop(Digest(epoch.evaluation_keys))
+    await keeping.world.mesh.drop(Digest(epoch.evaluation_keys))
+    with pytest.raises(FheUnavailable):
+        await keeping.keeper.sync()
+    assert (keeping.keeper.problem, keeping.keeper.prepared.reason) == ("", "NotPrepared")
+    assert keeping.keeper.parts is not None
+    assert keeping.keeper.next_parts is None
+    keeping.name(epoch, active=False, number=2)
+    await keeping.keeper.sync()
+    assert keeping.keeper.prepared.reason == "NoNextEpoch"
+
+
+async def test_a_retired_epoch_does_not_stand_in_for_one_that_is_not_complete(keeping: Keeping) -> None:
+    first = await keeping.publish(*others())
+    await keeping.keeper.sync()
+    epoch = await keeping.publish(*others(), number=2)
+    for mesh in (keeping.world.mesh, keeping.world.far):
+        await mesh.drop(Digest(epoch.encoding))
+    keeping.name(first, active=False)
+    with pytest.raises(FheUnavailable):
+        await keeping.keeper.sync()
+    assert keeping.heard[-1] is None
+    await keeping.world.far.put(MATERIAL.encoding)
+    await keeping.keeper.sync()
+    assert keeping.heard[-1] is not None
+    assert keeping.heard[-1].key_epoch.epoch == 2

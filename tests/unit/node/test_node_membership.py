@@ -9,10 +9,12 @@ from node_world import OPERATOR, LoopClock, World
 
 from veil.errors import ChainUnavailable, ConfigInvalid
 from veil.identity import Identity, peer_id_text
+from veil.node.claims import ShareClaims
 from veil.node.following import CATCH_UP_RETRY_S, SILENCE_MAX_S, ChainFollower
 from veil.node.membership import REPUBLISH_S, Membership, bootstrap_addresses
 from veil.store.journal import Journal
-from veil.types import PeerId
+from veil.store.rows import EpochRow
+from veil.types import Digest, Epoch, PeerId
 from veil.wire.codec import decode
 from veil.wire.nodes import NodeInfo
 from veil.wire.signed import Signed, open_signed
@@ -41,15 +43,18 @@ async def world() -> World:
 
 def membership(world: World, tmp_path: Path, **parts: object) -> tuple[Membership, Published, list[str]]:
     chain, addresses = Published(world), ["/ip4/10.0.0.1/tcp/1"]
+    journal = Journal(tmp_path / "journal.db")
+    claims = parts.pop("claims", ShareClaims(world.identity, world.projection, journal.id, lambda: True))
     made = Membership(
         identity=world.identity,
         name="node-1",
         chain=chain,  # type: ignore[arg-type]
         mesh=world.mesh,
         projection=world.projection,
-        journal=Journal(tmp_path / "journal.db"),
+        journal=journal,
         addresses=lambda: addresses,
         labels={},
+        claims=claims,  # type: ignore[arg-type]
         **parts,  # type: ignore[arg-type]
     )
     return made, chain, addresses
@@ -210,3 +215,25 @@ async def test_a_chain_that_lies_stays_a_problem_until_it_is_right_again(world: 
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_claim_is_published_and_a_lost_one_is_handed_on(world: World, tmp_path: Path) -> None:
+    caught_up = [False]
+    claims = ShareClaims(world.identity, world.projection, b"this journal....", lambda: caught_up[0])
+    made, chain, addresses = membership(world, tmp_path, claims=claims)
+    for number in (1, 2, 3):
+        row = EpochRow(epoch=Epoch(number), digest=Digest(bytes([number]) * 32), active=number > 1)
+        world.write(lambda writer, row=row: writer.put_epoch(row))
+    world.register(world.identity, name="node-1", journals=((1, b"1" * 16), (2, b"another journal.")))
+    for epoch in (2, 3):
+        claims.claim(Epoch(epoch))
+    await made.sync()
+    assert chain.infos == [], "the registry's newest word is not known yet"
+    caught_up[0] = True
+    await made.sync()
+    await made.sync()
+    assert [info.journals for info in chain.infos] == [((2, b"another journal."), (3, b"this journal...."))]
+    addresses[:] = ["/ip4/10.0.0.2/tcp/1"]
+    world.register(world.identity, name="node-1", journals=chain.infos[-1].journals)
+    await made.sync()
+    assert chain.infos[-1].journals == chain.infos[0].journals
