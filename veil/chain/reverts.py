@@ -17,6 +17,10 @@ _READ_AGAIN = "somebody changed it first: read it again, apply the change to wha
 _ASK = "sign with the account that may do this, or ask its owner"
 
 
+_ROLES = {bytes(keccak(name.encode())): name for name in ("NODE_ADMIN", "POLICY_ADMIN", "KEY_ADMIN", "GUARDIAN")}
+"""Roles as people know them; the contract only has their hashes."""
+
+
 class _Meaning(NamedTuple):
     kind: type[VeilError]
     message: str
@@ -104,4 +108,6 @@ def _data_of(error: Exception) -> bytes | None:
 
 
 def _text(value: Any) -> str:
-    return "0x" + value.hex() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return _ROLES.get(value, "0x" + value.hex())
+    return str(value)

@@ -36,8 +36,9 @@ ADVICE = {
     "ChainSynced": "see that the RPC endpoint (VEIL_RPC_URL) answers and its blocks advance; HeadMismatch: use another endpoint",
     "MeshJoined": "check this node's network and firewall, VEIL_LIBP2P_LISTEN and VEIL_LIBP2P_BOOTSTRAP",
     "KeysReady": "start members that have the epoch's blobs; no epoch at all: hold a key ceremony",
+    "NextKeysReady": "do not activate the next epoch yet; see that some node has its blobs, and the advice for FheReady",
     "FheReady": "ClassUnreachable: let other members evaluate, or hold a ceremony with another committee; "
-    "EvaluatorAway: see the node's log for what it printed, it needs memory",
+    "EvaluatorAway: see the node's log for what it printed, it needs memory; JournalLost: rotate the keys",
     "JournalWritable": "free the disk of the node's directory, check that it is mounted for writing",
     "ClockRight": "set the machine's clock (NTP); if it is right, use another RPC endpoint",
     "RuntimeReady": "start containerd; check VEIL_CONTAINERD_SOCKET and that the node may open it",

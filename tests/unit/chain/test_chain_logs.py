@@ -161,6 +161,9 @@ def test_errors_say_which_field_was_wrong() -> None:
     unknown = reverts.from_data(b"\1\2\3\4")
     assert isinstance(unknown, Refused)
     assert "0x01020304" in unknown.message
+    selector = keccak(b"AccessControlUnauthorizedAccount(address,bytes32)")[:4]
+    missing = reverts.from_data(selector + abi_encode(["address", "bytes32"], ["0x" + "11" * 20, keccak(b"KEY_ADMIN")]))
+    assert "the role KEY_ADMIN" in missing.message
 
 
 async def test_what_operators_sign_is_typed_data() -> None:
