@@ -34,6 +34,22 @@ def _count(text: str) -> int:
     return value
 
 
+def _at_most(largest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if (value := _count(text)) > largest:
+            raise ValueError(f"must be at most {largest}")
+        return value
+
+    return parse
+
+
+def _latencies(text: str) -> tuple[tuple[str, float], ...]:
+    latencies = tuple((region, float(milliseconds)) for region, milliseconds in _labels(text))
+    if not all(0 <= milliseconds < float("inf") for _, milliseconds in latencies):
+        raise ValueError("must be 0 or more milliseconds")
+    return latencies
+
+
 def _labels(text: str) -> tuple[tuple[str, str], ...]:
     pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
     if any(not name or not equals for name, equals, _ in pairs):
@@ -97,6 +113,22 @@ class NodeSettings:
     labels: tuple[tuple[str, str], ...] = _setting(
         "VEIL_NODE_LABELS", "labels that workloads select nodes by: name=value, comma separated", _labels, ()
     )
+    priority: int = _setting(
+        "VEIL_NODE_PRIORITY", "for the policy PriorityRoundRobin: 0 (first) to 2; encrypted in rounds", _at_most(2), 1
+    )
+    cost: int = _setting(
+        "VEIL_NODE_COST",
+        "for the policy LowestCost: 0 to 1000, in the unit the cluster agreed on; encrypted in rounds",
+        _at_most(1000),
+        1000,
+    )
+    latencies_ms: tuple[tuple[str, float], ...] = _setting(
+        "VEIL_NODE_LATENCIES",
+        "for the policy LowestLatency: region=milliseconds, comma separated; encrypted in rounds",
+        _latencies,
+        (),
+    )
+    quota: int = _setting("VEIL_NODE_QUOTA", "replicas of one owner that this node takes; 0 for any number", _count, 0)
     preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev or lan", _one_of("dev", "lan"), "lan")
     finality: str = _setting(
         "VEIL_FINALITY", "how deep a placement must be before it starts", _one_of("latest", "safe", "finalized"), "finalized"

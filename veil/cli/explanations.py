@@ -85,6 +85,11 @@ _PLACING: dict[str, tuple[Cause, str, str]] = {
         "An evaluator, or a part of the keys that it needs, is missing on the committee.",
         _DOCTOR,
     ),
+    "PolicyUnreadable": (
+        Cause.KEYS_MISSING,
+        "The coordinator does not understand the cluster's policy, which says which circuits placement uses.",
+        "Update veil on the coordinator, or have an administrator set the policy again.",
+    ),
     "DecryptionUnchecked": (
         Cause.DECRYPTION_UNCHECKED,
         "Only as many committee members answered as a decryption needs, so a wrong partial could not have been noticed.",
@@ -196,6 +201,7 @@ _ENDING: dict[str, str] = {
 }
 
 _WELL: dict[str, str] = {
+    "QuorumAgreed": "More committee members than a decryption needs agreed on the decision.",
     "Appended": "It has a node; its leaf is in the placement log on chain.",
     "AllPlaced": "Every replica has a node.",
     "AllAvailable": "Every replica is ready.",

@@ -3,12 +3,11 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from veil.errors import FheUnavailable
 from veil.fhe import partials as wire
 from veil.fhe import threshold, vectors
 from veil.fhe.ports import Opened
 from veil.fhe.publickey import PublicKey
-from veil.fhe.quorum import check_quorum, subsets, verdict
+from veil.fhe.quorum import answered, check_quorum, subsets, verdict
 from veil.types import Epoch
 
 
@@ -24,14 +23,12 @@ class ThresholdCombiner:
     def open(self, result: bytes, quorum: Sequence[int], partials: Mapping[int, bytes]) -> Opened:
         """As :meth:`veil.fhe.ports.Combiner.open`."""
         ordered = check_quorum(quorum, self._threshold)
-        missing = [member for member in ordered if member not in partials]
-        if missing:
-            raise FheUnavailable(f"no partial of members {missing}", hint="ask them again, or choose another quorum")
+        given = answered(ordered, partials, self._threshold)
         rows = vectors.open_result(result, self._key)
         digest = hashlib.sha256(result).digest()
-        parts = {member: wire.unpack(partials[member], digest, ordered, self._threshold, member, len(rows)) for member in ordered}
+        parts = {member: wire.unpack(partials[member], digest, ordered, self._threshold, member, len(rows)) for member in given}
         openings = {
             subset: threshold.open_bits(rows, [parts[member][subset] for member in subset])
-            for subset in subsets(ordered, self._threshold)
+            for subset in subsets(given, self._threshold)
         }
-        return verdict(openings, ordered, self._threshold)
+        return verdict(openings, given, self._threshold)

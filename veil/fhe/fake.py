@@ -15,7 +15,7 @@ from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import Encoding, default_encoding
 from veil.fhe.ports import Evaluation, Figures, Opened
-from veil.fhe.quorum import Subset, check_quorum, subsets, verdict
+from veil.fhe.quorum import Subset, answered, check_quorum, subsets, verdict
 from veil.types import Digest, Epoch
 
 TELEMETRY, DEMAND, RESULT, PARTIAL = 1, 2, 3, 4
@@ -159,14 +159,13 @@ class FakeCombiner:
     def open(self, result: bytes, quorum: Sequence[int], partials: Mapping[int, bytes]) -> Opened:
         ordered = check_quorum(quorum, self.threshold)
         count = len(_open(result, RESULT, self.epoch))
-        missing = [member for member in ordered if member not in partials]
-        if missing:
-            raise FheUnavailable(f"no partial of members {missing}", hint="ask them again, or choose another quorum")
-        openings = {subset: bytearray(count) for subset in subsets(ordered, self.threshold)}
-        for member in ordered:
-            for subset, part in self._parts(partials[member], member, ordered, result, count).items():
+        given = answered(ordered, partials, self.threshold)
+        openings = {subset: bytearray(count) for subset in subsets(given, self.threshold)}
+        for member in given:
+            parts = self._parts(partials[member], member, ordered, result, count)
+            for subset, part in ((subset, parts[subset]) for subset in openings if member in subset):
                 openings[subset] = bytearray(a ^ b for a, b in zip(openings[subset], part, strict=True))
-        return verdict({subset: list(bits) for subset, bits in openings.items()}, ordered, self.threshold)
+        return verdict({subset: list(bits) for subset, bits in openings.items()}, given, self.threshold)
 
     def _parts(self, data: bytes, member: int, quorum: Subset, result: bytes, count: int) -> dict[Subset, bytes]:
         mine = subsets(quorum, self.threshold, member)

@@ -102,9 +102,10 @@ class Combiner(Protocol):
     """Puts partials together; holds nothing secret."""
 
     def open(self, result: bytes, quorum: Sequence[int], partials: Mapping[int, bytes]) -> Opened:
-        """The bits, from the partials of exactly ``quorum``.
+        """The bits, from the partials that members of ``quorum`` made for it.
 
-        Raises FheUnavailable while partials are missing; PartialInvalid (with the member) for a malformed one;
+        All of them, or as many as there are: with the threshold's number the bits are not checked. Raises FheUnavailable
+        when there are fewer; PartialInvalid (with the member) for a malformed one;
         DecryptionDisputed when they contradict each other, or are no bits, and no single member explains it.
         """
         ...

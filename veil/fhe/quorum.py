@@ -7,9 +7,9 @@ this is for one liar. Two that work together are in every subset of a quorum of 
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from veil.errors import CiphertextInvalid, DecryptionDisputed
+from veil.errors import CiphertextInvalid, DecryptionDisputed, FheUnavailable
 from veil.fhe.ports import Opened
 from veil.fhe.threshold import MEMBERS_MAX
 
@@ -35,6 +35,15 @@ def subsets(quorum: Subset, threshold: int, member: int | None = None) -> list[S
     """The subsets that open, in lexicographic order; of those only ``member``'s where one is given."""
     found = itertools.combinations(quorum, threshold)
     return [subset for subset in found if member is None or member in subset]
+
+
+def answered(quorum: Subset, partials: Collection[int], threshold: int) -> Subset:
+    """Those of the quorum that have answered. Raises FheUnavailable when they cannot open anything."""
+    given = tuple(member for member in quorum if member in partials)
+    if len(given) < threshold:
+        missing = [member for member in quorum if member not in partials]
+        raise FheUnavailable(f"no partial of members {missing}", hint="ask them again, or choose another quorum")
+    return given
 
 
 def verdict(openings: Mapping[Subset, Sequence[int] | None], quorum: Subset, threshold: int) -> Opened:

@@ -28,8 +28,17 @@ def broken_rules(obj: dict[str, Any]) -> Iterator[Broken]:
         yield from _envelope(obj)
     if obj["kind"] == "Workload":
         spec = obj["spec"]
+        yield from _placement(spec.get("placement", {}))
         yield from _strategy(spec.get("strategy", {}))
         yield from _template(spec["template"], ("spec", "template"))
+
+
+def _placement(placement: dict[str, Any]) -> Iterator[Broken]:
+    nearest = placement.get("policy", "BinPack") == "LowestLatency"
+    if nearest and "region" not in placement:
+        yield ("spec", "placement", "policy"), "LowestLatency needs to know towards where: set spec.placement.region"
+    if not nearest and "region" in placement:
+        yield ("spec", "placement", "region"), "only the policy LowestLatency looks at it: remove it, or set that policy"
 
 
 def _strategy(strategy: dict[str, Any]) -> Iterator[Broken]:
@@ -84,6 +93,8 @@ def _envelope(obj: dict[str, Any]) -> Iterator[Broken]:
         replicas=obj.get("spec", {}).get("replicas", 0),
         policy=placement.get("policy", "BinPack"),
         node_selector=placement.get("nodeSelector", {}),
+        region=placement.get("region", ""),
+        anti_affinity=placement.get("antiAffinity", False),
         body=bytes(32),
         resources=bytes(32),
         template=bytes(32) if obj.get("spec", {}).get("confidential") else b"",

@@ -38,6 +38,8 @@ class Parts:
     replicas: int = 0
     policy: str = ""
     node_selector: dict[str, str] = field(default_factory=dict)
+    region: str = ""
+    anti_affinity: bool = False
     body: Body | None = None
     """The public part of the spec; None when there is nothing to say."""
     resources: Resources | None = None
@@ -68,6 +70,8 @@ def split(obj: Obj) -> Parts:
         replicas=spec["replicas"],
         policy=spec["placement"]["policy"],
         node_selector=spec["placement"].get("nodeSelector", {}),
+        region=spec["placement"].get("region", ""),
+        anti_affinity=spec["placement"]["antiAffinity"],
         body=Body(spec=public) if public else None,
         resources=resources,
         template=template if spec["confidential"] else None,
@@ -105,7 +109,9 @@ def join(envelope: Envelope, body: Body | None, resources: Resources | None, tem
     public = deepcopy(body.spec) if body else {}
     if envelope.kind == "Namespace":
         return public
-    placement: Obj = {"policy": envelope.policy}
+    placement: Obj = {"policy": envelope.policy, "antiAffinity": envelope.anti_affinity}
+    if envelope.region:
+        placement["region"] = envelope.region
     if envelope.node_selector:
         placement["nodeSelector"] = dict(envelope.node_selector)
     spec: Obj = {

@@ -45,6 +45,7 @@ from veil.node.reports import InstanceReports, rfc3339
 from veil.node.runtimes import make_runtime
 from veil.node.view import NodeView
 from veil.node.wanted import drop_foreign_instances, visible_to_controllers, wanted_replicas
+from veil.placement.policies import Traits
 from veil.placement.ports import EpochParts
 from veil.placement.service import PlacementService
 from veil.placement.settings import PRESETS
@@ -166,6 +167,12 @@ class Node:
             random=self._random,
             settings=replace(PRESETS[settings.preset], finality=settings.finality),
             transcripts=self.transcripts,
+            traits=Traits(
+                priority=settings.priority,
+                cost=settings.cost,
+                latencies_ms=dict(settings.latencies_ms),
+                quota=settings.quota,
+            ),
         )
         self.agent = Agent(
             self.runtime,

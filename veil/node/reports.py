@@ -139,12 +139,19 @@ class InstanceReports:
         return shown
 
 
+_CHECKED = ("QuorumAgreed", "")
+_UNCHECKED = ("DecryptionUnchecked", "no more key holders than needed were there, so none could notice a lie of another")
+
+
 def _conditions(status: InstanceStatus, bound: Bound | None, before: list[Obj], now_s: float) -> list[Obj]:
     placed = bound is not None
     wanted = [
         ("Placed", placed, "Appended" if placed else (status.reason or "Pending"), "" if placed else status.message),
         ("Ready", status.ready, status.reason or status.phase, status.message),
     ]
+    if bound is not None:
+        agreed = bound.leaf.checked
+        wanted.append(("DecryptionChecked", agreed, *(_CHECKED if agreed else _UNCHECKED)))
     old = {entry["type"]: entry for entry in before}
     shown = []
     for kind, true, reason, message in wanted:

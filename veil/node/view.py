@@ -1,16 +1,21 @@
 """What placement sees of the cluster: the projection, with the key epoch and the home nodes that only the node knows."""
 
+import logging
 from collections.abc import Callable
 
-from veil.errors import ConfigInvalid
+from veil.errors import ConfigInvalid, WireInvalid
 from veil.identity import parse_peer_id
 from veil.node.envelopes import envelope_of
 from veil.store.objects import ObjectStore
 from veil.store.projection import Projection
 from veil.store.rows import LogRow, NodeRow, ObjectRow
 from veil.types import ObjectId, PeerId
-from veil.wire.nodes import KeyEpoch
+from veil.wire.codec import decode
+from veil.wire.nodes import KeyEpoch, Profile
 from veil.wire.objects import KINDS
+from veil.wire.policy import ClusterPolicy
+
+log = logging.getLogger(__name__)
 
 
 class NodeView:
@@ -50,6 +55,14 @@ class NodeView:
 
     def key_epoch(self) -> KeyEpoch | None:
         return self._key_epoch()
+
+    def profile(self) -> Profile | None:
+        try:
+            policy = decode(raw, ClusterPolicy) if (raw := self._projection.policy()) else ClusterPolicy()
+        except WireInvalid as error:
+            log.warning("the cluster's policy cannot be read: %s", error)
+            return None
+        return policy.profile
 
     def homes(self, object_id: ObjectId) -> tuple[PeerId, ...]:
         return self._named_homes(object_id) or ()

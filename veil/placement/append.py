@@ -9,9 +9,9 @@ may still be on its way.
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from veil.placement.coordinator import Accepted
 from veil.placement.effects import Append, Effects
 from veil.placement.local import Local
+from veil.placement.outcome import Accepted
 from veil.placement.ports import ReplicaKey
 from veil.types import Digest, Generation, ObjectId, PeerId, Shard
 from veil.wire.codec import encode

@@ -20,6 +20,8 @@ class Entry:
     due_s: float = 0.0
     left_out: set[PeerId] = field(default_factory=set)
     """Not asked until the back-off is over: refused an offer, or committed and did not deliver."""
+    optimistic: bool = False
+    """The next attempt rounds in favour of fitting: the last one said that nobody has room."""
     setting: object = None
     """What the last outcome depended on; when it changes, a new attempt is due."""
 
@@ -47,10 +49,15 @@ class Backlog:
             self._entries.setdefault(key, Entry(one)).wanted = one
         return gone
 
-    def due(self) -> list[Entry]:
-        """Entries that may be tried now, longest due first."""
+    def due(self) -> list[list[Entry]]:
+        """Entries that may be tried now, longest due first, those together that one round can place."""
         now = self.local.now()
-        return sorted((entry for entry in self._entries.values() if entry.due_s <= now), key=lambda entry: entry.due_s)
+        groups: dict[object, list[Entry]] = {}
+        for entry in sorted((entry for entry in self._entries.values() if entry.due_s <= now), key=lambda entry: entry.due_s):
+            key = entry.wanted.key
+            alike = (key.object_id, key.generation, frozenset(entry.left_out), entry.optimistic)
+            groups.setdefault(alike, []).append(entry)
+        return list(groups.values())
 
     def entries(self) -> list[Entry]:
         return list(self._entries.values())
@@ -63,11 +70,13 @@ class Backlog:
         entry.attempts = min(entry.attempts + 1, 30)
         entry.due_s = self.local.now() + pause * jitter
         entry.left_out.clear()
+        entry.optimistic = False
         entry.setting = setting
 
-    def soon(self, entry: Entry, *, without: frozenset[PeerId]) -> None:
+    def soon(self, entry: Entry, *, without: frozenset[PeerId] = frozenset(), optimistic: bool = False) -> None:
         """The next attempt has a reason to end differently: make it now, without those who spoilt this one."""
         entry.left_out |= without
+        entry.optimistic = optimistic
         entry.due_s = self.local.now()
 
     def reconsider(self, entry: Entry, setting: object) -> None:
@@ -79,5 +88,5 @@ class Backlog:
         """It has a place."""
         entry = self._entries.get(key)
         if entry is not None:
-            entry.attempts, entry.due_s, entry.setting = 0, 0.0, None
+            entry.attempts, entry.due_s, entry.setting, entry.optimistic = 0, 0.0, None, False
             entry.left_out.clear()

@@ -19,7 +19,8 @@ from veil.placement.holdings import Holdings
 from veil.placement.local import Local
 from veil.placement.member import COVER_ROUND
 from veil.placement.opening import is_member, open_with, total_of
-from veil.placement.ports import CapacityPort, EpochParts, ReplicaKey
+from veil.placement.policies import NEVER, Standing, score
+from veil.placement.ports import CapacityPort, ReplicaKey
 from veil.placement.ranking import shard_of
 from veil.placement.settings import ROUNDS_HELD_MAX
 from veil.store.journal import Binding
@@ -64,22 +65,36 @@ class Candidate:
         self._capacity = capacity
         self._holdings = holdings
         self._rounds: OrderedDict[RoundId, _Answered] = OrderedDict()
-        self._offers: OrderedDict[RoundId, _Offered] = OrderedDict()
+        self._offers: OrderedDict[tuple[RoundId, tuple[int, ...]], _Offered] = OrderedDict()
+        """By round and the replicas offered: a second offer in one round is one of others that somebody refused."""
         self._early: OrderedDict[RoundId, dict[int, KeyShare]] = OrderedDict()
         """Key shares that came before their offer."""
+        self._unseen: OrderedDict[RoundId, tuple[PeerId, Open, Signed]] = OrderedDict()
+        """Openings of workloads that are not in this view yet."""
+        self._given_s = float("-inf")
+        """When this node last accepted a replica (monotonic)."""
         self._cover_s = 0.0
 
     # telemetry
 
     def on_open(self, sender: PeerId, opened: Open, signed: Signed) -> Effects:
-        """A commitment to fresh telemetry; the same one again for the same opening."""
+        """A commitment to fresh telemetry; the same one again for the same opening.
+
+        What it says depends on the workload's policy: an opening whose workload is not in this view yet waits for it.
+        """
         parts, round = self.local.epoch, RoundId(opened.round)
         if known := self._rounds.get(round):
             return [known.commit] if known.opened == signed else []
         if parts is None or parts.key_epoch.epoch != opened.epoch or not self._is_for_us(sender, opened):
             return []
+        found = anchored(self.local.view, ObjectId(opened.object_id))
+        if found is None or found.generation < opened.generation:
+            self._unseen[round] = (sender, opened, signed)
+            _trim(self._unseen)
+            return []
         try:
-            vector = self._vector(parts)
+            free, wanted = self._capacity.free(), self._score(found)
+            vector = parts.encryptor.telemetry(free, wanted, optimistic=opened.optimistic)
         except FheUnavailable as error:
             log.warning("no telemetry: %s", error.message)
             return []
@@ -109,14 +124,23 @@ class Candidate:
             return []
         self._cover_s = self.local.now() + every
         try:
-            vector = self._vector(parts)
+            vector = parts.encryptor.telemetry(self._capacity.free(), NEVER)
         except FheUnavailable:
             return []
         return self._to_committee(COVER_ROUND, vector)
 
-    def _vector(self, parts: EpochParts) -> bytes:
-        free = self._capacity.free()
-        return parts.encryptor.telemetry(free, parts.encryptor.left_over(free, self._capacity.total()))
+    def _score(self, found: Anchored) -> float:
+        """How much this node is to get a replica of that workload, by the workload's policy."""
+        assert self.local.epoch is not None
+        view, held = self.local.view, [binding for binding in self._holdings.bindings() if binding.state != "superseded"]
+        owners = [of.owner for binding in held if (of := anchored(view, binding.object_id)) is not None]
+        standing = Standing(
+            left_over=self.local.epoch.encryptor.left_over(self._capacity.free(), self._capacity.total()),
+            since_last_s=self.local.now() - self._given_s,
+            holds_same=any((one.object_id, one.generation) == (found.object_id, found.generation) for one in held),
+            held_of_owner=owners.count(found.owner),
+        )
+        return score(found.envelope, self.local.traits, standing)
 
     def _to_committee(self, round: RoundId, vector: bytes) -> Effects:
         assert self.local.epoch is not None
@@ -139,22 +163,23 @@ class Candidate:
         except (SignatureInvalid, WireInvalid):
             return []
         round = RoundId(opened.round)
-        if not self._is_for_us(sender, opened):
+        if not self._is_for_us(sender, opened) or not set(offer.replicas) <= set(opened.replicas):
             return []
-        if known := self._offers.get(round):
+        if known := self._offers.get((round, offer.replicas)):
             return [known.answer] if known.answer and known.offer == offer else []
-        key = ReplicaKey(ObjectId(opened.object_id), Generation(opened.generation), opened.replica)
-        if self._holdings.holds(key):
-            return [self._decline(sender, round, reasons.ALREADY_BOUND), *self._holdings.renew_now(key)]
-        found = anchored(self.local.view, key.object_id)
-        if found is None or found.generation != key.generation or not found.envelope.resources:
-            return [self._decline(sender, round, reasons.STALE)]
+        held = [key for replica in offer.replicas if self._holdings.holds(key := key_in(opened, replica))]
+        again = [effect for key in held for effect in self._holdings.renew_now(key)]
+        if len(held) == len(offer.replicas):
+            return [self._decline(sender, offer, round, reasons.ALREADY_BOUND), *again]
+        found = anchored(self.local.view, ObjectId(opened.object_id))
+        if found is None or found.generation != opened.generation or not found.envelope.resources:
+            return [self._decline(sender, offer, round, reasons.STALE)]
         deadline = self.local.now() + self.local.settings.offer_s
-        self._offers[round] = offered = _Offered(offer, opened, sender, found, deadline)
+        self._offers[round, offer.replicas] = offered = _Offered(offer, opened, sender, found, deadline)
         _trim(self._offers)
         early = self._early.pop(round, {}).values()
         offered.shares = {one.member: one.share for one in early if one.part == found.envelope.resources}
-        return [Fetch(Digest(found.envelope.resources))]
+        return [Fetch(Digest(found.envelope.resources)), *again]
 
     def on_content(self, wanted: Digest, content: bytes | None) -> Effects:
         """The sealed part of an offer."""
@@ -165,29 +190,31 @@ class Candidate:
             try:
                 offered.part = decode(content, SealedPart)
             except WireInvalid:
-                return [*effects, self._answer(offered, self._declined(offered, reasons.KEY_UNAVAILABLE))]
+                effects.append(self._answer(offered, self._declined(offered, reasons.KEY_UNAVAILABLE)))
+                continue
             effects += self._try(offered)
         return effects
 
     def on_key_share(self, sender: PeerId, share: KeyShare) -> Effects:
         """One share of the key, from the committee member whose index it names."""
         round = RoundId(share.round)
-        offered = self._offers.get(round)
         if share.piece != "resources" or not is_member(self.local, sender, share.member):
             return []
-        if offered is None:
-            if round in self._rounds:
-                self._early.setdefault(round, {})[share.member] = share
-                _trim(self._early)
-            return []
-        if offered.answer or share.part != offered.found.envelope.resources:
-            return []
-        offered.shares[share.member] = share.share
-        return self._try(offered)
+        waiting = [offered for (of, _), offered in self._offers.items() if of == round and not offered.answer]
+        if not waiting and round in self._rounds:
+            self._early.setdefault(round, {})[share.member] = share
+            _trim(self._early)
+        effects: Effects = []
+        for offered in waiting:
+            if share.part == offered.found.envelope.resources:
+                offered.shares[share.member] = share.share
+                effects += self._try(offered)
+        return effects
 
     def tick(self) -> Effects:
-        """Ask again for missing parts; decline what never became complete."""
-        effects: Effects = []
+        """Look again at what waits for the view; ask again for missing parts; decline what never became complete."""
+        unseen, self._unseen = self._unseen, OrderedDict()
+        effects: Effects = [effect for waiting in unseen.values() for effect in self.on_open(*waiting)]
         for offered in self._offers.values():
             if offered.answer is not None:
                 continue
@@ -208,37 +235,58 @@ class Candidate:
         return [self._answer(offered, self._reserve(offered, resources))]
 
     def _reserve(self, offered: _Offered, resources: Resources) -> Send:
-        """Exact capacity, then the journal, then the promise."""
-        opened, seconds = offered.open, self.local.settings.reserve_s
-        key = ReplicaKey(ObjectId(opened.object_id), Generation(opened.generation), opened.replica)
-        if self._holdings.holds(key):
-            return self._declined(offered, reasons.ALREADY_BOUND)
-        if not self._capacity.reserve(key, total_of(resources), seconds):
+        """As many of the replicas as there is exactly room for: capacity, then the journal, then the promise."""
+        taken: list[int] = []
+        salts: list[bytes] = []
+        expires_s = self.local.wall_s() + int(self.local.settings.reserve_s)
+        for replica in offered.offer.replicas:
+            key = key_in(offered.open, replica)
+            if self._holdings.holds(key):
+                continue
+            if not self._capacity.reserve(key, total_of(resources), self.local.settings.reserve_s):
+                break
+            leaf = self._leaf(offered, replica)
+            self._holdings.reserved(self._binding(offered, key, leaf, resources, expires_s))
+            taken.append(replica)
+            salts.append(leaf.salt)
+        if not taken:
             return self._declined(offered, reasons.CAPACITY_SHORT)
-        leaf = Leaf(
+        self._given_s = self.local.now()
+        accept = Accept(
+            round=offered.open.round,
+            offered=offered.offer.replicas,
+            replicas=tuple(taken),
+            salts=tuple(salts),
+            expires_s=expires_s,
+        )
+        return self.local.send(offered.coordinator, accept)
+
+    def _leaf(self, offered: _Offered, replica: int) -> Leaf:
+        opened = offered.open
+        return Leaf(
             salt=self.local.random.bytes(32),
             object_id=opened.object_id,
             generation=opened.generation,
-            replica=opened.replica,
+            replica=replica,
             round=opened.round,
             epoch=opened.epoch,
             transcript=offered.offer.transcript,
             peer=self.local.peer,
+            checked=offered.offer.checked,
         )
-        expires = self.local.wall_s() + int(seconds)
-        binding = Binding(
+
+    def _binding(self, offered: _Offered, key: ReplicaKey, leaf: Leaf, resources: Resources, expires_s: int) -> Binding:
+        return Binding(
             object_id=key.object_id,
             generation=key.generation,
             replica=key.replica,
             state="reserved",
             leaf=encode(leaf),
             resources=encode(resources),
-            expires_s=expires,
+            expires_s=expires_s,
             workload=offered.found.envelope.name,
             namespace=offered.found.envelope.namespace,
         )
-        self._holdings.reserved(binding)
-        return self.local.send(offered.coordinator, Accept(round=opened.round, salt=leaf.salt, expires_s=expires))
 
     def _answer(self, offered: _Offered, answer: Send) -> Send:
         offered.answer = answer
@@ -246,12 +294,17 @@ class Candidate:
         return answer
 
     def _declined(self, offered: _Offered, reason: str) -> Send:
-        return self._decline(offered.coordinator, RoundId(offered.open.round), reason)
+        return self._decline(offered.coordinator, offered.offer, RoundId(offered.open.round), reason)
 
-    def _decline(self, to: PeerId, round: RoundId, reason: str) -> Send:
-        return self.local.send(to, Decline(round=round, reason=reason))
+    def _decline(self, to: PeerId, offer: Offer, round: RoundId, reason: str) -> Send:
+        return self.local.send(to, Decline(round=round, replicas=offer.replicas, reason=reason))
 
 
-def _trim(held: OrderedDict[RoundId, Any]) -> None:
+def key_in(opened: Open, replica: int) -> ReplicaKey:
+    """The key of one of the opening's replicas."""
+    return ReplicaKey(ObjectId(opened.object_id), Generation(opened.generation), replica)
+
+
+def _trim(held: OrderedDict[Any, Any]) -> None:
     while len(held) > ROUNDS_HELD_MAX:
         held.popitem(last=False)

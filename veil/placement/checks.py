@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from veil.errors import SignatureInvalid, WireInvalid
 from veil.placement import reasons
-from veil.placement.eligibility import anchored, anchored_demand, candidates_of, choose_circuit, eligible
+from veil.placement.eligibility import anchored, anchored_demand, candidates_of, choose_circuit, circuit_of, eligible
 from veil.placement.local import Local
 from veil.placement.ports import EpochParts
 from veil.placement.ranking import shard_of
@@ -81,10 +81,16 @@ def epoch_is_ours(case: Case) -> Finding | None:
 
 
 def circuit_is_registered(case: Case) -> Finding | None:
-    """By name, in the epoch, and large enough."""
-    found = [circuit for circuit in case.parts.key_epoch.circuits if circuit.name == case.open.circuit]
-    if not found or found[0].candidates < len(case.open.candidates):
+    """By name, in the epoch, large enough, of the cluster's profile, and no more telling than the round needs."""
+    epoch, opened = case.parts.key_epoch, case.open
+    found, profile = circuit_of(epoch, opened.circuit), case.local.view.profile()
+    if found is None or found.candidates < len(opened.candidates):
         return Finding(reasons.CIRCUIT_UNKNOWN, "the epoch registers no such circuit for so many candidates")
+    if profile is None:
+        return Finding(reasons.POLICY_UNREADABLE, "this node cannot read the cluster's policy", wait=True)
+    fitting = choose_circuit(epoch, profile, candidates=len(opened.candidates), replicas=len(opened.replicas))
+    if fitting is None or (found.profile, found.shape) != (fitting.profile, fitting.shape):
+        return Finding(reasons.CIRCUIT_UNKNOWN, "a circuit of another profile or shape than the round needs", wait=True)
     return None
 
 
@@ -105,24 +111,27 @@ def round_is_open(case: Case) -> Finding | None:
 
 
 def members_are_a_quorum(case: Case) -> Finding | None:
-    """Exactly the threshold, sorted, of this epoch's committee, this member among them."""
+    """The threshold or up to two more, sorted, of this epoch's committee, this member among them."""
     decryptor, epoch, members = case.parts.decryptor, case.parts.key_epoch, case.request.members
     if decryptor is None:
         return Finding(reasons.NO_SHARE, "this node holds no share of the epoch's key")
-    sound = list(members) == sorted(set(members)) and len(members) == epoch.threshold and members[-1] <= len(epoch.committee)
+    sizes = range(epoch.threshold, epoch.threshold + 3)
+    sound = list(members) == sorted(set(members)) and len(members) in sizes and members[-1] <= len(epoch.committee)
     if not sound or decryptor.member not in members:
-        return Finding(reasons.MEMBERS_WRONG, "not a sorted set of threshold members that includes this one")
+        return Finding(reasons.MEMBERS_WRONG, "not a sorted quorum that includes this member")
     return None
 
 
 def generation_is_anchored(case: Case) -> Finding | None:
-    """The template's generation is the chain's, and the replica is wanted: scaling up may not be in this member's view yet."""
+    """The template's generation is the chain's, and the replicas are wanted: scaling up may not be in this member's view yet."""
     found = anchored(case.local.view, ObjectId(case.open.object_id))
     if found is None or found.generation < case.open.generation:
         return Finding(reasons.NOT_ANCHORED, "the chain has no such generation", wait=True)
     if found.generation > case.open.generation:
         return Finding(reasons.NOT_ANCHORED, "the chain has a newer generation")
-    if case.open.replica >= found.envelope.replicas:
+    if list(case.open.replicas) != sorted(set(case.open.replicas)):
+        return Finding(reasons.NOT_ANCHORED, "the replicas are not ascending")
+    if case.open.replicas[-1] >= found.envelope.replicas:
         return Finding(reasons.NOT_ANCHORED, "the chain has fewer replicas", wait=True)
     return None
 
@@ -145,7 +154,8 @@ def candidates_are_complete(case: Case) -> Finding | None:
         return Finding(reasons.NOT_ANCHORED, "the chain has no such workload", wait=True)
     listed = tuple(PeerId(peer) for peer in case.open.candidates)
     able = eligible(case.local.view, found.envelope) - {PeerId(peer) for peer in case.open.excluded}
-    circuit = choose_circuit(case.parts.key_epoch, len(able))
+    profile, replicas = case.local.view.profile(), len(case.open.replicas)
+    circuit = choose_circuit(case.parts.key_epoch, profile, candidates=len(able), replicas=replicas) if profile else None
     expected = candidates_of(found.seed, RoundId(case.open.round), able, circuit) if circuit else ()
     if listed == expected:
         return None

@@ -1,30 +1,30 @@
-"""One round, as its coordinator runs it: open, gather commits, ask for partials, combine, offer, hear an acceptance.
+"""One round, as its coordinator runs it: open, gather commits, ask for partials, combine, offer, hear acceptances.
 
-It learns bits and who refused, nothing else. Every message may be lost, repeated or late: what does not belong to the present
-phase is dropped, and each phase has a named time limit. A round never places anything by itself: what it gives back is a leaf
-that still has to be appended (:mod:`veil.placement.append`), and the log decides.
+It learns the order of nodes and who refused, nothing else. Every message may be lost, repeated or late: what does not belong to
+the present phase is dropped, and each phase has a named time limit. A round never places anything by itself: what it gives back
+are leaves that still have to be appended (:mod:`veil.placement.append`), and the log decides.
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Literal
 
-from veil.errors import CiphertextInvalid, FheUnavailable
+from veil.errors import CiphertextInvalid, DecryptionDisputed, FheUnavailable, PartialInvalid
 from veil.placement import reasons
 from veil.placement.effects import Effects, Keep, Send
+from veil.placement.gathering import Gathering, Given
 from veil.placement.local import Local
+from veil.placement.offering import FILL, Manner, Offering
+from veil.placement.outcome import Accepted, Failed, Proof, candidates_in_order, key_request
 from veil.placement.ports import EpochParts, ReplicaKey
-from veil.placement.settings import MEMBER_SETS_MAX, OFFERS_MAX
 from veil.types import Digest, Generation, ObjectId, PeerId, RoundId, Shard
 from veil.wire.codec import sha256
 from veil.wire.rounds import (
     Accept,
-    Bound,
     Commit,
     Decline,
     Inputs,
-    KeyRequest,
     Leaf,
     Offer,
     Open,
@@ -36,6 +36,8 @@ from veil.wire.rounds import (
 )
 from veil.wire.signed import Signed
 
+log = logging.getLogger(__name__)
+
 
 class Phase(Enum):
     COMMITTING = auto()
@@ -44,85 +46,89 @@ class Phase(Enum):
     OVER = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What shows a committee member whom the round chose (for the key of a confidential template, after the append)."""
+@dataclass(slots=True)
+class _Decided:
+    """What the quorum opened."""
 
-    opened: Signed
-    inputs: Signed
-    members: tuple[int, ...]
-    partials: tuple[Signed, ...]
-    result: bytes
-    offer: int
+    given: dict[int, Given]
+    checked: bool
+    offering: Offering
+    deadlines_s: dict[PeerId, float] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The round's good end: ``leaf`` is to be appended before ``expires_s`` (Unix seconds)."""
-
-    leaf: Leaf
-    expires_s: int
-    proof: Proof
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """``without``: candidates that refused or spoilt it, to be left out of the next round; ``silent``: committee members
-    (1-based) that are asked last in the next round."""
-
-    reason: str
-    message: str = ""
-    without: frozenset[PeerId] = frozenset()
-    silent: frozenset[int] = frozenset()
+    @property
+    def result(self) -> bytes:
+        return next(iter(self.given.values())).result
 
 
 class Round:
-    """Give it messages and ticks; once ``outcome`` is set it is over.
+    """Give it messages and ticks, take :meth:`accepted` after each; it is over once ``failed`` or ``over`` says so.
 
     ``base`` counts the appends of others that the coordinator had seen in the shard's log when it opened the round: what it held
     to be unbound, it held so as of then. ``members`` are the committee's 1-based indices in the order in which they are asked.
     """
 
-    def __init__(self, local: Local, parts: EpochParts, opened: Open, *, base: int, members: Sequence[int]) -> None:
+    def __init__(
+        self, local: Local, parts: EpochParts, opened: Open, *, base: int, members: Sequence[int], manner: Manner = FILL
+    ) -> None:
         self.local = local
         self.parts = parts
         self.open = opened
         self.base = base
         self.phase = Phase.COMMITTING
-        self.outcome: Accepted | Failed | None = None
+        self.failed: Failed | None = None
+        self.silent: set[int] = set()
+        """Committee members that did not answer in time."""
+        self.liars: tuple[int, ...] = ()
+        """Committee members whose partials were shown to be wrong."""
+        self._manner = manner
         self._signed_open = local.sign(opened)
         self._signed_inputs: Signed | None = None
         self._deadline_s = 0.0
-        self._members = list(members)
-        self._asked: tuple[int, ...] = ()
-        self._sets = 0
         self._commits: dict[PeerId, Signed] = {}
-        self._partials: dict[int, tuple[Partial, Signed, bytes]] = {}
-        self._unanswered: set[int] = set()
-        self._hot: list[PeerId] = []
-        self._refused: set[PeerId] = set()
-        self._offer = 0
-        self._proof: Proof | None = None
+        self._gathering = Gathering(parts.key_epoch.threshold, members)
+        self._finding = Failed(reasons.QUORUM_MISSING, "committee members did not answer in time")
+        self._decided: _Decided | None = None
+        self._refusal = Failed(reasons.CAPACITY_SHORT, "the chosen nodes did not take it")
+        self._accepted: list[Accepted] = []
+        self._withdrawn: set[int] = set()
 
     @property
     def id(self) -> RoundId:
         return RoundId(self.open.round)
 
     @property
-    def key(self) -> ReplicaKey:
-        return ReplicaKey(ObjectId(self.open.object_id), Generation(self.open.generation), self.open.replica)
+    def keys(self) -> list[ReplicaKey]:
+        """Replicas that it still tries to place, or has placed."""
+        return [self.key_of(replica) for replica in self.open.replicas if replica not in self._withdrawn]
+
+    def key_of(self, replica: int) -> ReplicaKey:
+        return ReplicaKey(ObjectId(self.open.object_id), Generation(self.open.generation), replica)
 
     @property
     def shard(self) -> Shard:
         return Shard(self.open.shard)
 
+    @property
+    def over(self) -> bool:
+        return self.phase is Phase.OVER
+
+    def accepted(self) -> list[Accepted]:
+        """What was accepted since this was last asked."""
+        taken, self._accepted = self._accepted, []
+        return taken
+
     def start(self) -> Effects:
         self._until(self.local.settings.commit_s)
         return [Send(PeerId(peer), self._signed_open) for peer in self.open.candidates]
 
-    def abort(self, reason: str) -> None:
-        """End it without a word: whoever waits for it has time limits of its own."""
-        self._fail(Failed(reason))
+    def withdraw(self, key: ReplicaKey) -> None:
+        """Somebody holds that replica, or it is not wanted any more. Without any it ends, without a word: whoever waits for it
+        has time limits of its own."""
+        self._withdrawn.add(key.replica)
+        if self._decided is not None:
+            self._decided.offering.withdraw(key.replica)
+        if not self.keys:
+            self.phase = Phase.OVER
 
     # what is heard
 
@@ -133,58 +139,54 @@ class Round:
         return self._close() if len(self._commits) == len(self.open.candidates) else []
 
     def on_release(self, signer: PeerId, signed: Signed, partial: Partial, result: bytes) -> Effects:
-        """A member's partial of exactly the set that was asked."""
-        if self.phase is not Phase.RELEASING or partial.members != self._asked or partial.member not in self._asked:
+        """A member's partials for exactly the quorum that was asked."""
+        if self.phase is not Phase.RELEASING or self._index(signer) != partial.member or sha256(result) != partial.evaluation:
             return []
-        if self._index(signer) != partial.member or sha256(result) != partial.evaluation:
+        if not self._gathering.give(Given(partial, signed, result)):
             return []
-        self._partials[partial.member] = (partial, signed, result)
-        return self._combine() if len(self._partials) == len(self._asked) else []
+        if self._gathering.enough:
+            self._deadline_s = min(self._deadline_s, self.local.now() + self.local.settings.check_s)
+        return self._consider()
 
     def on_withheld(self, signer: PeerId, withheld: Withheld) -> Effects:
-        member = self._index(signer)
-        if self.phase is not Phase.RELEASING or member not in self._asked:
+        if self.phase is not Phase.RELEASING or not self._gathering.withhold(self._index(signer)):
             return []
         named = frozenset(PeerId(peer) for peer in withheld.peers) & frozenset(self._commits)
-        if named:
-            return self._fail(Failed(withheld.reason, withheld.message, without=named))
-        self._unanswered = {member}
-        return self._other_members(withheld.reason, withheld.message)
+        if named or not self._finding.without:
+            self._finding = Failed(withheld.reason, withheld.message, without=named | self._finding.without)
+        return self._consider()
 
     def on_accept(self, signer: PeerId, accept: Accept) -> Effects:
-        """The reservation of the node that the present offer is with; a late one of an earlier offer just expires."""
-        if self.phase is not Phase.OFFERING or signer != self._hot[self._offer] or self._proof is None:
+        """The reservations of a node for what is with it; a late answer to an earlier offer just expires."""
+        decided = self._answering(signer, accept.offered)
+        if decided is None or not set(accept.replicas) <= set(accept.offered) or len(accept.salts) != len(accept.replicas):
             return []
-        leaf = Leaf(
-            salt=accept.salt,
-            object_id=self.open.object_id,
-            generation=self.open.generation,
-            replica=self.open.replica,
-            round=self.open.round,
-            epoch=self.open.epoch,
-            transcript=self._transcript(),
-            peer=signer,
-        )
-        self.outcome = Accepted(leaf, accept.expires_s, self._proof)
-        self.phase = Phase.OVER
-        return []
+        proof = self._proof(decided, decided.offering.place(signer))
+        for replica, salt in zip(accept.replicas, accept.salts, strict=True):
+            if replica not in self._withdrawn:
+                self._accepted.append(Accepted(self._leaf(decided, signer, replica, salt), accept.expires_s, proof))
+        if accept.replicas != accept.offered:
+            self._refusal = Failed(reasons.CAPACITY_SHORT, "the chosen nodes did not take it")
+        return self._go_on(decided, signer, accept.replicas)
 
     def on_decline(self, signer: PeerId, decline: Decline) -> Effects:
-        if self.phase is not Phase.OFFERING or signer != self._hot[self._offer]:
+        decided = self._answering(signer, decline.replicas)
+        if decided is None:
             return []
-        return self._refusal(decline.reason)
+        self._refusal = Failed(decline.reason, "the chosen nodes did not take it")
+        return self._go_on(decided, signer, ())
 
     def tick(self) -> Effects:
+        if self.phase is Phase.OFFERING and self._decided is not None:
+            return self._time_out_offers(self._decided)
         if self.phase is Phase.OVER or self.local.now() < self._deadline_s:
             return []
         if self.phase is Phase.COMMITTING:
             return self._close()
-        if self.phase is Phase.RELEASING:
-            self._unanswered = set(self._asked) - set(self._partials)
-            return self._other_members(reasons.QUORUM_MISSING, "committee members did not answer in time")
-        return self._refusal(reasons.KEY_UNAVAILABLE)
+        self.silent |= self._gathering.missing
+        return self._consider(waited=True)
 
-    # what is done
+    # the decision
 
     def _close(self) -> Effects:
         if not self._commits:
@@ -192,80 +194,122 @@ class Round:
         ordered = tuple(self._commits[peer] for peer in map(PeerId, self.open.candidates) if peer in self._commits)
         self._signed_inputs = self.local.sign(Inputs(round=self.open.round, commits=ordered))
         effects: Effects = [Send(peer, self._signed_inputs) for peer in self._commits]
-        return effects + self._ask(tuple(sorted(self._members[: self.parts.key_epoch.threshold])))
+        if not self._gathering.begin():
+            return effects + self._fail(Failed(reasons.QUORUM_MISSING, "too few committee members are reachable"))
+        return effects + self._ask(b"")
 
-    def _ask(self, members: tuple[int, ...]) -> Effects:
+    def _ask(self, evaluation: bytes) -> Effects:
         assert self._signed_inputs is not None
-        if len(members) < self.parts.key_epoch.threshold:
-            return self._fail(Failed(reasons.QUORUM_MISSING, "too few committee members are reachable"))
         self.phase = Phase.RELEASING
-        self._sets += 1
-        self._asked = members
-        self._partials = {}
         self._until(self.local.settings.release_s)
-        request = ReleaseRequest(open=self._signed_open, inputs=self._signed_inputs, evaluation=b"", members=members)
+        members = self._gathering.asked
+        request = ReleaseRequest(open=self._signed_open, inputs=self._signed_inputs, evaluation=evaluation, members=members)
         return [self.local.send(self._peer(member), request) for member in members]
 
-    def _other_members(self, reason: str, message: str) -> Effects:
-        """Once more with another set, unless somebody has released: that member's part of the round is spent."""
-        self._members.sort(key=lambda member: member in self._unanswered)
-        members = tuple(sorted(self._members[: self.parts.key_epoch.threshold]))
-        if self._sets >= MEMBER_SETS_MAX or members == self._asked or self._partials:
-            return self._fail(Failed(reason, message, silent=frozenset(self._unanswered)))
-        return self._ask(members)
+    def _consider(self, *, waited: bool = False) -> Effects:
+        """Wait on, ask one member more, open what is there, or give up."""
+        gathering = self._gathering
+        if gathering.missing and not waited:
+            return []
+        if gathering.differing:
+            self._finding = Failed(reasons.EVALUATION_DIFFERS, "committee members evaluated differently")
+        if not gathering.whole:
+            agreed = gathering.agreeing
+            evaluation = next(iter(agreed.values())).partial.evaluation if gathering.enough else b""
+            if gathering.enlarge():
+                return self._ask(evaluation)
+        return self._open_result() if gathering.enough else self._fail(self._finding)
 
-    def _combine(self) -> Effects:
-        evaluations = {partial.evaluation for partial, _, _ in self._partials.values()}
-        if len(evaluations) > 1:
-            return self._fail(Failed(reasons.EVALUATION_DIFFERS, "committee members evaluated differently"))
-        _, _, result = next(iter(self._partials.values()))
-        shares = {member: partial.partial for member, (partial, _, _) in self._partials.items()}
+    def _open_result(self) -> Effects:
+        gathering = self._gathering
+        given = gathering.agreeing
+        result = next(iter(given.values())).result
+        parts = {member: one.partial.partial for member, one in given.items()}
         try:
-            bits = self.parts.combiner.open(result, self._asked, shares).bits
+            opened = self.parts.combiner.open(result, gathering.asked, parts)
+        except DecryptionDisputed as error:
+            evaluation = next(iter(given.values())).partial.evaluation
+            if gathering.enlarge():
+                return self._ask(evaluation)
+            return self._fail(Failed(reasons.DECRYPTION_DISPUTED, error.message[:100]))
+        except PartialInvalid as error:
+            log.warning("round %s: %s", self.id.hex()[:8], error.message)
+            gathering.discard(error.member)
+            return self._consider(waited=True)
         except (CiphertextInvalid, FheUnavailable) as error:
             return self._fail(Failed(reasons.FHE_UNAVAILABLE, error.message[:100]))
-        self._hot = winners(bits, self.open)
-        kept: Effects = [self._transcript_kept(result)]
-        if not self._hot:
+        if opened.liars:
+            self.liars = opened.liars
+            given = {member: one for member, one in given.items() if member not in opened.liars}
+            log.error("round %s: wrong partial decryptions by committee members %s", self.id.hex()[:8], list(opened.liars))
+        order = candidates_in_order(self.parts.key_epoch, self.open, opened.bits)
+        replicas = [replica for replica in self.open.replicas if replica not in self._withdrawn]
+        self._decided = _Decided(given, opened.checked, Offering(order, replicas, self._manner))
+        kept = [self._transcript_kept(self._decided)]
+        if not order:
             return kept + self._fail(Failed(reasons.NO_NODE_FITS, "no eligible node has room for it"))
-        return kept + self._make_offer(0)
+        self.phase = Phase.OFFERING
+        return kept + self._make_offers(self._decided)
 
-    def _transcript_kept(self, result: bytes) -> Keep:
+    def _transcript_kept(self, decided: _Decided) -> Keep:
         """The decision and how it came about, for whoever checks it later."""
         assert self._signed_inputs is not None
         transcript = Transcript(
             open=self._signed_open,
             inputs=self._signed_inputs,
-            evaluation=sha256(result),
-            partials=tuple(self._partials[member][1] for member in self._asked),
-            result=result,
+            evaluation=sha256(decided.result),
+            partials=tuple(one.signed for one in decided.given.values()),
+            result=decided.result,
         )
         return Keep(self.id, "coordinator", transcript)
 
-    def _make_offer(self, offer: int) -> Effects:
-        assert self._signed_inputs is not None
-        self.phase = Phase.OFFERING
-        self._offer = offer
-        self._until(self.local.settings.offer_s)
-        signed = tuple(self._partials[member][1] for member in self._asked)
-        result = self._partials[self._asked[0]][2]
-        self._proof = Proof(self._signed_open, self._signed_inputs, self._asked, signed, result, offer)
-        winner = self._hot[offer]
-        offered = Offer(open=self._signed_open, transcript=self._transcript(), offer=offer)
-        request = key_request(self._proof, winner, "resources")
-        effects: Effects = [self.local.send(winner, offered)]
-        return effects + [self.local.send(self._peer(member), request) for member in self._asked]
+    # offers
 
-    def _refusal(self, reason: str) -> Effects:
-        self._refused.add(self._hot[self._offer])
-        following = self._offer + 1
-        if following < min(len(self._hot), OFFERS_MAX):
-            return self._make_offer(following)
-        return self._fail(Failed(reason, "the chosen nodes did not take it", without=frozenset(self._refused)))
+    def _make_offers(self, decided: _Decided) -> Effects:
+        effects: Effects = []
+        for peer, replicas in decided.offering.next():
+            decided.deadlines_s[peer] = self.local.now() + self.local.settings.offer_s
+            proof = self._proof(decided, decided.offering.place(peer))
+            offer = Offer(
+                open=self._signed_open,
+                transcript=self._transcript(decided),
+                place=proof.place,
+                replicas=replicas,
+                checked=decided.checked,
+            )
+            request = key_request(proof, peer, "resources")
+            effects.append(self.local.send(peer, offer))
+            effects += [self.local.send(self._peer(member), request) for member in proof.members]
+        return effects
+
+    def _answering(self, signer: PeerId, offered: Sequence[int]) -> _Decided | None:
+        """The decision, when ``signer`` answers the offer that is with it."""
+        decided = self._decided
+        if self.phase is not Phase.OFFERING or decided is None or not offered:
+            return None
+        return decided if decided.offering.offered(signer) == tuple(offered) else None
+
+    def _go_on(self, decided: _Decided, peer: PeerId, accepted: Sequence[int]) -> Effects:
+        decided.offering.answered(peer, accepted)
+        decided.deadlines_s.pop(peer, None)
+        effects = self._make_offers(decided)
+        if not decided.offering.over:
+            return effects
+        if decided.offering.left:
+            refused = frozenset(decided.offering.refused)
+            return effects + self._fail(Failed(self._refusal.reason, self._refusal.message, without=refused))
+        self.phase = Phase.OVER
+        return effects
+
+    def _time_out_offers(self, decided: _Decided) -> Effects:
+        effects: Effects = []
+        for peer in [peer for peer, deadline_s in decided.deadlines_s.items() if self.local.now() >= deadline_s]:
+            self._refusal = Failed(reasons.KEY_UNAVAILABLE, "a chosen node did not answer in time")
+            effects += self._go_on(decided, peer, ())
+        return effects
 
     def _fail(self, failed: Failed) -> Effects:
-        if self.outcome is None:
-            self.outcome = failed
+        self.failed = self.failed or failed
         self.phase = Phase.OVER
         return []
 
@@ -274,10 +318,27 @@ class Round:
     def _until(self, seconds: float) -> None:
         self._deadline_s = self.local.now() + seconds
 
-    def _transcript(self) -> Digest:
+    def _leaf(self, decided: _Decided, peer: PeerId, replica: int, salt: bytes) -> Leaf:
+        return Leaf(
+            salt=salt,
+            object_id=self.open.object_id,
+            generation=self.open.generation,
+            replica=replica,
+            round=self.open.round,
+            epoch=self.open.epoch,
+            transcript=self._transcript(decided),
+            peer=peer,
+            checked=decided.checked,
+        )
+
+    def _proof(self, decided: _Decided, place: int) -> Proof:
         assert self._signed_inputs is not None
-        evaluation = next(iter(self._partials.values()))[0].evaluation
-        return transcript_root(self._signed_open, self._signed_inputs, Digest(evaluation))
+        members, signed = tuple(decided.given), tuple(one.signed for one in decided.given.values())
+        return Proof(self._signed_open, self._signed_inputs, members, signed, decided.result, place)
+
+    def _transcript(self, decided: _Decided) -> Digest:
+        assert self._signed_inputs is not None
+        return transcript_root(self._signed_open, self._signed_inputs, sha256(decided.result))
 
     def _peer(self, member: int) -> PeerId:
         return PeerId(self.parts.key_epoch.committee[member - 1])
@@ -286,27 +347,3 @@ class Round:
         """The 1-based Shamir index of a committee member, 0 for anybody else."""
         committee = self.parts.key_epoch.committee
         return committee.index(peer) + 1 if peer in committee else 0
-
-
-def winners(bits: Sequence[int], opened: Open) -> list[PeerId]:
-    """The chosen candidates in the order in which they are offered the replica: several when they tie, none when none fits.
-
-    The last bit says "none fits"; with it the others mean nothing.
-    """
-    if len(bits) <= len(opened.candidates) or bits[-1] != 0:
-        return []
-    return [PeerId(peer) for peer, bit in zip(opened.candidates, bits, strict=False) if bit == 1]
-
-
-def key_request(proof: Proof, winner: PeerId, piece: Literal["resources", "template"], bound: Bound | None = None) -> KeyRequest:
-    """What committee members are shown to release a content key's shares to ``winner``."""
-    return KeyRequest(
-        open=proof.opened,
-        inputs=proof.inputs,
-        winner=winner,
-        offer=proof.offer,
-        piece=piece,
-        partials=proof.partials,
-        result=proof.result,
-        bound=bound,
-    )

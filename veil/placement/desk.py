@@ -11,11 +11,13 @@ from veil.placement import reasons
 from veil.placement.acting import Acting
 from veil.placement.append import Appended, ShardAppends, Waiting, key_of
 from veil.placement.backlog import Backlog, Entry
-from veil.placement.coordinator import Accepted, Failed, Round, key_request
+from veil.placement.coordinator import Round
 from veil.placement.effects import Append, Effects, Gone, KeepLeaf, Show
 from veil.placement.eligibility import Anchored, anchored, anchored_demand, candidates_of, choose_circuit, eligible
 from veil.placement.leases import LeaseTable
 from veil.placement.local import Local
+from veil.placement.outcome import Accepted, key_request
+from veil.placement.policies import manner_of
 from veil.placement.ports import EpochParts, ReplicaKey, Wanted
 from veil.placement.ranking import shard_of
 from veil.placement.settings import ROUNDS_AT_ONCE
@@ -23,6 +25,7 @@ from veil.types import ObjectId, PeerId, RoundId, Shard
 from veil.wire.objects import DemandEnvelope
 from veil.wire.rounds import (
     CANDIDATES_MAX,
+    REPLICAS_PER_ROUND_MAX,
     Accept,
     Bound,
     Commit,
@@ -48,6 +51,8 @@ _CONDITIONS = {
         reasons.BUDGET_EXHAUSTED,
         reasons.CAPACITY_SHORT,
         reasons.KEY_UNAVAILABLE,
+        reasons.DECRYPTION_DISPUTED,
+        reasons.POLICY_UNREADABLE,
     )
 } | {
     reasons.EVALUATION_DIFFERS: reasons.FHE_UNAVAILABLE,
@@ -71,6 +76,8 @@ class Desk:
         self._proofs: dict[ReplicaKey, Accepted] = {}
         self._bound_due_s = 0.0
         self._silent: frozenset[int] = frozenset()
+        self._liars: set[tuple[int, int]] = set()
+        """Epoch and index of committee members whose partials were shown to be wrong."""
         self._shown: dict[ReplicaKey, InstanceStatus] = {}
 
     # what is told
@@ -135,7 +142,7 @@ class Desk:
         round = self._rounds.get(RoundId(decline.round))
         if round:
             return round.on_decline(signer, decline) + self._after(round)
-        if decline.reason == reasons.RELEASED and (key := self.leases.refused(signer, decline.round)):
+        for key in self.leases.refused(signer, decline) if decline.reason == reasons.RELEASED else ():
             log.info("a winner no longer holds its reservation: its replica is placed again")
             self._proofs.pop(key, None)
         return []
@@ -164,106 +171,135 @@ class Desk:
 
     def _open_rounds(self) -> Effects:
         effects: Effects = []
-        for entry in self.backlog.due():
+        for group in self.backlog.due():
             if len(self._rounds) >= ROUNDS_AT_ONCE:
                 break
-            effects += self._try(entry)
+            effects += self._try(group)
         return effects
 
-    def _try(self, entry: Entry) -> Effects:
-        key = entry.wanted.key
-        shard = shard_of(key.object_id)
-        if not self.acting.is_acting(shard) or self.leases.get(key) or self._is_under_way(key):
+    def _try(self, group: list[Entry]) -> Effects:
+        """One round for all of ``group``, which are replicas of one workload."""
+        object_id, generation, _ = group[0].wanted.key
+        shard = shard_of(object_id)
+        found = anchored(self.local.view, object_id)
+        if not self.acting.is_acting(shard) or found is None or found.generation != generation:
             return []
-        found = anchored(self.local.view, key.object_id)
-        if found is None or found.generation != key.generation or key.replica >= found.envelope.replicas:
+        group = [entry for entry in group if self._is_free(entry.wanted.key) and entry.wanted.replica < found.envelope.replicas]
+        group = sorted(group, key=lambda entry: entry.wanted.replica)[:REPLICAS_PER_ROUND_MAX]
+        if not group:
             return []
         if not self.acting.may_place(shard, found.block):
-            return self._show(key, reasons.LISTENING, "waiting for a lease, in case another node holds it")
+            return self._show_all(group, reasons.LISTENING, "waiting for a lease, in case another node holds it")
         parts = self.local.epoch
         if parts is None:
-            return self._postpone(entry, reasons.EPOCH_MISSING, "the cluster has no key epoch that this node can use")
-        demand = anchored_demand(self.local.view, key.object_id, parts.key_epoch.epoch)
+            return self._postpone(group, reasons.EPOCH_MISSING, "the cluster has no key epoch that this node can use")
+        demand = anchored_demand(self.local.view, object_id, parts.key_epoch.epoch)
         if demand is None or demand.resources != found.envelope.resources:
-            return self._postpone(entry, reasons.DEMAND_NOT_IN_EPOCH, "its demand is not encrypted for the present key epoch")
-        return self._open(entry, parts, found, demand)
+            return self._postpone(group, reasons.DEMAND_NOT_IN_EPOCH, "its demand is not encrypted for the present key epoch")
+        return self._open(group, parts, found, demand)
 
-    def _open(self, entry: Entry, parts: EpochParts, found: Anchored, demand: DemandEnvelope) -> Effects:
-        key, view = entry.wanted.key, self.local.view
+    def _open(self, group: list[Entry], parts: EpochParts, found: Anchored, demand: DemandEnvelope) -> Effects:
+        key, view, profile = group[0].wanted.key, self.local.view, self.local.view.profile()
         members = self._members(parts)
+        if profile is None:
+            return self._postpone(group, reasons.POLICY_UNREADABLE, "this node cannot read the cluster's policy")
         if len(members) < parts.key_epoch.threshold:
-            return self._postpone(entry, reasons.QUORUM_MISSING, "too few key holders are alive")
+            return self._postpone(group, reasons.QUORUM_MISSING, "too few key holders are alive")
         able = eligible(view, found.envelope)
         if not able:
-            return self._postpone(entry, reasons.NO_CANDIDATES, "no Active node has the labels that its nodeSelector asks for")
+            return self._postpone(group, reasons.NO_CANDIDATES, "no Active node has the labels that its nodeSelector asks for")
         out = {peer for peer in able if self.local.liveness.gone(peer) and peer != self.local.peer}
-        out |= entry.left_out & able
+        out |= group[0].left_out & able
         excluded = tuple(sorted(out)[:CANDIDATES_MAX])
-        circuit = choose_circuit(parts.key_epoch, len(able - set(excluded)))
+        asked = able - set(excluded)
+        circuit = choose_circuit(parts.key_epoch, profile, candidates=len(asked), replicas=len(group))
+        if circuit is None:
+            return self._postpone(group, reasons.EPOCH_MISSING, "the key epoch has no circuit of the cluster's profile")
+        manner = manner_of(found.envelope)
+        if circuit.shape == "choose" and manner.spread:
+            group = group[:1]
         round = RoundId(self.local.random.bytes(16))
-        candidates = candidates_of(found.seed, round, able - set(excluded), circuit) if circuit else ()
-        if circuit is None or not candidates:
-            return self._postpone(entry, reasons.NO_NODE_FITS, "no eligible node is left to ask")
-        shard = shard_of(key.object_id)
+        candidates = candidates_of(found.seed, round, asked, circuit)
+        if not candidates:
+            return self._postpone(group, reasons.NO_NODE_FITS, "no eligible node is left to ask")
         opened = Open(
             round=round,
-            shard=shard,
+            shard=shard_of(key.object_id),
             term=self.local.ranking.term(),
             object_id=key.object_id,
             generation=key.generation,
-            replica=key.replica,
+            replicas=tuple(entry.wanted.replica for entry in group),
             epoch=parts.key_epoch.epoch,
             circuit=circuit.name,
             demand=demand.demand,
             candidates=candidates,
             expires_s=self.local.wall_s() + int(self.local.settings.round_s),
             excluded=excluded,
+            optimistic=group[0].optimistic,
         )
-        self._rounds[round] = Round(self.local, parts, opened, base=self.acting.news(shard), members=members)
-        return [*self._show(key, reasons.PLACING, "a round is open"), *self._rounds[round].start()]
+        base = self.acting.news(shard_of(key.object_id))
+        self._rounds[round] = Round(self.local, parts, opened, base=base, members=members, manner=manner)
+        return [*self._show_all(group, reasons.PLACING, "a round is open"), *self._rounds[round].start()]
 
     def _members(self, parts: EpochParts) -> list[int]:
         """Key holders that are not gone, in the order in which they are asked: this node, the prompt ones, the others."""
+        epoch = parts.key_epoch.epoch
         committee = [PeerId(peer) for peer in parts.key_epoch.committee]
         alive = [
             index
             for index, peer in enumerate(committee, start=1)
             if (parts.decryptor is not None if peer == self.local.peer else not self.local.liveness.gone(peer))
         ]
-        return sorted(alive, key=lambda index: (index in self._silent, committee[index - 1] != self.local.peer))
+        return sorted(
+            alive,
+            key=lambda index: ((epoch, index) in self._liars, index in self._silent, committee[index - 1] != self.local.peer),
+        )
 
-    def _after(self, round: Round | None) -> Effects:
-        """Take over the outcome of a round that is over."""
-        if round is None or round.outcome is None or self._rounds.pop(round.id, None) is None:
+    def _after(self, round: Round) -> Effects:
+        """Take over what nodes have accepted; and the end of the round, when it is over."""
+        effects: Effects = []
+        appends = self._shard(round.shard)
+        for accepted in round.accepted():
+            key = key_of(accepted.leaf)
+            if self.backlog.get(key) is not None and self.leases.get(key) is None and key not in appends:
+                appends.add(Waiting(accepted, round.base))
+                effects += self._show(key, reasons.APPENDING, "a node has accepted it")
+        effects += self._next(round.shard)
+        if round.over and self._rounds.pop(round.id, None) is not None:
+            self._silent = frozenset(round.silent)
+            self._liars |= {(round.open.epoch, member) for member in round.liars}
+            effects += self._left(round)
+        return effects
+
+    def _left(self, round: Round) -> Effects:
+        """What becomes of the replicas that a round which is over has not placed."""
+        failed = round.failed
+        group = [entry for key in round.keys if self._is_free(key) and (entry := self.backlog.get(key)) is not None]
+        if failed is None or not group:
             return []
-        outcome, entry = round.outcome, self.backlog.get(round.key)
-        if isinstance(outcome, Accepted):
-            self._silent = frozenset()
-            appends = self._shard(round.shard)
-            if entry is None or self.leases.get(round.key) or round.key in appends:
-                return []
-            appends.add(Waiting(outcome, round.base))
-            return [*self._show(round.key, reasons.APPENDING, "a node has accepted it"), *self._next(round.shard)]
-        log.info("round %s: %s", round.id.hex()[:8], outcome.reason)
-        self._silent = outcome.silent
-        return self._failed(entry, outcome) if entry else []
-
-    def _failed(self, entry: Entry, failed: Failed) -> Effects:
-        if failed.without - entry.left_out:
-            self.backlog.soon(entry, without=failed.without)
+        log.info("round %s: %s", round.id.hex()[:8], failed.reason)
+        if failed.reason == reasons.NO_NODE_FITS and not round.open.optimistic:
+            for entry in group:
+                self.backlog.soon(entry, optimistic=True)
             return []
-        reason = _CONDITIONS.get(failed.reason, reasons.QUORUM_MISSING)
-        return self._postpone(entry, reason, failed.message)
+        if all(failed.without - entry.left_out for entry in group):
+            for entry in group:
+                self.backlog.soon(entry, without=failed.without)
+            return []
+        return self._postpone(group, _CONDITIONS.get(failed.reason, reasons.QUORUM_MISSING), failed.message)
 
-    def _is_under_way(self, key: ReplicaKey) -> bool:
+    def _is_free(self, key: ReplicaKey) -> bool:
+        """Nobody holds it, and nothing is under way for it."""
         appends = self._appends.get(shard_of(key.object_id))
-        return any(round.key == key for round in self._rounds.values()) or (appends is not None and key in appends)
+        under_way = any(key in round.keys for round in self._rounds.values()) or (appends is not None and key in appends)
+        return self.leases.get(key) is None and not under_way
 
     def _forget(self, key: ReplicaKey) -> None:
-        """End rounds of ``key`` and take its leaf back, if it is not under way."""
-        for round in [round for round in self._rounds.values() if round.key == key]:
-            round.abort(reasons.STALE)
-            self._rounds.pop(round.id, None)
+        """Take it out of rounds, and its leaf back if it is not under way."""
+        for round in [round for round in self._rounds.values() if key in round.keys]:
+            round.withdraw(key)
+            if round.over:
+                self._rounds.pop(round.id, None)
         if appends := self._appends.get(shard_of(key.object_id)):
             appends.take_back(key)
 
@@ -272,8 +308,7 @@ class Desk:
         news = self.acting.news(shard)
         self._shard(shard).news = news
         for round in [round for round in self._rounds.values() if round.shard == shard and round.base != news]:
-            round.abort(reasons.STALE)
-            self._rounds.pop(round.id, None)
+            del self._rounds[round.id]
 
     # appends
 
@@ -332,15 +367,15 @@ class Desk:
         """Retired replicas that nobody holds, as far as one lease of listening can tell."""
         effects: Effects = []
         for key in self.leases.retiring():
-            shard = shard_of(key.object_id)
-            if self.leases.get(key) is None and not self._is_under_way(key) and self.acting.may_place(shard, 0):
+            if self._is_free(key) and self.acting.may_place(shard_of(key.object_id), 0):
                 self.leases.has_gone(key)
                 effects.append(Gone(key))
         return effects
 
-    def _postpone(self, entry: Entry, reason: str, message: str) -> Effects:
-        self.backlog.later(entry, self._setting(entry.wanted.key))
-        return self._show(entry.wanted.key, reason, message)
+    def _postpone(self, group: list[Entry], reason: str, message: str) -> Effects:
+        for entry in group:
+            self.backlog.later(entry, self._setting(entry.wanted.key))
+        return self._show_all(group, reason, message)
 
     def _setting(self, key: ReplicaKey) -> tuple[object, ...]:
         """What the outcome of an attempt depends on, beside capacities: when it changes, trying again makes sense."""
@@ -348,6 +383,9 @@ class Desk:
         demand = anchored_demand(self.local.view, key.object_id, parts.key_epoch.epoch) if parts else None
         able = frozenset(eligible(self.local.view, found.envelope)) if found else frozenset()
         return parts.key_epoch.epoch if parts else 0, demand, able
+
+    def _show_all(self, group: list[Entry], reason: str, message: str) -> Effects:
+        return [effect for entry in group for effect in self._show(entry.wanted.key, reason, message)]
 
     def _show(self, key: ReplicaKey, reason: str, message: str) -> Effects:
         """Told when it changes. An outcome stays shown while the next attempt runs."""

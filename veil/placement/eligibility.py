@@ -16,7 +16,7 @@ from veil.placement.ports import ClusterView
 from veil.placement.ranking import ACTIVE
 from veil.types import Generation, ObjectId, PeerId, RoundId
 from veil.wire.codec import decode
-from veil.wire.nodes import CircuitInfo, KeyEpoch
+from veil.wire.nodes import CircuitInfo, KeyEpoch, Profile
 from veil.wire.objects import KINDS, DemandEnvelope, Envelope, demand_id
 
 WORKLOAD = KINDS["Workload"]
@@ -31,6 +31,7 @@ class Anchored:
     changed, ``block`` and ``seed`` the number and the hash of that generation's block.
     """
 
+    object_id: ObjectId
     envelope: Envelope
     generation: Generation
     owner: str
@@ -47,7 +48,7 @@ def anchored(view: ClusterView, object_id: ObjectId) -> Anchored | None:
         envelope = decode(row.envelope, Envelope)
     except WireInvalid:
         return None
-    return Anchored(envelope, row.template_generation, row.owner, row.template_block, row.template_block_hash)
+    return Anchored(object_id, envelope, row.template_generation, row.owner, row.template_block, row.template_block_hash)
 
 
 def anchored_demand(view: ClusterView, object_id: ObjectId, epoch: int) -> DemandEnvelope | None:
@@ -77,10 +78,21 @@ def beacon_order(seed: bytes, round: RoundId, peers: Collection[PeerId]) -> tupl
     return tuple(sorted(peers, key=lambda peer: hashlib.sha256(prefix + peer).digest()))
 
 
-def choose_circuit(epoch: KeyEpoch, candidates: int) -> CircuitInfo | None:
-    """The smallest registered circuit that chooses among them all, else the largest; None when the epoch has none."""
-    choosing = [circuit for circuit in epoch.circuits if circuit.shape == "choose"]
-    by_size = sorted(choosing, key=lambda circuit: (circuit.candidates, circuit.name))
+def circuit_of(epoch: KeyEpoch, name: str) -> CircuitInfo | None:
+    """The circuit that the epoch registers under ``name``."""
+    return next((circuit for circuit in epoch.circuits if circuit.name == name), None)
+
+
+def choose_circuit(epoch: KeyEpoch, profile: Profile, *, candidates: int, replicas: int) -> CircuitInfo | None:
+    """The circuit for a round: of the profile, and the smallest that takes all candidates, else the largest; None for none.
+
+    Several replicas take one that ranks the candidates, where there is one. For a single replica that would tell more than
+    is needed.
+    """
+    able = [circuit for circuit in epoch.circuits if circuit.profile == profile]
+    ranking = [circuit for circuit in able if circuit.shape == "rank"]
+    able = ranking if replicas > 1 and ranking else [circuit for circuit in able if circuit.shape == "choose"]
+    by_size = sorted(able, key=lambda circuit: (circuit.candidates, circuit.name))
     return next((circuit for circuit in by_size if circuit.candidates >= candidates), by_size[-1] if by_size else None)
 
 

@@ -119,7 +119,9 @@ class Holdings:
         if bound.leaf.peer != self.local.peer:
             return []
         if binding is None or binding.leaf != encode(bound.leaf) or binding.state == "superseded":
-            return [self.local.send(sender, Decline(round=bound.leaf.round, reason=reasons.RELEASED))]
+            return [
+                self.local.send(sender, Decline(round=bound.leaf.round, replicas=(bound.leaf.replica,), reason=reasons.RELEASED))
+            ]
         if binding.bound:
             return self._renewals.renew(binding)
         self._progress[key].proof = bound
@@ -140,13 +142,14 @@ class Holdings:
 
     def on_key_share(self, sender: PeerId, share: KeyShare) -> Effects:
         """A share of the key of a confidential template."""
+        effects: Effects = []
         for key, binding in list(self._held.items()):
             mine = decode(binding.leaf, Leaf).round == share.round and self._progress[key].content == share.part
             if share.piece == "template" and mine and is_member(self.local, sender, share.member):
                 self._progress[key].shares[share.member] = share.share
                 self._open_template(key)
-                return self._look_at(key)
-        return []
+                effects += self._look_at(key)
+        return effects
 
     def on_renew_reply(self, key: ReplicaKey, peer: PeerId, reply: RenewReply) -> Effects:
         binding = self._held.get(key)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from veil.errors import CiphertextInvalid, FheUnavailable, SignatureInvalid, Untrusted, WireInvalid
 from veil.placement.append import leaf_is_appended
 from veil.placement.checks import read_commits, read_round
-from veil.placement.coordinator import winners
 from veil.placement.effects import Effects, Fetch
 from veil.placement.eligibility import anchored
 from veil.placement.local import Local
+from veil.placement.offering import shown_max
+from veil.placement.outcome import candidates_in_order
 from veil.placement.ports import EpochParts
 from veil.placement.ranking import shard_of
-from veil.placement.settings import OFFERS_MAX, ROUNDS_HELD_MAX
+from veil.placement.settings import ROUNDS_HELD_MAX
 from veil.types import Digest, ObjectId, PeerId, RoundId, Shard, Term
 from veil.wire.codec import decode, sha256
 from veil.wire.objects import SealedPart
@@ -132,11 +133,12 @@ class KeyKeeper:
             if partial.member > len(committee) or committee[partial.member - 1] != signed.signer:
                 raise Untrusted("a partial that its member did not sign")
             shares[partial.member] = partial.partial
-        if tuple(sorted(shares)) != members or len(members) != parts.key_epoch.threshold:
-            raise Untrusted("not the partials of threshold members")
-        chosen = winners(parts.combiner.open(request.result, members, shares).bits, opened)[:OFFERS_MAX]
-        if request.offer >= len(chosen) or chosen[request.offer] != request.winner:
-            raise Untrusted("the decision does not name that node at that offer")
+        if not set(shares) <= set(members) or len(shares) < parts.key_epoch.threshold:
+            raise Untrusted("not the partials of threshold members of one quorum")
+        decided = parts.combiner.open(request.result, members, shares)
+        order = candidates_in_order(parts.key_epoch, opened, decided.bits)[: shown_max(len(opened.replicas))]
+        if request.place >= len(order) or order[request.place] != request.winner:
+            raise Untrusted("the decision does not name that node at that place")
 
     def _part_of(self, opened: Open, request: KeyRequest) -> bytes:
         found = anchored(self.local.view, ObjectId(opened.object_id))
@@ -150,8 +152,9 @@ class KeyKeeper:
             leaf = bound.leaf if bound else None
             if bound is None or leaf is None or not leaf_is_appended(self.local, bound, final=True):
                 raise Untrusted("the leaf is not appended, or not deep enough")
-            named = (leaf.peer, leaf.object_id, leaf.generation, leaf.replica, leaf.round)
-            if named != (request.winner, opened.object_id, opened.generation, opened.replica, opened.round):
+            named = (leaf.peer, leaf.object_id, leaf.generation, leaf.round)
+            expected = (request.winner, opened.object_id, opened.generation, opened.round)
+            if named != expected or leaf.replica not in opened.replicas:
                 raise Untrusted("the leaf is another one")
         if not wanted:
             raise Untrusted("the workload has no such part")

@@ -13,7 +13,7 @@ from veil.placement.local import Local
 from veil.placement.ports import ReplicaKey
 from veil.placement.settings import SILENT_LEASES, UNHEARD_LEASES
 from veil.types import PeerId
-from veil.wire.rounds import Bound, InstanceStatus, Renew, RenewReply
+from veil.wire.rounds import Bound, Decline, InstanceStatus, Renew, RenewReply
 
 
 @dataclass(slots=True)
@@ -88,13 +88,16 @@ class LeaseTable:
         reason = self._unwanted(key)
         return RenewReply(keep=not reason, reason=reason, informed=informed)
 
-    def refused(self, sender: PeerId, round: bytes) -> ReplicaKey | None:
-        """The winner of an append says that it does not hold it (any more): its lease is over at once."""
-        for key, lease in self._leases.items():
-            if lease.peer == sender and lease.bound.leaf.round == round:
-                del self._leases[key]
-                return key
-        return None
+    def refused(self, sender: PeerId, decline: Decline) -> list[ReplicaKey]:
+        """The winner of an append says that it does not hold these (any more): their leases are over at once."""
+        over = [
+            key
+            for key, lease in self._leases.items()
+            if lease.peer == sender and lease.bound.leaf.round == decline.round and key.replica in decline.replicas
+        ]
+        for key in over:
+            del self._leases[key]
+        return over
 
     # what is wanted
 

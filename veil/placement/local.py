@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from veil.identity import Identity
 from veil.placement.effects import ROUND, Send
+from veil.placement.policies import Traits
 from veil.placement.ports import ClusterView, EpochParts, Liveness
 from veil.placement.ranking import Ranking
 from veil.placement.settings import PlacementSettings
@@ -23,6 +24,7 @@ class Local:
     random: Random
     liveness: Liveness
     settings: PlacementSettings
+    traits: Traits = field(default_factory=Traits)
     epoch: EpochParts | None = None
     ranking: Ranking = field(init=False)
 

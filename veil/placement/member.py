@@ -120,6 +120,8 @@ class Member:
         known = self._requests.get(round)
         if known is not None and known.request == request:
             return [known.answer] if known.answer else []
+        if known is not None and set(request.members) < set(known.request.members):
+            return []
         if known is not None and (known.request.open, known.request.inputs) != (request.open, request.inputs):
             return [self._withheld(sender, round, Finding(reasons.ROUND_SPENT, "the round was opened differently before"))]
         deadline = self.local.now() + self.local.settings.telemetry_s
@@ -264,7 +266,7 @@ class Member:
             RoundId(entry.open.round),
             found.owner if found else "",
             ObjectId(entry.open.object_id),
-            entry.open.replica,
+            entry.open.replicas,
             entry.open.circuit,
             entry.request.members,
             evaluation,

@@ -12,7 +12,7 @@ from veil.fhe.ports import Combiner, Decryptor, Encryptor, Evaluator, Figures
 from veil.store.journal import Binding
 from veil.store.rows import LogRow, NodeRow, ObjectRow
 from veil.types import Epoch, Generation, ObjectId, PeerId, RoundId
-from veil.wire.nodes import KeyEpoch
+from veil.wire.nodes import KeyEpoch, Profile
 from veil.wire.rounds import Bound, InstanceStatus
 
 
@@ -62,6 +62,10 @@ class ClusterView(Protocol):
         """The epoch that this node works with; None while the chain has none or its material is not here."""
         ...
 
+    def profile(self) -> Profile | None:
+        """Of placement rounds, by the cluster's policy; None when that cannot be read."""
+        ...
+
     def homes(self, object_id: ObjectId) -> tuple[PeerId, ...]:
         """The home nodes of the object's namespace, as far as they are known."""
         ...
@@ -87,13 +91,13 @@ class SpentRounds(Protocol):
         round: RoundId,
         owner: str,
         object_id: ObjectId,
-        replica: int,
+        replicas: Sequence[int],
         circuit: str,
-        members: Sequence[int],
+        quorum: Sequence[int],
         evaluation: bytes,
         at_s: int,
     ) -> bool:
-        """Durable once it returns. False when the round was spent on anything else."""
+        """Durable once it returns. False when the round was spent on anything else; one member more is the same, once."""
         ...
 
     def count(self, epoch: Epoch) -> int: ...

@@ -8,6 +8,8 @@ QUORUM_MISSING = "QuorumMissing"
 DEMAND_NOT_IN_EPOCH = "DemandNotInEpoch"
 EPOCH_MISSING = "EpochMissing"
 BUDGET_EXHAUSTED = "BudgetExhausted"
+DECRYPTION_DISPUTED = "DecryptionDisputed"
+POLICY_UNREADABLE = "PolicyUnreadable"
 PLACING = "Placing"
 APPENDING = "Appending"
 LISTENING = "Listening"
@@ -42,6 +44,10 @@ SUPERSEDED = "Superseded"
 DELETED = "Deleted"
 SCALED_DOWN = "ScaledDown"
 RETIRED = "Retired"
+
+# of a placement (condition DecryptionChecked)
+DECRYPTION_CHECKED = "QuorumAgreed"
+DECRYPTION_UNCHECKED = "DecryptionUnchecked"
 
 # of a winner
 STARTING = "Starting"

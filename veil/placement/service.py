@@ -30,6 +30,7 @@ from veil.placement.effects import (
     Send,
 )
 from veil.placement.local import Local
+from veil.placement.policies import Traits
 from veil.placement.ports import CapacityPort, ClusterView, EpochParts, Journal, ReplicaKey, ReportPort, Wanted
 from veil.placement.ranking import shard_of
 from veil.placement.settings import PlacementSettings
@@ -89,6 +90,7 @@ class PlacementService:
         random: Random,
         settings: PlacementSettings,
         transcripts: Transcripts,
+        traits: Traits,
     ) -> None:
         self._mesh = mesh
         self._transcripts = transcripts
@@ -103,6 +105,7 @@ class PlacementService:
             random=random,
             liveness=MeshLiveness(mesh, clock),
             settings=settings,
+            traits=traits,
         )
         self._core = Core(self._local, journal, capacity, reports, self._bindings_changed)
         self._view_moved = True

@@ -13,13 +13,10 @@ COORDINATORS = 3
 """Ranks of a shard whose appends count: the coordinator and two stand-ins."""
 
 OFFERS_MAX = 3
-"""Nodes that may see a replica's exact resources in one round."""
+"""Nodes that may see a single replica's exact resources in one round; each further replica lets one more see them."""
 
 ROUNDS_AT_ONCE = 2
 """Rounds a coordinator has open: evaluations queue, and a longer queue only makes inputs older."""
-
-MEMBER_SETS_MAX = 2
-"""Sets of committee members that one round asks: each costs another partial under fresh noise."""
 
 ROUNDS_HELD_MAX = 64
 """Rounds that a member or a candidate remembers; the oldest is forgotten."""
@@ -51,6 +48,8 @@ class PlacementSettings:
     """Waiting for commits: one message each way and 1 ms of encryption."""
     release_s: float
     """Waiting for partials: telemetry, a queue of evaluations, each below 5 s at 64 candidates."""
+    check_s: float
+    """Waiting on for the member that checks, once enough have answered to decrypt: its evaluation, had it begun last."""
     telemetry_s: float
     """How long a member waits for telemetry that was committed, or for its own view to catch up."""
     offer_s: float
@@ -89,6 +88,7 @@ DEV = PlacementSettings(
     reserve_s=6.0,
     commit_s=1.0,
     release_s=15.0,
+    check_s=6.0,
     telemetry_s=3.0,
     offer_s=4.0,
     round_s=45.0,
@@ -109,6 +109,7 @@ LAN = PlacementSettings(
     reserve_s=20.0,
     commit_s=2.0,
     release_s=20.0,
+    check_s=6.0,
     telemetry_s=5.0,
     offer_s=6.0,
     round_s=75.0,

@@ -46,7 +46,7 @@ def object_id(namespace: str, name: str) -> ObjectId:
     )
 
 
-class Envelope(Message, frozen=True, tag="veil/envelope.1"):
+class Envelope(Message, frozen=True, tag="veil/envelope.2"):
     """The public part of an object, in the registry's event. Generation and owner are the registry's own fields.
 
     A generation that changes more than ``replicas`` and ``labels`` is a new template generation (:func:`same_template`).
@@ -60,6 +60,10 @@ class Envelope(Message, frozen=True, tag="veil/envelope.1"):
     replicas: Annotated[int, Meta(ge=0, le=REPLICAS_MAX)] = 0
     policy: str = ""
     node_selector: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
+    region: Annotated[str, Meta(max_length=NAME_MAX_CHARS)] = ""
+    """Towards which the policy LowestLatency places; empty for other policies."""
+    anti_affinity: bool = False
+    """At most one replica of a generation on a node."""
     body: OptionalDigest = b""
     """The public body's digest; empty when the object is confidential (or has none)."""
     resources: OptionalDigest = b""

@@ -14,14 +14,22 @@ from veil.wire.objects import Bytes16, Bytes32, OptionalDigest, UInt
 from veil.wire.signed import Signed
 
 CANDIDATES_MAX = 64
+REPLICAS_PER_ROUND_MAX = 32
+"""Replicas of one workload that one round places: its decision orders all candidates, so that more cost only offers."""
+
 REASON_MAX_CHARS = 200
 
 Reason = Annotated[str, Meta(max_length=REASON_MAX_CHARS)]
 Index = Annotated[int, Meta(ge=0, lt=1000)]
+Replicas = Annotated[tuple[Index, ...], Meta(min_length=1, max_length=REPLICAS_PER_ROUND_MAX)]
+"""Ascending."""
+
+Place = Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
+"""Where a candidate stands in the order that the round decided, from 0."""
 
 
-class Open(Message, frozen=True, tag="veil/open.1"):
-    """Coordinator → candidates and committee: a round begins. Times are Unix seconds."""
+class Open(Message, frozen=True, tag="veil/open.2"):
+    """Coordinator → candidates and committee: a round begins, for replicas of one workload. Times are Unix seconds."""
 
     round: Bytes16
     shard: Annotated[int, Meta(ge=0, lt=16)]
@@ -29,7 +37,7 @@ class Open(Message, frozen=True, tag="veil/open.1"):
     object_id: Bytes32
     generation: UInt
     """The template's: the one in which what runs, or where it may run, last changed."""
-    replica: Index
+    replicas: Replicas
     epoch: UInt
     circuit: str
     demand: Bytes32
@@ -38,7 +46,9 @@ class Open(Message, frozen=True, tag="veil/open.1"):
     """In the order of the beacon: position in the circuit, and the order in which ties are broken."""
     expires_s: UInt
     excluded: Annotated[tuple[Bytes32, ...], Meta(max_length=CANDIDATES_MAX)] = ()
-    """Active nodes left out because they refused this replica before, or are held to be down."""
+    """Active nodes left out because they refused a replica of this workload before, or are held to be down."""
+    optimistic: bool = False
+    """Candidates round what they have free up by one size, because nobody fitted otherwise. They still check exactly."""
 
 
 class Commit(Message, frozen=True, tag="veil/commit.1"):
@@ -75,7 +85,8 @@ class ReleaseRequest(Message, frozen=True, tag="veil/release-request.1"):
     evaluation: OptionalDigest
     """The digest of the result ciphertexts as reported by a member, empty in the first request of a round."""
     members: Annotated[tuple[int, ...], Meta(min_length=1, max_length=64)]
-    """The 1-based Shamir indices of the members asked, sorted: partials are made for exactly this set."""
+    """The quorum: the 1-based Shamir indices of the members asked, sorted. A partial is made for each of its threshold-sized
+    subsets, so that with one member more than the threshold a wrong one shows, and with two more it can be named."""
 
 
 class Partial(Message, frozen=True, tag="veil/partial.1"):
@@ -109,13 +120,15 @@ class Withheld(Message, frozen=True, tag="veil/withheld.1"):
     """The candidates that it is about: whose telemetry is missing, or is a copy."""
 
 
-class Offer(Message, frozen=True, tag="veil/offer.1"):
-    """Coordinator → the node that the round chose."""
+class Offer(Message, frozen=True, tag="veil/offer.2"):
+    """Coordinator → a node that the round chose: some of the round's replicas."""
 
     open: Signed
     transcript: Bytes32
-    offer: Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
-    """How many nodes were offered this replica in this round before."""
+    place: Place
+    replicas: Replicas
+    checked: bool
+    """Whether more key holders than needed agreed on the decision."""
 
 
 class KeyShare(Message, frozen=True, tag="veil/key-share.1"):
@@ -128,22 +141,26 @@ class KeyShare(Message, frozen=True, tag="veil/key-share.1"):
     share: bytes
 
 
-class Accept(Message, frozen=True, tag="veil/accept.1"):
-    """Winner → coordinator: capacity is reserved until ``expires_s``; ``salt`` blinds the leaf for everybody else."""
+class Accept(Message, frozen=True, tag="veil/accept.2"):
+    """Winner → coordinator: capacity is reserved until ``expires_s`` for these of the replicas offered, not for the others."""
 
     round: Bytes16
-    salt: Bytes32
+    offered: Replicas
+    replicas: Replicas
+    salts: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=REPLICAS_PER_ROUND_MAX)]
+    """One for each of ``replicas``: blinds its leaf for everybody else."""
     expires_s: UInt
 
 
-class Decline(Message, frozen=True, tag="veil/decline.1"):
-    """Winner → coordinator: it does not take, or no longer holds, the replica. ``reason`` is stable and has no figures."""
+class Decline(Message, frozen=True, tag="veil/decline.2"):
+    """Winner → coordinator: it does not take, or no longer holds, the replicas. ``reason`` is stable and has no figures."""
 
     round: Bytes16
+    replicas: Replicas
     reason: Reason
 
 
-class Leaf(Message, frozen=True, tag="veil/leaf.1"):
+class Leaf(Message, frozen=True, tag="veil/leaf.2"):
     """One placement: the preimage of a leaf of the shard's log. Known to winner and coordinator (and their auditors)."""
 
     salt: Bytes32
@@ -155,9 +172,11 @@ class Leaf(Message, frozen=True, tag="veil/leaf.1"):
     epoch: UInt
     transcript: Bytes32
     peer: Bytes32
+    checked: bool
+    """As the winner was offered it."""
 
 
-class Bound(Message, frozen=True, tag="veil/bound.1"):
+class Bound(Message, frozen=True, tag="veil/bound.2"):
     """Coordinator → winner: the leaf is appended; here is its proof."""
 
     leaf: Leaf
@@ -167,7 +186,7 @@ class Bound(Message, frozen=True, tag="veil/bound.1"):
     proof: Annotated[tuple[Bytes32, ...], Meta(max_length=16)]
 
 
-class KeyRequest(Message, frozen=True, tag="veil/key-request.1"):
+class KeyRequest(Message, frozen=True, tag="veil/key-request.2"):
     """Coordinator → committee members: release the content key's share to the chosen node.
 
     ``partials`` prove the choice: a member combines them itself and checks that the decision names ``winner``. It needs no
@@ -177,7 +196,7 @@ class KeyRequest(Message, frozen=True, tag="veil/key-request.1"):
     open: Signed
     inputs: Signed
     winner: Bytes32
-    offer: Annotated[int, Meta(ge=0, lt=CANDIDATES_MAX)]
+    place: Place
     piece: Literal["resources", "template"]
     partials: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=64)]
     result: bytes
@@ -224,7 +243,7 @@ class InstanceStatus(Message, frozen=True, tag="veil/instance-status.1"):
     observed_s: UInt = 0
 
 
-class Renew(Message, frozen=True, tag="veil/renew.1"):
+class Renew(Message, frozen=True, tag="veil/renew.2"):
     """Winner → coordinator, first stand-in and home nodes, at a constant cadence: it holds this replica, in this state."""
 
     bound: Bound

@@ -140,7 +140,9 @@ def test_what_is_no_object_of_ours(text: str, expected: str) -> None:
             container(resources={"requests": {"cpu": True}}),
             "spec.template.containers[0].resources.requests.cpu: must be a quantity, not true",
         ),
-        (workload(placement={"policy": "Spread"}), 'spec.placement.policy: unsupported value "Spread": supported are BinPack'),
+        (workload(placement={"policy": "Best"}), 'spec.placement.policy: unsupported value "Best": supported are BinPack'),
+        (workload(placement={"policy": "LowestLatency"}), "spec.placement.policy: LowestLatency needs to know towards where"),
+        (workload(placement={"region": "north"}), "spec.placement.region: only the policy LowestLatency looks at it"),
         (workload(strategy={"maxSurge": 0}), "spec.strategy.maxSurge: maxSurge and maxUnavailable are both 0"),
         (container(env=[{"name": "A"}, {"name": "A"}]), 'spec.template.containers[0].env[1].name: "A" is there twice'),
         (
@@ -277,7 +279,7 @@ def test_defaults() -> None:
     assert obj["spec"] == {
         "replicas": 1,
         "confidential": False,
-        "placement": {"policy": "BinPack"},
+        "placement": {"policy": "BinPack", "antiAffinity": False},
         "strategy": {"type": "RollingUpdate", "maxUnavailable": 0, "maxSurge": 1},
         "template": {
             "restartPolicy": "Always",

@@ -42,6 +42,7 @@ def bound(peer: bytes) -> Bound:
         epoch=1,
         transcript=b"t" * 32,
         peer=peer,
+        checked=True,
     )
     return Bound(leaf=leaf, shard=3, sequence=7, root=b"o" * 32, proof=())
 
@@ -71,7 +72,11 @@ async def test_the_first_report_makes_the_instance_of_its_workload(world: World)
     assert made["metadata"]["ownerReferences"][0]["uid"] == world.store.get("Workload", "default", "hello")["metadata"]["uid"]
     assert made["status"]["node"] == "node-2"
     assert made["status"]["placement"]["sequence"] == 7
-    assert {entry["type"]: entry["status"] for entry in made["status"]["conditions"]} == {"Placed": "True", "Ready": "True"}
+    assert {entry["type"]: entry["status"] for entry in made["status"]["conditions"]} == {
+        "Placed": "True",
+        "Ready": "True",
+        "DecryptionChecked": "True",
+    }
 
 
 async def test_a_status_says_nothing_of_figures(world: World) -> None:

@@ -15,6 +15,7 @@ from veil.fhe.ports import Figures
 from veil.identity import Identity
 from veil.mesh.fake import FakeNetwork
 from veil.mesh.ports import PeerState
+from veil.placement.policies import Traits
 from veil.placement.ports import ReplicaKey, Wanted
 from veil.placement.service import PlacementService
 from veil.placement.settings import DEV
@@ -61,6 +62,9 @@ class View:
     def key_epoch(self):
         return self._key_epoch
 
+    def profile(self):
+        return "default"
+
     def homes(self, object_id):
         return self.home_peers
 
@@ -104,6 +108,7 @@ class Member:
             random=SeededRandom(self.number),
             settings=cluster.settings,
             transcripts=self.transcripts,
+            traits=Traits(),
         )
         self.service.set_epoch(parts_of(cluster.key_epoch, self.peer))
         await self.service.start()
@@ -205,6 +210,7 @@ class Cluster:
             name=name,
             uid=bytes(16),
             replicas=replicas,
+            policy="BinPack",
             body=workload.body,
             resources=workload.resources,
             template=workload.template,

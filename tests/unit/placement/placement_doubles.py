@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 
 import veil.wire.signed
 from veil.errors import SignatureInvalid
+from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.fake import FakeCombiner, FakeDecryptor, FakeEncryptor, FakeEvaluator
 from veil.fhe.ports import Figures
 from veil.fhe.sharing import split_secret
 from veil.identity import Identity, seal
 from veil.placement.ports import EpochParts
+from veil.store.journal.rounds import is_one_more
 from veil.store.rows import LogRow, NodeRow, ObjectRow
 from veil.types import Secret
 from veil.wire.codec import digest, encode
@@ -29,7 +31,8 @@ from veil.wire.sealed import make_part, new_content_key
 
 GIB = 1 << 30
 CLUSTER = hashlib.sha256(b"a test cluster").digest()
-CIRCUITS = {"digc7-n4-r4": 4, "digc7-n8-r4": 8}
+SPECS = [CircuitSpec("default", shape, size) for size in (4, 8) for shape in ("choose", "rank")]
+CIRCUITS = {spec.name: spec for spec in SPECS}
 FIRST_BLOCK = 250
 """So that the term changes early in a history."""
 
@@ -95,12 +98,19 @@ class MemoryRounds:
     def __init__(self):
         self.spent = {}
 
-    def spend(self, epoch, round, owner, object_id, replica, circuit, members, evaluation, at_s):
-        purpose = (epoch, owner, object_id, replica, circuit, tuple(members), evaluation)
-        return self.spent.setdefault(round, purpose) == purpose
+    def spend(self, epoch, round, owner, object_id, replicas, circuit, quorum, evaluation, at_s):
+        purpose = (epoch, owner, object_id, tuple(replicas), circuit, evaluation)
+        known, quorums = self.spent.setdefault(round, (purpose, [tuple(quorum)]))
+        if known != purpose:
+            return False
+        if tuple(quorum) != quorums[-1]:
+            if len(quorums) > 1 or not is_one_more(quorums[-1], quorum):
+                return False
+            quorums.append(tuple(quorum))
+        return True
 
     def count(self, epoch):
-        return sum(1 for purpose in self.spent.values() if purpose[0] == epoch)
+        return sum(1 for purpose, _ in self.spent.values() if purpose[0] == epoch)
 
 
 class MemoryJournal:
@@ -166,6 +176,7 @@ class Workload:
     confidential: bool = False
     homes: tuple = ()
     selector: dict = field(default_factory=dict)
+    policy: str = "BinPack"
 
     def __post_init__(self):
         self.id = object_id("team", self.name)
@@ -207,6 +218,7 @@ class Workload:
             name=self.name,
             uid=bytes(16),
             replicas=self.replicas,
+            policy=self.policy,
             node_selector=self.selector,
             body=self.body,
             resources=self.resources,
@@ -238,8 +250,10 @@ class Workload:
 
 def key_epoch_of(committee, threshold, *, max_decryptions=10_000, epoch=1):
     circuits = tuple(
-        CircuitInfo(name=name, profile="default", shape="choose", candidates=size, server=bytes(32), client=bytes(32))
-        for name, size in CIRCUITS.items()
+        CircuitInfo(
+            name=name, profile=spec.profile, shape=spec.shape, candidates=spec.candidates, server=bytes(32), client=bytes(32)
+        )
+        for name, spec in CIRCUITS.items()
     )
     return KeyEpoch(
         epoch=epoch,
@@ -296,6 +310,7 @@ class StaticView:
         self.home_peers = {}
         self.members = tuple(sorted(peers))
         self.final_lag = 0
+        self.profile_name = "default"
 
     def add(self, *rows):
         for row in rows:
@@ -333,6 +348,9 @@ class StaticView:
 
     def key_epoch(self):
         return self.epoch
+
+    def profile(self):
+        return self.profile_name
 
     def homes(self, object_id):
         return self.home_peers.get(object_id, ())

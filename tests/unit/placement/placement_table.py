@@ -4,7 +4,6 @@ import random
 from dataclasses import replace
 
 from placement_doubles import (
-    CIRCUITS,
     CLUSTER,
     FIRST_BLOCK,
     GIB,
@@ -90,9 +89,9 @@ class Table:
             "term": self.term,
             "object_id": self.workload.id,
             "generation": 1,
-            "replica": 0,
+            "replicas": (0,),
             "epoch": 1,
-            "circuit": next(iter(CIRCUITS)),
+            "circuit": f"default-{'rank' if len(changes.get('replicas', (0,))) > 1 else 'choose'}-4",
             "demand": self.workload.demand,
             "candidates": beacon_order(row.template_block_hash, changes.get("round", self.round), self.peers),
             "expires_s": int(self.clock.now_s()) + 45,

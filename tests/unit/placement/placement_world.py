@@ -8,6 +8,7 @@ import hashlib
 import heapq
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from random import Random as Dice
 
 from placement_doubles import (
@@ -348,9 +349,14 @@ class World:
         opened = entry.open
         if opened.circuit not in CIRCUITS:
             raise Broken(f"seed {self.seed}: a release for an unregistered circuit")
-        purpose = (opened.object_id, opened.replica, opened.circuit, sha256(result), tuple(members))
-        if self.released.setdefault((node.number, opened.round), purpose) != purpose:
+        purpose = (opened.object_id, opened.replicas, opened.circuit, sha256(result))
+        known, quorums = self.released.setdefault((node.number, opened.round), (purpose, [set(members)]))
+        if known != purpose:
             raise Broken(f"seed {self.seed}: a release for a spent round")
+        if set(members) not in quorums:
+            quorums.append(set(members))
+        if len(quorums) > 2 or not all(a < b for a, b in pairwise(quorums)):
+            raise Broken(f"seed {self.seed}: partials for a third quorum, or for one that is not the first enlarged")
         if opened.round not in node.journal.rounds.spent:
             raise Broken(f"seed {self.seed}: a release that is not in the journal")
         able = eligible(node.view, anchored(node.view, opened.object_id).envelope)

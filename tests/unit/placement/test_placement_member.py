@@ -102,7 +102,7 @@ def test_it_waits_for_its_own_view_of_the_chain(table):
         ({"term": 9}, reasons.NOT_COORDINATOR),
         ({"generation": 2}, reasons.NOT_ANCHORED),
         ({"generation": 0}, reasons.NOT_ANCHORED),
-        ({"replica": 3}, reasons.NOT_ANCHORED),
+        ({"replicas": (3,)}, reasons.NOT_ANCHORED),
         ({"object_id": hashlib.sha256(b"another").digest()}, None),
         ({"demand": bytes(32)}, reasons.DEMAND_NOT_ANCHORED),
         ({"expires_s": 0}, reasons.ROUND_EXPIRED),
@@ -135,7 +135,7 @@ def test_a_request_by_another_than_the_opening_s_author_is_dropped(table):
     assert asked.member.look_again() == []
 
 
-@pytest.mark.parametrize("members", [(1,), (2, 1), (1, 1), (1, 2, 3), (2, 3), (1, 4)])
+@pytest.mark.parametrize("members", [(1,), (2, 1), (1, 1), (2, 3), (1, 4), (1, 2, 3, 4)])
 def test_the_set_asked_must_be_a_quorum_with_this_member(table, members):
     assert refused(table, members=members) == reasons.MEMBERS_WRONG
 
@@ -179,7 +179,7 @@ def test_a_scaled_workload_is_placed_by_its_template_s_generation_and_block(tabl
 
 
 def test_scaling_up_may_not_have_been_seen_yet(table):
-    request = table.request(replica=3)
+    request = table.request(replicas=(3,))
     asked = Asked(table)
     asked.give_telemetry()
     assert asked.ask(request) is None
@@ -251,7 +251,7 @@ def test_a_round_is_spent_once_even_over_a_restart(table, tmp_path):
     first, _ = answer(table, asked=Asked(table, journal=journal))
     assert isinstance(first, Release)
     table.telemetry.clear()
-    second, _ = answer(table, asked=Asked(table, journal=journal), replica=1)
+    second, _ = answer(table, asked=Asked(table, journal=journal), replicas=(1,))
     assert second.reason == reasons.ROUND_SPENT
     journal.close()
 
@@ -260,7 +260,7 @@ def test_a_member_with_a_journal_that_forgets_releases_twice(table):
     """The broken twin of the test above."""
     first, _ = answer(table, asked=Asked(table, journal=MemoryJournal()))
     table.telemetry.clear()
-    second, _ = answer(table, asked=Asked(table, journal=MemoryJournal()), replica=1)
+    second, _ = answer(table, asked=Asked(table, journal=MemoryJournal()), replicas=(1,))
     assert isinstance(first, Release)
     assert isinstance(second, Release)
 
@@ -268,7 +268,7 @@ def test_a_member_with_a_journal_that_forgets_releases_twice(table):
 def test_the_same_round_opened_differently_is_spent(table):
     asked = Asked(table)
     answer(table, asked=asked)
-    second, _ = answer(table, asked=asked, replica=1)
+    second, _ = answer(table, asked=asked, replicas=(1,))
     assert second.reason == reasons.ROUND_SPENT
 
 

@@ -61,7 +61,9 @@ class Winner:
         opened = opened or self.table.opened()
         signed = self.table.signed(self.table.coordinator, opened)
         self.candidate.on_open(self.coordinator, opened, signed)
-        effects = self.candidate.on_offer(self.coordinator, Offer(open=signed, transcript=transcript, offer=0))
+        effects = self.candidate.on_offer(
+            self.coordinator, Offer(open=signed, transcript=transcript, place=0, replicas=opened.replicas, checked=True)
+        )
         for member in shares:
             effects += self.candidate.on_key_share(self.table.peers[member - 1], self.share(member, opened))
         return self.answers(effects)
@@ -168,7 +170,7 @@ def test_it_reserves_journals_and_accepts(winner):
     assert (binding.state, binding.bound) == ("reserved", b"")
     assert decode(binding.resources, Resources).containers["main"].cpu_milli == SMALL.cpu_milli
     assert winner.capacity.free().cpu_milli == 1500
-    assert winner.leaf().salt == accept.salt
+    assert accept.salts == (winner.leaf().salt,)
 
 
 def test_the_promise_is_in_the_journal_before_the_answer(winner):
@@ -187,7 +189,9 @@ def test_shares_may_come_before_the_offer(table, winner):
     winner.candidate.on_open(winner.coordinator, opened, signed)
     for member in (1, 2):
         assert winner.candidate.on_key_share(table.peers[member - 1], winner.share(member, opened)) == []
-    effects = winner.candidate.on_offer(winner.coordinator, Offer(open=signed, transcript=bytes(32), offer=0))
+    effects = winner.candidate.on_offer(
+        winner.coordinator, Offer(open=signed, transcript=bytes(32), place=0, replicas=(0,), checked=True)
+    )
     assert isinstance(winner.answers(effects)[0], Accept)
 
 
@@ -195,7 +199,7 @@ def test_too_few_shares_end_in_a_decline(table, winner):
     assert winner.offer(shares=(1,)) == []
     table.clock.time += 60
     (decline,) = [body_of(e) for e in winner.candidate.tick() if isinstance(e, Send)][:1]
-    assert decline == Decline(round=table.round, reason=reasons.KEY_UNAVAILABLE)
+    assert decline == Decline(round=table.round, replicas=(0,), reason=reasons.KEY_UNAVAILABLE)
 
 
 def test_a_share_by_another_than_its_member_is_not_taken(table, winner):
@@ -218,7 +222,7 @@ def test_what_does_not_fit_exactly_is_declined_without_a_figure(table):
     table.view.add(*table.workload.rows())
     winner = Winner(table)
     (decline,) = winner.offer()
-    assert decline == Decline(round=table.round, reason=reasons.CAPACITY_SHORT)
+    assert decline == Decline(round=table.round, replicas=(0,), reason=reasons.CAPACITY_SHORT)
     assert winner.journal.bindings.all() == []
 
 
@@ -226,7 +230,8 @@ def test_a_repeated_offer_gets_the_same_answer(table, winner):
     opened = table.opened()
     first = winner.offer(opened=opened)
     again = winner.candidate.on_offer(
-        winner.coordinator, Offer(open=table.signed(table.coordinator, opened), transcript=b"t" * 32, offer=0)
+        winner.coordinator,
+        Offer(open=table.signed(table.coordinator, opened), transcript=b"t" * 32, place=0, replicas=(0,), checked=True),
     )
     assert winner.answers(again) == first
     assert len(winner.journal.bindings.all()) == 1
@@ -288,7 +293,7 @@ def test_a_reservation_that_is_over_is_let_go_for_good(table, winner):
     assert winner.holdings.bindings() == []
     assert winner.capacity.free() == winner.capacity.total()
     (reply,) = winner.answers(winner.holdings.on_bound(winner.coordinator, bound))
-    assert reply == Decline(round=table.round, reason=reasons.RELEASED)
+    assert reply == Decline(round=table.round, replicas=(0,), reason=reasons.RELEASED)
 
 
 def test_it_starts_only_at_the_policy_s_finality(table):
@@ -371,7 +376,7 @@ def test_an_offer_of_what_it_holds_is_declined(table, winner):
     bound_winner(winner)
     table.round = RoundId(b"round number two")
     answers = winner.offer(opened=table.opened())
-    assert answers[0] == Decline(round=table.round, reason=reasons.ALREADY_BOUND)
+    assert answers[0] == Decline(round=table.round, replicas=(0,), reason=reasons.ALREADY_BOUND)
 
 
 # key holders
@@ -415,10 +420,10 @@ def test_two_rounds_of_one_workload_that_choose_one_node_both_get_their_shares(t
     for replica, name in enumerate((b"round number one", b"round number two")):
         table.round = RoundId(name)
         table.telemetry.clear()
-        proofs.append(decided(table, replica=replica))
+        proofs.append(decided(table, replicas=(replica,)))
     winner = next(peer for peer in proofs[0][1][:3] if peer in proofs[1][1][:3])
     for proof, chosen in proofs:
-        request = msgspec.structs.replace(key_request(proof, winner, "resources"), offer=chosen.index(winner))
+        request = msgspec.structs.replace(key_request(proof, winner, "resources"), place=chosen.index(winner))
         (fetch,) = keeper.on_key_request(table.peers[table.coordinator], request)
     shares = keeper.on_content(fetch.digest, table.workload.blobs[fetch.digest])
     assert [body_of(effect).round for effect in shares] == [b"round number one", b"round number two"]
@@ -427,13 +432,13 @@ def test_two_rounds_of_one_workload_that_choose_one_node_both_get_their_shares(t
 def test_no_key_share_for_anybody_else(table):
     proof, chosen = decided(table)
     assert key_share(table, key_request(proof, chosen[1], "resources")) == []
-    assert key_share(table, msgspec.structs.replace(key_request(proof, chosen[0], "resources"), offer=1)) == []
+    assert key_share(table, msgspec.structs.replace(key_request(proof, chosen[0], "resources"), place=1)) == []
 
 
 def test_at_most_three_nodes_are_offered_one_replica(table):
     proof, chosen = decided(table)
     assert len(chosen) == 4
-    fourth = msgspec.structs.replace(key_request(proof, chosen[3], "resources"), offer=3)
+    fourth = msgspec.structs.replace(key_request(proof, chosen[3], "resources"), place=3)
     assert key_share(table, fourth) == []
 
 
@@ -446,7 +451,7 @@ def test_no_key_share_for_one_who_is_not_the_round_s_coordinator(table):
 def test_another_opening_under_the_same_round_gets_nothing(table):
     """A coordinator shows the decision of one replica's round to get at another workload's resources."""
     proof, chosen = decided(table)
-    other = table.signed(table.coordinator, table.opened(replica=1))
+    other = table.signed(table.coordinator, table.opened(replicas=(1,)))
     swapped = msgspec.structs.replace(key_request(proof, chosen[0], "resources"), open=other)
     assert key_share(table, swapped) == []
 
@@ -480,6 +485,7 @@ def test_the_key_of_a_template_needs_the_appended_leaf():
         epoch=1,
         transcript=bytes(32),
         peer=chosen[0],
+        checked=True,
     )
     bound = make_bound(table.shard, 1, [leaf], 0)
     assert key_share(table, key_request(proof, chosen[0], "template")) == []

@@ -115,10 +115,10 @@ async def test_a_demand_that_fits_nowhere_waits_with_a_reason_and_costs_less_and
         await cluster.until(lambda: any(r.shown.get(key) and r.shown[key][0].reason == "NoNodeFits" for r in reports))
         await asyncio.sleep(60)
         spent = max(member.journal.rounds.count(1) for member in cluster.members)
-        assert 3 <= spent <= 9
+        assert 4 <= spent <= 14, "each attempt is two decisions: the second one rounds in favour of fitting"
 
 
-@pytest.mark.parametrize("moment", ["veil/release.1", "veil/accept.1", "veil/bound.1"])
+@pytest.mark.parametrize("moment", ["veil/release.1", "veil/accept.2", "veil/bound.2"])
 async def test_the_coordinator_dies_in_the_middle_of_a_round(cluster, moment):
     """Killed when a message of that kind is on its way: exactly one binding comes about, whoever makes it."""
     async with cluster:

@@ -144,6 +144,8 @@ def forgets_its_promises(node):
 
 
 AWAY = ((2, 6.0, 40.0), (3, 6.0, 40.0))
+MANY = (2, 1, 1, 1)
+"""Rounds of several workloads: one round places all replicas of one."""
 LOST = ((2, 6.0, 1e9),)
 
 
@@ -161,7 +163,13 @@ LOST = ((2, 6.0, 1e9),)
 )
 def test_a_broken_twin_is_found_out(broken, faults, killed):
     def world(customise):
-        return lambda seed: World(seed, customise=customise, faults=NoFaults(**faults), killed=killed)
+        return lambda seed: World(
+            seed,
+            customise=customise,
+            faults=NoFaults(**faults),
+            killed=killed,
+            replicas=MANY if broken is never_listens else (3, 2),
+        )
 
     seed = caught(world(broken), "", until_s=80)
     assert seed is not None
@@ -227,11 +235,11 @@ def copies(node):
     world, encryptor = node.world, node.core.local.epoch.encryptor
     make = encryptor.telemetry
 
-    def telemetry(free, score):
+    def telemetry(free, score, **how):
         held = [(peer, v) for n in world.nodes for (peer, _), v in n.core.member._telemetry.items() if peer != node.peer]
         if node.number == EVIL and held and world.now - world.began > 1.0:
             return held[0][1]
-        return make(free, score)
+        return make(free, score, **how)
 
     encryptor.telemetry = telemetry
 
@@ -243,7 +251,7 @@ def copies_unnoticed(node):
 
 def test_a_copied_ciphertext_is_never_evaluated_by_honest_members():
     def world(customise):
-        return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0, replicas=(5, 5))
+        return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0, replicas=(2, 1) * 3)
 
     assert caught(world(copies_unnoticed), "copied ciphertext", until_s=25, must_settle=False) is not None
     for seed in range(8):

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from veil.errors import ConfigInvalid, StorageUnavailable
-from veil.store.journal import Append, Binding, Journal, PendingTransaction, RestartRow
-from veil.types import Epoch, Generation, ObjectId, RoundId, Secret, Shard
+from veil.store.journal import Binding, Journal, PendingTransaction, RestartRow
+from veil.types import Epoch, Generation, ObjectId, RoundId, Secret
 
 OBJECT = ObjectId(b"o" * 32)
 REQUEST: dict[str, Any] = {
@@ -23,9 +23,9 @@ REQUEST: dict[str, Any] = {
     "round": RoundId(b"r" * 16),
     "owner": "0xOwner",
     "object_id": OBJECT,
-    "replica": 0,
+    "replicas": (0, 1),
     "circuit": "digc7-n4-r4",
-    "members": (1, 2),
+    "quorum": (1, 2),
     "evaluation": b"e" * 32,
     "at_s": 100,
 }
@@ -70,10 +70,12 @@ def test_a_spent_round_stays_spent(path: Path) -> None:
         {"epoch": 2},
         {"owner": "0xOther"},
         {"object_id": b"p" * 32},
-        {"replica": 1},
+        {"replicas": (0,)},
         {"circuit": "digc7-n16-r4"},
-        {"members": (1, 3)},
-        {"members": (1, 2, 3)},
+        {"quorum": (1, 3)},
+        {"quorum": (2,)},
+        {"quorum": (1, 2, 3, 4)},
+        {"quorum": (1, 2, 3), "evaluation": b"f" * 32},
         {"evaluation": b"f" * 32},
     ],
 )
@@ -84,6 +86,18 @@ def test_a_round_serves_one_purpose(path: Path, other: dict[str, Any]) -> None:
     assert journal.rounds.spend(**REQUEST), "the refusal changed nothing"
     assert journal.rounds.count(Epoch(1)) == 1
     assert journal.rounds.count(Epoch(2)) == 0
+    journal.close()
+
+
+def test_a_quorum_is_enlarged_once_by_one_member(path: Path) -> None:
+    journal = Journal(path)
+    assert journal.rounds.spend(**REQUEST)
+    assert journal.rounds.spend(**REQUEST | {"quorum": (1, 2, 3)})
+    assert journal.rounds.spend(**REQUEST | {"quorum": (1, 2, 3)}), "a lost answer may be asked for anew"
+    assert not journal.rounds.spend(**REQUEST | {"quorum": (1, 2, 3, 4)})
+    assert not journal.rounds.spend(**REQUEST | {"quorum": (1, 2, 4)})
+    assert not journal.rounds.spend(**REQUEST), "the first quorum is over"
+    assert journal.rounds.count(Epoch(1)) == 1
     journal.close()
 
 
@@ -136,18 +150,12 @@ def test_shares(path: Path) -> None:
     journal.close()
 
 
-def test_pending_and_appends(path: Path) -> None:
+def test_pending(path: Path) -> None:
     journal = Journal(path)
     journal.pending.put(PendingTransaction("0x1", "append to shard 3", b"raw"))
     assert journal.pending.all() == [PendingTransaction("0x1", "append to shard 3", b"raw")]
     journal.pending.remove("0x1")
     assert journal.pending.all() == []
-    journal.appends.put(Append(Shard(3), 7, b"batch"))
-    journal.appends.put(Append(Shard(2), 9, b"other"))
-    assert journal.appends.get(Shard(3), 7) == Append(Shard(3), 7, b"batch")
-    assert [a.shard for a in journal.appends.all()] == [2, 3]
-    journal.appends.remove(Shard(3), 7)
-    assert journal.appends.get(Shard(3), 7) is None
     journal.close()
 
 
@@ -197,9 +205,9 @@ def test_a_full_disk_refuses_and_keeps_what_was(path: Path) -> None:
     pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
     journal._database.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(StorageUnavailable) as error:
-        journal.appends.put(Append(Shard(0), 1, bytes(100_000)))
+        journal.pending.put(PendingTransaction("0x1", "too large", bytes(100_000)))
     assert error.value.hint
-    assert journal.appends.all() == []
+    assert journal.pending.all() == []
     assert journal.counters.next("a") == 2, "what fits still works"
     journal.close()
 
@@ -213,7 +221,8 @@ journal = Journal(Path(sys.argv[1]))
 while True:
     number = journal.counters.next("n")
     spent = journal.rounds.spend(
-        Epoch(1), RoundId(number.to_bytes(16, "big")), "0x", ObjectId(bytes(32)), 0, "c", (1, 2), number.to_bytes(32, "big"), 0)
+        Epoch(1), RoundId(number.to_bytes(16, "big")), "0x", ObjectId(bytes(32)), (0,), "c", (1, 2),
+        number.to_bytes(32, "big"), 0)
     sys.stdout.write(f"{number} {spent}\\n")
     sys.stdout.flush()
 """
@@ -240,6 +249,6 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(path: Path, round_trip: i
     assert len(numbers) <= journal.rounds.count(Epoch(1)) <= len(numbers) + 1
     for number in numbers:
         round_id = RoundId(number.to_bytes(16, "big"))
-        other = (Epoch(1), round_id, "0x", OBJECT, 0, "c", (1, 2), b"x" * 32, 0)
+        other = (Epoch(1), round_id, "0x", OBJECT, (0,), "c", (1, 2), b"x" * 32, 0)
         assert not journal.rounds.spend(*other), "spent before the kill, spent after it"
     journal.close()

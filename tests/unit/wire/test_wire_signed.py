@@ -45,7 +45,7 @@ def test_keys_of_small_order_sign_nothing(signer: bytes) -> None:
 
 def test_a_message_is_not_read_as_another() -> None:
     with pytest.raises(WireInvalid):
-        open_signed(sign(ALICE, HERE, Decline(round=b"r" * 16, reason="x")), HERE, Commit)
+        open_signed(sign(ALICE, HERE, Decline(round=b"r" * 16, replicas=(0,), reason="x")), HERE, Commit)
 
 
 def test_possession() -> None:

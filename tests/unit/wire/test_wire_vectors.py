@@ -184,6 +184,7 @@ def leaf(number: int) -> Leaf:
         epoch=1,
         transcript=bytes(32),
         peer=IDENTITY.peer_id,
+        checked=True,
     )
 
 

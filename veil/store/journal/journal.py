@@ -9,7 +9,6 @@ import sqlite3
 from pathlib import Path
 
 from veil.store.database import open_durable, transaction
-from veil.store.journal.appends import Appends
 from veil.store.journal.bindings import Bindings
 from veil.store.journal.counters import Counters
 from veil.store.journal.pending import Pending
@@ -33,7 +32,6 @@ class Journal:
         self.restarts = Restarts(self._database)
         self.shares = Shares(self._database)
         self.pending = Pending(self._database)
-        self.appends = Appends(self._database)
         self.id = self._identify()
         """16 random bytes, made with the file: a journal that was lost and begun anew has another."""
 

@@ -13,6 +13,11 @@ from veil.store.database import transaction
 from veil.types import Epoch, ObjectId, RoundId
 
 
+def is_one_more(before: Sequence[int], quorum: Sequence[int]) -> bool:
+    """Whether ``quorum`` is ``before`` and one member."""
+    return set(before) < set(quorum) and len(quorum) == len(before) + 1
+
+
 class Rounds:
     """Written before a partial decryption leaves the process."""
 
@@ -25,24 +30,40 @@ class Rounds:
         round: RoundId,
         owner: str,
         object_id: ObjectId,
-        replica: int,
+        replicas: Sequence[int],
         circuit: str,
-        members: Sequence[int],
+        quorum: Sequence[int],
         evaluation: bytes,
         at_s: int,
     ) -> bool:
         """Take ``round`` for exactly this. False when it was spent on anything else: then nothing may be released.
 
-        True again for the identical request (``at_s`` aside), so that a lost answer can be asked for anew.
+        True again for the identical request (``at_s`` aside), so that a lost answer can be asked for anew; and once for a quorum
+        of one member more. Partials for a third quorum are never made: each more tells more about the noise that hides the key.
         """
-        purpose = (epoch, owner, object_id, replica, circuit, msgspec.msgpack.encode(tuple(members)), evaluation)
+        members = msgspec.msgpack.encode(tuple(quorum))
+        purpose = (epoch, owner, object_id, msgspec.msgpack.encode(tuple(replicas)), circuit, evaluation)
         with transaction(self._database) as database:
             spent = database.execute(
-                "SELECT epoch, owner, object_id, replica, circuit, members, evaluation FROM rounds WHERE round=?", (round,)
+                "SELECT epoch, owner, object_id, replicas, circuit, evaluation, members, asked FROM rounds WHERE round=?",
+                (round,),
             ).fetchone()
             if spent is None:
-                database.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (round, *purpose, at_s))
-        return spent is None or spent == purpose
+                database.execute(
+                    "INSERT INTO rounds (round, epoch, owner, object_id, replicas, circuit, evaluation, members, at_s)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (round, *purpose, members, at_s),
+                )
+                return True
+            *before, known, asked = spent
+            if tuple(before) != purpose:
+                return False
+            if known == members:
+                return True
+            if asked > 1 or not is_one_more(msgspec.msgpack.decode(known), quorum):
+                return False
+            database.execute("UPDATE rounds SET members=?, asked=2 WHERE round=?", (members, round))
+            return True
 
     def count(self, epoch: Epoch, owner: str | None = None) -> int:
         """How many rounds were spent in ``epoch``, of all owners or of one."""

@@ -20,4 +20,9 @@ MIGRATIONS = (
         shard INTEGER, sequence INTEGER, batch BLOB NOT NULL, PRIMARY KEY (shard, sequence)) WITHOUT ROWID;
     """,
     "CREATE TABLE identity (id BLOB NOT NULL);",
+    """
+    DROP TABLE appends;
+    ALTER TABLE rounds RENAME COLUMN replica TO replicas;
+    ALTER TABLE rounds ADD COLUMN asked INTEGER NOT NULL DEFAULT 1;
+    """,
 )
