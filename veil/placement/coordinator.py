@@ -6,7 +6,7 @@ are leaves that still have to be appended (:mod:`veil.placement.append`), and th
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -238,6 +238,7 @@ class Round:
             return self._consider(waited=True)
         except (CiphertextInvalid, FheUnavailable) as error:
             return self._fail(Failed(reasons.FHE_UNAVAILABLE, error.message[:100]))
+        kept: Effects = [self._transcript_kept(given, result)]
         if opened.liars:
             self.liars = opened.liars
             given = {member: one for member, one in given.items() if member not in opened.liars}
@@ -245,21 +246,20 @@ class Round:
         order = candidates_in_order(self.parts.key_epoch, self.open, opened.bits)
         replicas = [replica for replica in self.open.replicas if replica not in self._withdrawn]
         self._decided = _Decided(given, opened.checked, Offering(order, replicas, self._manner))
-        kept = [self._transcript_kept(self._decided)]
         if not order:
             return kept + self._fail(Failed(reasons.NO_NODE_FITS, "no eligible node has room for it"))
         self.phase = Phase.OFFERING
         return kept + self._make_offers(self._decided)
 
-    def _transcript_kept(self, decided: _Decided) -> Keep:
-        """The decision and how it came about, for whoever checks it later."""
+    def _transcript_kept(self, given: Mapping[int, Given], result: bytes) -> Keep:
+        """The decision and how it came about, wrong partials included, for whoever checks it later."""
         assert self._signed_inputs is not None
         transcript = Transcript(
             open=self._signed_open,
             inputs=self._signed_inputs,
-            evaluation=sha256(decided.result),
-            partials=tuple(one.signed for one in decided.given.values()),
-            result=decided.result,
+            evaluation=sha256(result),
+            partials=tuple(one.signed for one in given.values()),
+            result=result,
         )
         return Keep(self.id, "coordinator", transcript)
 
