@@ -22,8 +22,8 @@ LAYOUT_VERSION = 1
 DIMENSION = 2048
 """Of the LWE key that inputs and outputs are under; a power of two, which makes it a ring element's key."""
 
-RESULT_BITS_MAX = 256
-"""The rank of 64 candidates: three classes, and who fits not."""
+RESULT_BITS_MAX = 192
+"""The rank of 64 candidates: two classes, and who fits not. Such a result fits in a message of the mesh."""
 
 TELEMETRY: Literal[1] = 1
 DEMAND: Literal[2] = 2

@@ -3,8 +3,10 @@
 import pytest
 
 from veil.errors import ConfigInvalid
+from veil.fhe import vectors
 from veil.fhe.circuits.spec import CircuitSpec, check_spec, circuits_of
 from veil.fhe.encoding import default_encoding, parse_encoding
+from veil.wire.codec import MESSAGE_MAX_BYTES
 
 
 def test_an_epoch_has_every_circuit_that_exists() -> None:
@@ -36,3 +38,9 @@ def test_other_maxima_and_fewer_resources_keep_a_sound_catalogue() -> None:
     )
     assert parse_encoding(smaller.to_json()) == smaller
     assert smaller.catalogue[0][:2] == tuple(value // 16 for value in encoding.catalogue[0][:2])
+
+
+def test_the_longest_result_fits_in_a_message() -> None:
+    longest = max(spec.result_bits for spec in circuits_of(("fast", "default"), (4, 8, 16, 32, 64)))
+    assert longest == vectors.RESULT_BITS_MAX
+    assert longest * (vectors.DIMENSION + 1) * 8 < MESSAGE_MAX_BYTES * 0.8

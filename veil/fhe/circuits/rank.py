@@ -6,8 +6,8 @@ outputs of one bit leave the most room for the noise that hides the key when the
 drawn by lot for each round: the order says neither how large scores are nor which were equal. Infeasible candidates come last,
 and one more bit says which they are.
 
-Beyond, pairs are too many. The least score is found three times, each time without those found before: their differences from
-the least (0) become 7, which is as large as any. That makes three classes; inside a class candidates tie.
+Beyond, pairs are too many. The least score is found, and once more without those that have it: their differences from the
+least (0) become 7, which is as large as any. With the others that fit that makes three classes; inside a class candidates tie.
 
 Everything here is computed from scores 0..7 that any ciphertext gives (:mod:`veil.fhe.circuits.tables`), so for any telemetry
 all outputs are bits, and those of some honest scores.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from veil.fhe.circuits import tables
-from veil.fhe.circuits.spec import PAIRS_MAX, RANK_CLASSES, rank_bits
+from veil.fhe.circuits.spec import PAIRS_MAX, RANK_MINIMA, rank_bits
 from veil.fhe.encoding import INFEASIBLE_LEVEL
 
 _is_positive = tables.table(lambda value: value > 0)
@@ -48,9 +48,9 @@ def _by_pairs(scores: Any) -> list[Any]:
 
 def _by_classes(scores: Any) -> list[Any]:
     classes, left = [], scores
-    for place in range(RANK_CLASSES):
+    for place in range(RANK_MINIMA):
         above = left - tables.least(left)
         classes.append(tables.is_zero(above))
-        if place < RANK_CLASSES - 1:
+        if place < RANK_MINIMA - 1:
             left = _without_least(above)
     return classes

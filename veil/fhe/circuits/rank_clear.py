@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from veil.fhe.circuits.spec import PAIRS_MAX, RANK_CLASSES, rank_bits
+from veil.fhe.circuits.spec import PAIRS_MAX, RANK_MINIMA, rank_bits
 from veil.fhe.encoding import INFEASIBLE_LEVEL
 
 
@@ -21,7 +21,7 @@ def _by_pairs(scores: Sequence[int]) -> list[int]:
 def _by_classes(scores: Sequence[int]) -> list[int]:
     """Those found before, and whatever is 7 above the least, are as far as can be; they are marked when nothing is nearer."""
     bits, left = [], list(scores)
-    for _ in range(RANK_CLASSES):
+    for _ in range(RANK_MINIMA):
         above = [value - min(left) for value in left]
         bits += [int(value == 0) for value in above]
         left = [value or INFEASIBLE_LEVEL for value in above]

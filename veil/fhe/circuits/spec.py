@@ -22,11 +22,14 @@ CANDIDATES_MAX = 64
 PAIRS_MAX = 16
 """Up to so many candidates a rank is a strict order, from all pairs: its sums have four bits. Beyond, ranks are classes."""
 
-RANK_CLASSES = 3
-"""Classes of candidates that a rank tells apart beyond PAIRS_MAX; whoever fits and is in none of them comes after."""
+RANK_MINIMA = 2
+"""Beyond PAIRS_MAX a rank tells the best from the second best, and these from the others that fit: three classes.
 
-CLASSES_MIN = 21
-"""Candidates of the smallest rank by classes: no shorter result could be taken for one of pairs, by its length."""
+One more minimum would make the result of 64 candidates larger than a message of the mesh.
+"""
+
+CLASSES_MIN = 27
+"""Candidates of the smallest rank by classes: a shorter result could be taken for one of pairs, by its length."""
 
 GROUP = 8
 """Candidates in a group of the search for the first of several marks."""
@@ -53,8 +56,8 @@ class CircuitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def rank_bits(candidates: int) -> int:
-    """Bits that say of a candidate where it is in the order: its rank's digits, or one for each class."""
-    return (candidates - 1).bit_length() if candidates <= PAIRS_MAX else RANK_CLASSES
+    """Bits that say of a candidate where it is in the order: its rank's digits, or one for each minimum."""
+    return (candidates - 1).bit_length() if candidates <= PAIRS_MAX else RANK_MINIMA
 
 
 def group_size(candidates: int) -> int:
@@ -98,7 +101,7 @@ def lookups(spec: CircuitSpec, resources: int) -> int:
     if spec.shape == "rank" and count <= PAIRS_MAX:
         return scores + count * tree // 2 + count * (rank_bits(count) + 1)
     if spec.shape == "rank":
-        return scores + RANK_CLASSES * (tree + count) + (RANK_CLASSES - 1) * count + count
+        return scores + RANK_MINIMA * (tree + count) + (RANK_MINIMA - 1) * count + count
     if spec.profile == "precise":
         groups = count // group_size(count)
         joined = (groups if groups > 1 else 0) + (groups if groups > GROUP // 2 else 0)
