@@ -16,10 +16,12 @@ import msgspec
 import numpy as np
 
 from bench.packing_load import LOADS, MIXES, RESOURCES, History, history
-from bench.packing_plot import bar_chart
+from bench.packing_plot import bar_chart, scatter_chart
 from bench.packing_policies import Encoded, Exact, Policy
 from bench.packing_sim import simulate
+from veil.fhe.circuits.spec import CircuitSpec, lookups
 from veil.fhe.encoding import GIB, default_encoding
+from veil.fhe.material import Profile
 
 SEEDS = 8
 """Clusters and histories for each mix and load."""
@@ -29,18 +31,32 @@ REFERENCE = {"cpu_milli": 32_000, "memory_bytes": 128 * GIB}
 
 BASELINE = "best-fit"
 
+PBS_S, FIXED_S = 0.0082, 0.041
+"""Of a decision on two cores, for the plot: `python -m bench.placement` measures both anew."""
+
 Make = Callable[[History, int], Policy]
+
+
+def _encoded(profile: Profile, *, named: bool = True, fallback: bool = False) -> Make:
+    encoding = default_encoding(REFERENCE if named else None)
+    return lambda past, seed: Encoded(past, encoding, seed, profile=profile, fallback=fallback)
+
+
+PROFILES: tuple[Profile, ...] = ("fast", "default", "precise")
 
 POLICIES: dict[str, Make] = {
     BASELINE: lambda past, seed: Exact(past, "best-fit", seed),
-    "default": lambda past, seed: Encoded(past, default_encoding(), seed),
-    "default+ref": lambda past, seed: Encoded(past, default_encoding(REFERENCE), seed),
-    "default+ref+fallback": lambda past, seed: Encoded(past, default_encoding(REFERENCE), seed, fallback=True),
+    **{profile: _encoded(profile) for profile in PROFILES},
+    **{f"{profile}+fallback": _encoded(profile, fallback=True) for profile in PROFILES},
+    "default, no reference": _encoded("default", named=False),
     "first-fit": lambda past, seed: Exact(past, "first-fit", seed),
     "random": lambda past, seed: Exact(past, "random", seed),
     "spread": lambda past, seed: Exact(past, "spread", seed),
 }
-"""``default`` is what a key ceremony makes unless told otherwise. The fallback is a study: no node does it yet."""
+"""Profiles measure nodes against REFERENCE unless they are said not to."""
+
+AGES = {"fresh": 0, "stale": 10}
+"""Arrivals between what nodes tell and what is decided by it. A round asks for fresh telemetry; a batch of ten has the age 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +69,10 @@ class Loss:
     """Offers that a node refused, for each workload."""
 
 
-def measure(past: History, seed: int, policies: dict[str, Make] = POLICIES) -> dict[str, dict[str, Loss]]:
-    """By policy and mix, loads averaged. Needs at least two seeds; ``policies`` must have the baseline."""
-    outcomes = {name: simulate(past, make(past, seed)) for name, make in policies.items()}
-    exact = outcomes[BASELINE].accepted
+def measure(past: History, seed: int, policies: dict[str, Make] = POLICIES, *, age: int = 0) -> dict[str, dict[str, Loss]]:
+    """By policy and mix, loads averaged. Needs at least two seeds; ``policies`` must have the baseline, which is always fresh."""
+    outcomes = {name: simulate(past, make(past, seed), age=age) for name, make in policies.items()}
+    exact = (outcomes[BASELINE] if age == 0 else simulate(past, policies[BASELINE](past, seed))).accepted
     lanes = past.lanes
     found: dict[str, dict[str, Loss]] = {}
     for name, outcome in outcomes.items():
@@ -71,12 +87,20 @@ def measure(past: History, seed: int, policies: dict[str, Make] = POLICIES) -> d
     return found
 
 
-def table(resources: int, found: dict[str, dict[str, Loss]]) -> str:
+def loss_of(profile: Profile, *, seed: int = 1, jobs: int = 3000) -> float:
+    """A short run: percent that a profile with fallback loses against exact best-fit, R=2, mean of the three usual mixes."""
+    past = history(seeds=range(seed, seed + 2), nodes=32, jobs=jobs, resources=2)
+    policies = {BASELINE: POLICIES[BASELINE], profile: POLICIES[f"{profile}+fallback"]}
+    found = measure(past, seed, policies)[profile]
+    return float(np.mean([found[mix].mean_pct for mix in MIXES if mix != "bundles"]))
+
+
+def table(title: str, found: dict[str, dict[str, Loss]]) -> str:
     """Markdown: a policy a line, a mix a column."""
     mixes = list(found[BASELINE])
-    lines = [f"| loss in %, R={resources} | " + " | ".join(mixes) + " | refused offers |", "|---" * (len(mixes) + 2) + "|"]
+    lines = [f"| loss in %, {title} | " + " | ".join(mixes) + " | refused offers |", "|---" * (len(mixes) + 2) + "|"]
     for name, by_mix in found.items():
-        if name == BASELINE:
+        if name == BASELINE and by_mix[mixes[0]].mean_pct == 0:
             continue
         cells = [f"{by_mix[mix].mean_pct:.2f} ± {by_mix[mix].spread_pct:.2f}" for mix in mixes]
         refused = np.mean([one.refusals for one in by_mix.values()])
@@ -91,24 +115,27 @@ def table(resources: int, found: dict[str, dict[str, Loss]]) -> str:
 @click.option("--alike", is_flag=True, help="Nodes of one size (32 cores, 128 GiB) instead of a mixture.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of tables.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a bar chart (SVG).")
-def main(seed: int, nodes: int, jobs: int, alike: bool, as_json: bool, plot: Path | None) -> None:
+@click.option("--latency-plot", type=click.Path(dir_okay=False, path_type=Path), help="Write latency against loss (SVG).")
+def main(seed: int, nodes: int, jobs: int, alike: bool, as_json: bool, plot: Path | None, latency_plot: Path | None) -> None:
     """Simulate packing by exact and by encoded policies, and print what each loses."""
     started_s = time.monotonic()
     seeds = range(seed, seed + SEEDS)
     pasts = {count: history(seeds=seeds, nodes=nodes, jobs=jobs, resources=count, alike=alike) for count in (2, len(RESOURCES))}
-    found = {count: measure(past, seed) for count, past in pasts.items()}
+    found = {f"R={count}, {name}": measure(past, seed, age=age) for count, past in pasts.items() for name, age in AGES.items()}
+    first = next(iter(found.values()))
     if plot is not None:
-        plot.write_text(bar_chart(_bars(found[2]), list(MIXES)), encoding="utf-8")
+        plot.write_text(bar_chart(_bars(first), list(MIXES)), encoding="utf-8")
+    if latency_plot is not None:
+        latency_plot.write_text(scatter_chart(_points(first), "seconds for one decision, 16 nodes, R=2"), encoding="utf-8")
     wall_s = time.monotonic() - started_s
     if as_json:
-        default = max(one.mean_pct for one in found[2]["default"].values())
         result = {
             "seed": seed,
             "seeds": SEEDS,
             "nodes": nodes,
             "jobs": jobs,
             "alike": alike,
-            "packing_loss": default,
+            "packing_loss": {profile: max(one.mean_pct for one in _usual(first[profile])) for profile in PROFILES},
             "loss": found,
             "wall_s": wall_s,
         }
@@ -119,14 +146,30 @@ def main(seed: int, nodes: int, jobs: int, alike: bool, as_json: bool, plot: Pat
     click.echo(
         f"seeds {seed} to {seeds.stop - 1}, {nodes} {kind} nodes, {jobs} workloads a history, loads {loads}, {wall_s:.0f} s"
     )
-    for count, losses in found.items():
-        click.echo("\n" + table(count, losses))
+    for title, losses in found.items():
+        click.echo("\n" + table(title, losses))
+
+
+def _usual(by_mix: dict[str, Loss]) -> list[Loss]:
+    """Without the mix that is made for one profile."""
+    return [loss for mix, loss in by_mix.items() if mix != "bundles"]
 
 
 def _bars(found: dict[str, dict[str, Loss]]) -> dict[str, list[tuple[float, float]]]:
     return {
         name: [(one.mean_pct, one.spread_pct) for one in by_mix.values()] for name, by_mix in found.items() if name != BASELINE
     }
+
+
+def _points(found: dict[str, dict[str, Loss]]) -> dict[str, tuple[float, float]]:
+    """By policy: seconds of a decision, and the mean loss of the usual mixes. Decisions in clear take no time."""
+    points = {}
+    for name, by_mix in found.items():
+        profile = next((one for one in PROFILES if name.startswith(one)), None)
+        bootstraps = lookups(CircuitSpec(profile, "choose", 16), 2) if profile else 0
+        seconds = FIXED_S + PBS_S * bootstraps if profile else 0.0
+        points[name] = (seconds, float(np.mean([one.mean_pct for one in _usual(by_mix)])))
+    return points
 
 
 if __name__ == "__main__":

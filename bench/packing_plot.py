@@ -1,4 +1,4 @@
-"""A small bar chart as SVG text: groups side by side, a bar for each member, a line for its spread.
+"""Two small charts as SVG text: bars in groups with a line for their spread, and points with their names.
 
 Own colours and text sizes, a white ground: it has to be readable in a page of documentation, light or dark.
 """
@@ -6,6 +6,8 @@ Own colours and text sizes, a white ground: it has to be readable in a page of d
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import ceil
+
+import numpy as np
 
 COLOURS = ("#3b6fb6", "#e08a2e", "#5a9e6f", "#8a63a8", "#b0493f")
 
@@ -28,6 +30,34 @@ def bar_chart(bars: Mapping[str, Sequence[tuple[float, float]]], members: Sequen
         for index, (mean, spread) in enumerate(group):
             parts.append(_bar(start + index * bar, bar, mean, spread, top, COLOURS[index % len(COLOURS)]))
         parts.append(_text(start + slot * 0.4, HEIGHT - BOTTOM + 18, name, anchor="middle"))
+    return _document(parts)
+
+
+def scatter_chart(points: Mapping[str, tuple[float, float]], across: str) -> str:
+    """``points``: by name, what is ``across`` and the loss in percent. Names stand beside their points, one above the other."""
+    highest = max(1.0, *(loss for _, loss in points.values()))
+    tick = ceil(highest / TICKS_MAX)
+    top = ceil(highest / tick) * tick
+    widest = max(0.1, *(x for x, _ in points.values())) * 1.3
+    parts = [_axis(top, tick), _text(WIDTH - RIGHT, HEIGHT - 2, across, anchor="end")]
+    for value in np.arange(0, widest, 0.25):
+        x = _across(float(value), widest)
+        parts.append(_text(x, HEIGHT - BOTTOM + 16, f"{value:g}", anchor="middle"))
+    free_y: dict[float, float] = {}
+    for index, (name, (seconds, loss)) in enumerate(sorted(points.items(), key=lambda item: -item[1][1])):
+        x, y = _across(seconds, widest), HEIGHT - BOTTOM - _height(loss, top)
+        beside = max(y + 4, free_y.get(seconds, 0.0) + 13)
+        free_y[seconds] = beside
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[index % len(COLOURS)]}"/>')
+        parts.append(_text(x + 8, beside, f"{name} {loss:.1f}"))
+    return _document(parts)
+
+
+def _across(value: float, widest: float) -> float:
+    return LEFT + 10 + value / widest * (WIDTH - LEFT - RIGHT - 10)
+
+
+def _document(parts: Sequence[str]) -> str:
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">\n'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>\n'

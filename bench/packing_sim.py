@@ -4,6 +4,7 @@ A loss system: a workload without a place goes away, so that what one policy can
 exactly; one that was chosen and has not enough refuses, and the next is asked, as often as a round of Veil makes offers.
 """
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,8 @@ class Outcome:
     refusals: Floats
 
 
-def simulate(history: History, policy: Policy) -> Outcome:
+def simulate(history: History, policy: Policy, *, age: int = 0) -> Outcome:
+    """``age``: what nodes tell is as many arrivals old. They check exactly, with what is free now."""
     resources, jobs, lanes = history.demand.shape
     nodes = history.capacity.shape[2]
     free = history.capacity.copy()
@@ -29,10 +31,12 @@ def simulate(history: History, policy: Policy) -> Outcome:
     placed = np.full((jobs, lanes), -1, np.int64)
     refusals = np.zeros(lanes)
     every = np.arange(lanes)
+    told: deque[Ints] = deque(maxlen=age + 1)
     for step in range(jobs):
         _release(history, step, placed, flat, nodes)
         demand = history.demand[:, step]
-        chosen, refused = _offer(policy.keys(step, free), free, demand, every)
+        told.append(free.copy() if age else free)
+        chosen, refused = _offer(policy.keys(step, told[0]), free, demand, every)
         if history.weight[step, 0] > 0:
             refusals += refused
         placed[step] = chosen

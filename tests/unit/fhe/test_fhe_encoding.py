@@ -14,7 +14,7 @@ GIB, MIB = 1 << 30, 1 << 20
 ENCODING = default_encoding()
 NAMES = ("cpu_milli", "memory_bytes", "disk_bytes", "gpu_count")
 MAXIMA = {resource.name: resource.maximum for resource in ENCODING.resources}
-GOLDEN_DIGEST = "28df1c9ac0d1e76fe56b80942bab6311a3cb232022c64f94342490af6165d15c"
+GOLDEN_DIGEST = "d37ddf702db895528012da0ff463d67b74b5568a08260fbfdd74ee5fbb6b68a5"
 
 
 def figures(cpu: int, memory: int, disk: int = 0, gpu: int = 0) -> Figures:
@@ -191,9 +191,9 @@ def test_too_large_a_demand_is_refused_without_its_figure() -> None:
         (b'"digits":1', b'"digits":2'),
         (b'"digits":2', b'"digits":1'),
         (b'"maximum":8', b'"maximum":6'),
-        (b"[250,", b"[501,"),
-        (b"[[250,1073741824,17179869184,0],", b"["),
-        (b"[250,1073741824,17179869184,0]", b"[250,1073741824,17179869184]"),
+        (b"[500,", b"[2001,"),
+        (b"[[500,4294967296,68719476736,0],", b"["),
+        (b"[500,4294967296,68719476736,0]", b"[500,4294967296,68719476736]"),
         (b",4398046511104,8]", b",4398046511104,7]"),
         (b'"maximum":4398046511104', b'"maximum":1024'),
         (b'"quadratic"', b'"logarithmic"'),
