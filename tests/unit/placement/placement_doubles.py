@@ -177,6 +177,7 @@ class Workload:
     homes: tuple = ()
     selector: dict = field(default_factory=dict)
     policy: str = "BinPack"
+    apart: bool = False
 
     def __post_init__(self):
         self.id = object_id("team", self.name)
@@ -219,6 +220,7 @@ class Workload:
             uid=bytes(16),
             replicas=self.replicas,
             policy=self.policy,
+            anti_affinity=self.apart,
             node_selector=self.selector,
             body=self.body,
             resources=self.resources,

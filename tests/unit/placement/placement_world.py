@@ -30,11 +30,13 @@ from placement_doubles import (
 )
 
 from veil.errors import Untrusted, VeilError
+from veil.fhe.decision import order_of
 from veil.fhe.ports import Figures
 from veil.placement.core import Core
-from veil.placement.effects import REFETCH_S, Append, AskRenewal, Evaluate, Fetch, Send
+from veil.placement.effects import REFETCH_S, ROUND, Append, AskRenewal, Evaluate, Fetch, Send
 from veil.placement.eligibility import anchored, eligible
 from veil.placement.local import Local
+from veil.placement.messages import open_any
 from veil.placement.ports import ReplicaKey, Wanted
 from veil.placement.ranking import shard_of
 from veil.placement.renewals import binding_key
@@ -42,7 +44,7 @@ from veil.placement.settings import DEV
 from veil.store.rows import LogRow
 from veil.types import RoundId
 from veil.wire.codec import encode, sha256
-from veil.wire.rounds import Open
+from veil.wire.rounds import Offer, Open, transcript_root
 from veil.wire.signed import open_signed
 
 SETTINGS = replace(DEV, lease_s=8.0, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
@@ -223,6 +225,8 @@ class World:
         committee=3,
         threshold=2,
         replicas=(3, 2),
+        policy="BinPack",
+        apart=False,
         customise=None,
         faults=None,
         quiet_at=20.0,
@@ -247,6 +251,9 @@ class World:
         self.down_until = {}
         self.kept_down = {}
         self.released = {}
+        self.true_orders = {}
+        self.offers = {}
+        """How many offers were made that somebody had checked, and that nobody had."""
         self.vectors = {}
         self.replays = []
         self.broken = ""
@@ -255,7 +262,16 @@ class World:
         World.evil_peer = self.peers[evil] if evil is not None else None
         self.key_epoch = key_epoch_of(self.peers[:committee], threshold)
         self.workloads = [
-            Workload(f"w{index}", count, SMALL, self.peers[:committee], threshold, confidential=confidential)
+            Workload(
+                f"w{index}",
+                count,
+                SMALL,
+                self.peers[:committee],
+                threshold,
+                confidential=confidential,
+                policy=policy,
+                apart=apart,
+            )
             for index, count in enumerate(replicas)
         ]
         for workload in self.workloads:
@@ -431,6 +447,7 @@ class World:
                 return
             match effect:
                 case Send():
+                    self.watch_offer(effect)
                     self.send(node, effect.peer, encode(effect.message), effect.protocol, self.now + effect.deadline_s)
                 case AskRenewal():
                     self.ask(node, effect)
@@ -440,6 +457,31 @@ class World:
                     self.fetch(node, effect.digest)
                 case Append():
                     self.append(node, effect)
+
+    def watch_offer(self, effect):
+        """Called for every message: an offer goes to the node that the true decision names, whatever members say of it.
+
+        Only an offer that says itself that nobody checked may be the work of a liar.
+        """
+        message, _ = (
+            open_any(effect.message.signer, encode(effect.message), CLUSTER) if effect.protocol == ROUND else (None, None)
+        )
+        if not isinstance(message, Offer):
+            return
+        true = self.true_orders.get(message.transcript, [])
+        self.offers[message.checked] = self.offers.get(message.checked, 0) + 1
+        if message.checked and true[message.place : message.place + 1] != [effect.peer]:
+            raise Broken(f"seed {self.seed}: a checked offer to a node that the decision does not name there")
+
+    def remember_truth(self, node, effect):
+        """The true order of an evaluation's candidates: a fake result is in clear."""
+        entry = node.core.member._requests[effect.round]
+        transcript = transcript_root(entry.request.open, entry.request.inputs, sha256(entry.result))
+        spec = CIRCUITS.get(entry.open.circuit)
+        if spec is not None:
+            bits = entry.result[-spec.result_bits :]
+            places = order_of(spec.shape, list(bits), len(entry.open.candidates))
+            self.true_orders[transcript] = [entry.open.candidates[place] for place in places]
 
     def travel_s(self):
         return self.dice.uniform(0.3, 4.0) if self.chance(self.faults.late) else self.dice.uniform(0.001, 0.03)
@@ -512,7 +554,10 @@ class World:
             result = evaluate_now(node.core.local.epoch.evaluator, effect.circuit, effect.demand, effect.telemetry).result
         except VeilError:
             result = None
-        self.perform(node, node.core.on_evaluated(effect.round, result))
+        effects = node.core.on_evaluated(effect.round, result)
+        if result is not None:
+            self.remember_truth(node, effect)
+        self.perform(node, effects)
 
     def fetch(self, node, wanted):
         if node.fetching.get(wanted, 0) > self.now:
