@@ -25,7 +25,7 @@ from veil.store.projection import Projection
 from veil.store.rows import ObjectRow
 from veil.types import Digest, Epoch, Generation, ObjectId, PeerId, Random, SystemRandom
 from veil.wire.codec import decode, encode, sha256
-from veil.wire.objects import BODY_MAX_BYTES, KINDS, Body, Envelope, encode_envelope, object_id
+from veil.wire.objects import BODY_MAX_BYTES, KINDS, Body, DemandEnvelope, Envelope, encode_envelope, object_id
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,6 @@ class Admission:
             chain=chain,
             mesh=mesh,
             projection=projection,
-            keys=keys,
             random=self._random,
             copies=copies,
         )
@@ -88,7 +87,10 @@ class Admission:
         expected = row.generation if row else Generation(0)
         generation = await self._chain.apply_object(kind, parts.object_id, expected, data)
         if sealed is not None:
-            await self.demands.anchor(parts.object_id, sealed.epoch, sealed.resources_digest, sealed.demand_digest)
+            demand = DemandEnvelope(
+                object_id=parts.object_id, epoch=sealed.epoch, resources=sealed.resources_digest, demand=sealed.demand_digest
+            )
+            await self.demands.anchor(demand)
         seen = await self._await_generation(kind, parts.object_id, generation, sealed)
         log.info("anchored %s %s, generation %d", parts.kind, _named(parts.namespace, parts.name), generation)
         knows = "resources" not in withheld_from(live) or sealed is not None
@@ -129,7 +131,7 @@ class Admission:
         if parts.resources is None:
             return None
         keys = self._keys()
-        if before is not None and live is not None and self._keeps(parts, obj, live, before, keys):
+        if before is not None and live is not None and self._keeps(parts, obj, live, before):
             return None
         if keys is None:
             raise FheUnavailable(
@@ -138,8 +140,12 @@ class Admission:
             )
         return await seal_parts(parts, keys, homes)
 
-    def _keeps(self, parts: Parts, obj: Obj, live: Obj, before: Envelope, keys: EpochKeys | None) -> bool:
-        """Whether the sealed parts of before are also those of the new generation."""
+    def _keeps(self, parts: Parts, obj: Obj, live: Obj, before: Envelope) -> bool:
+        """Whether the sealed parts of before are also those of the new generation, whatever epoch they were sealed in.
+
+        What the present epoch lacks of them is added outside the generation (:mod:`veil.api.demands`): a key rotation and a
+        change of replicas after it are no rollout.
+        """
         same = canonical_spec(parts)["template"] == live["spec"].get("template")
         same = same and bool(before.template) == (parts.template is not None)
         unknown = "resources" in withheld_from(live)
@@ -150,10 +156,7 @@ class Admission:
                 "them with another template",
                 hint="ask one of the namespace's home nodes, or apply the whole manifest with its resources",
             )
-        if not same or unknown or keys is None:
-            return same
-        demand = self.demands.anchored(parts.object_id, keys.epoch)
-        return demand is not None and demand.resources == before.resources
+        return same
 
     def _envelope(self, parts: Parts, before: Envelope | None, sealed: Sealed | None, body: bytes) -> Envelope:
         uid = before.uid if before else uuid.UUID(bytes=self._random.bytes(16), version=4).bytes

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import structs
+
 from veil.fhe.ports import Encryptor, Figures
 from veil.fhe.sharing import split_secret
 from veil.identity import seal
 from veil.manifest.split import Parts, demand_of
-from veil.types import Digest, Epoch, ObjectId, PeerId
+from veil.types import Digest, Epoch, ObjectId, PeerId, Secret
 from veil.wire.codec import encode, sha256
 from veil.wire.objects import Body, Demand, Resources, SealedPart
 from veil.wire.sealed import make_part, new_content_key
@@ -20,7 +22,7 @@ from veil.wire.sealed import make_part, new_content_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochKeys:
-    """What sealing needs of the active key epoch. ``committee`` is in the order of the Shamir indices."""
+    """What sealing needs of a key epoch. ``committee`` is in the order of the Shamir indices."""
 
     epoch: Epoch
     committee: tuple[PeerId, ...]
@@ -71,7 +73,6 @@ def seal_piece(
 ) -> SealedPart:
     """``plaintext`` under a fresh content key: a share of it for each committee member, all of it for each home node."""
     key = new_content_key()
-    shares = split_secret(key.reveal(), len(keys.committee), keys.threshold)
     return make_part(
         plaintext,
         key,
@@ -79,9 +80,19 @@ def seal_piece(
         object_id=of,
         epoch=keys.epoch,
         threshold=keys.threshold,
-        shares=[seal(member, share) for member, share in zip(keys.committee, shares, strict=True)],
+        shares=_shares(key, keys),
         homes=homes,
     )
+
+
+def share_key(part: SealedPart, key: Secret, keys: EpochKeys) -> SealedPart:
+    """``part`` for another epoch's committee: the same box, whose content ``key`` is shared to those members instead."""
+    return structs.replace(part, epoch=keys.epoch, threshold=keys.threshold, shares=tuple(_shares(key, keys)))
+
+
+def _shares(key: Secret, keys: EpochKeys) -> list[bytes]:
+    shares = split_secret(key.reveal(), len(keys.committee), keys.threshold)
+    return [seal(member, share) for member, share in zip(keys.committee, shares, strict=True)]
 
 
 async def encrypt_demand(resources: Resources, of: ObjectId, keys: EpochKeys, part: Digest) -> bytes:

@@ -194,7 +194,7 @@ class Node:
             mesh=self.mesh,
             projection=self.projection,
             store=self.store,
-            keys=self._epoch_keys,
+            keys=lambda: _epoch_keys(self.epochs.parts),
         )
         self.api = ApiServer(self.store, self.admission, self.logs)
         self.controllers = ControllersChild(self.endpoint.controllers_socket, directory / "controllers.log")
@@ -215,7 +215,7 @@ class Node:
     def _make_loops(self) -> None:
         self._assembling = LevelLoop("assemble objects", self.assembler.sync, period_s=RESYNC_S)
         self._joining = LevelLoop("membership", self.membership.sync, period_s=RESYNC_S)
-        self._keying = LevelLoop("key epoch", self.epochs.sync, period_s=RESYNC_S)
+        self._keying = LevelLoop("key epoch", self._sync_epochs, period_s=RESYNC_S)
         self._running = LevelLoop("instances to run", self._sync_agent, period_s=RESYNC_S)
         self._placing = LevelLoop("instances to place", self._sync_placement, period_s=RESYNC_S)
         self._showing = LevelLoop("workload status", self._sync_status, period_s=RESYNC_S)
@@ -330,7 +330,7 @@ class Node:
             loop.poke()
 
     def _epoch_changed(self, parts: EpochParts | None) -> None:
-        self.placement.set_epoch(parts)
+        self.placement.set_epoch(parts, self.epochs.last_parts)
 
     def _coordination_changed(self) -> None:
         self.api.reset_watches()
@@ -338,6 +338,16 @@ class Node:
 
     def _instance_gone(self, key: InstanceKey) -> None:
         self.placement.release(key)
+
+    async def _sync_epochs(self) -> None:
+        """An epoch that has come up needs the workloads' demand; one that has gone ends what was begun in it."""
+        before = (self.epochs.next_parts, self.epochs.last_parts)
+        try:
+            await self.epochs.sync()
+        finally:
+            if before != (after := (self.epochs.next_parts, self.epochs.last_parts)):
+                self.placement.set_epoch(self.epochs.parts, after[1])
+                self._demanding.poke()
 
     async def _sync_agent(self) -> None:
         bindings = self.placement.bindings()
@@ -353,7 +363,8 @@ class Node:
 
     async def _complete_demands(self) -> None:
         if self.follower.caught_up:
-            await self.admission.demands.complete()
+            epochs = [keys for parts in (self.epochs.parts, self.epochs.next_parts) if (keys := _epoch_keys(parts))]
+            await self.admission.demands.complete(epochs, self.placement.bindings())
 
     async def _sync_status(self) -> None:
         self.reports.refresh_workloads()
@@ -366,18 +377,6 @@ class Node:
         self.endpoint.say(self._server, self._pids())
 
     # what others ask
-
-    def _epoch_keys(self) -> EpochKeys | None:
-        parts = self.epochs.parts
-        if parts is None:
-            return None
-        epoch = parts.key_epoch
-        return EpochKeys(
-            epoch=Epoch(epoch.epoch),
-            committee=tuple(PeerId(peer) for peer in epoch.committee),
-            threshold=epoch.threshold,
-            encryptor=parts.encryptor,
-        )
 
     def _own_name(self) -> str:
         """As the registry has it: a name that somebody else registered first has a suffix here."""
@@ -453,6 +452,19 @@ class Node:
 
     async def _controlled(self) -> str:
         return "" if self.controllers.pid else "the controllers' process is not running"
+
+
+def _epoch_keys(parts: EpochParts | None) -> EpochKeys | None:
+    """What sealing for an epoch needs."""
+    if parts is None:
+        return None
+    epoch = parts.key_epoch
+    return EpochKeys(
+        epoch=Epoch(epoch.epoch),
+        committee=tuple(PeerId(peer) for peer in epoch.committee),
+        threshold=epoch.threshold,
+        encryptor=parts.encryptor,
+    )
 
 
 async def _until_available(start: Callable[[], Coroutine[Any, Any, None]], stop: asyncio.Event) -> bool:

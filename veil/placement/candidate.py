@@ -14,13 +14,13 @@ from veil.errors import FheUnavailable, SignatureInvalid, WireInvalid
 from veil.placement import reasons
 from veil.placement.checks import read_commits
 from veil.placement.effects import Effects, Fetch, Send
-from veil.placement.eligibility import Anchored, anchored
+from veil.placement.eligibility import Anchored, anchored, anchored_in
 from veil.placement.holdings import Holdings
 from veil.placement.local import Local
 from veil.placement.member import COVER_ROUND
 from veil.placement.opening import is_member, open_with, total_of
 from veil.placement.policies import NEVER, Standing, score
-from veil.placement.ports import CapacityPort, ReplicaKey
+from veil.placement.ports import CapacityPort, EpochParts, ReplicaKey
 from veil.placement.ranking import shard_of
 from veil.placement.settings import ROUNDS_HELD_MAX
 from veil.store.journal import Binding
@@ -82,10 +82,10 @@ class Candidate:
 
         What it says depends on the workload's policy: an opening whose workload is not in this view yet waits for it.
         """
-        parts, round = self.local.epoch, RoundId(opened.round)
+        parts, round = self.local.parts_of(opened.epoch), RoundId(opened.round)
         if known := self._rounds.get(round):
             return [known.commit] if known.opened == signed else []
-        if parts is None or parts.key_epoch.epoch != opened.epoch or not self._is_for_us(sender, opened):
+        if parts is None or not self._is_for_us(sender, opened):
             return []
         found = anchored(self.local.view, ObjectId(opened.object_id))
         if found is None or found.generation < opened.generation:
@@ -93,7 +93,7 @@ class Candidate:
             _trim(self._unseen)
             return []
         try:
-            free, wanted = self._capacity.free(), self._score(found)
+            free, wanted = self._capacity.free(), self._score(parts, found)
             vector = parts.encryptor.telemetry(free, wanted, optimistic=opened.optimistic)
         except FheUnavailable as error:
             log.warning("no telemetry: %s", error.message)
@@ -105,17 +105,18 @@ class Candidate:
 
     def on_inputs(self, sender: PeerId, inputs: Inputs) -> Effects:
         """The telemetry to every committee member, once the inputs have its commitment."""
-        parts, answered = self.local.epoch, self._rounds.get(RoundId(inputs.round))
-        if parts is None or answered is None or answered.coordinator != sender:
+        answered = self._rounds.get(RoundId(inputs.round))
+        if answered is None or answered.coordinator != sender:
             return []
         try:
             opened = open_signed(answered.opened, self.local.cluster, Open)
             commits = read_commits(self.local, opened, inputs)
         except (SignatureInvalid, WireInvalid):
             return []
-        if commits.get(self.local.peer) != sha256(answered.vector) or opened.epoch != parts.key_epoch.epoch:
+        parts = self.local.parts_of(opened.epoch)
+        if commits.get(self.local.peer) != sha256(answered.vector) or parts is None:
             return []
-        return self._to_committee(RoundId(inputs.round), answered.vector)
+        return self._to_committee(parts, RoundId(inputs.round), answered.vector)
 
     def cover(self) -> Effects:
         """Now and then the same bytes on the wire without a round, so that being a candidate does not show."""
@@ -127,24 +128,22 @@ class Candidate:
             vector = parts.encryptor.telemetry(self._capacity.free(), NEVER)
         except FheUnavailable:
             return []
-        return self._to_committee(COVER_ROUND, vector)
+        return self._to_committee(parts, COVER_ROUND, vector)
 
-    def _score(self, found: Anchored) -> float:
+    def _score(self, parts: EpochParts, found: Anchored) -> float:
         """How much this node is to get a replica of that workload, by the workload's policy."""
-        assert self.local.epoch is not None
         view, held = self.local.view, [binding for binding in self._holdings.bindings() if binding.state != "superseded"]
         owners = [of.owner for binding in held if (of := anchored(view, binding.object_id)) is not None]
         standing = Standing(
-            left_over=self.local.epoch.encryptor.left_over(self._capacity.free(), self._capacity.total()),
+            left_over=parts.encryptor.left_over(self._capacity.free(), self._capacity.total()),
             since_last_s=self.local.now() - self._given_s,
             holds_same=any((one.object_id, one.generation) == (found.object_id, found.generation) for one in held),
             held_of_owner=owners.count(found.owner),
         )
         return score(found.envelope, self.local.traits, standing)
 
-    def _to_committee(self, round: RoundId, vector: bytes) -> Effects:
-        assert self.local.epoch is not None
-        epoch = self.local.epoch.key_epoch
+    def _to_committee(self, parts: EpochParts, round: RoundId, vector: bytes) -> Effects:
+        epoch = parts.key_epoch
         signed = self.local.sign(Telemetry(round=round, epoch=epoch.epoch, vector=vector))
         return [Send(PeerId(peer), signed) for peer in epoch.committee]
 
@@ -171,7 +170,7 @@ class Candidate:
         again = [effect for key in held for effect in self._holdings.renew_now(key)]
         if len(held) == len(offer.replicas):
             return [self._decline(sender, offer, round, reasons.ALREADY_BOUND), *again]
-        found = anchored(self.local.view, ObjectId(opened.object_id))
+        found = anchored_in(self.local.view, ObjectId(opened.object_id), opened.epoch)
         if found is None or found.generation != opened.generation or not found.envelope.resources:
             return [self._decline(sender, offer, round, reasons.STALE)]
         deadline = self.local.now() + self.local.settings.offer_s

@@ -342,10 +342,11 @@ class Desk:
         winner = PeerId(bound.leaf.peer)
         effects: Effects = [self.local.send(winner, bound)]
         found = anchored(self.local.view, ObjectId(bound.leaf.object_id))
-        if found is None or not found.envelope.template or accepted is None or self.local.epoch is None:
+        parts = self.local.parts_of(bound.leaf.epoch)
+        if found is None or not found.envelope.template or accepted is None or parts is None:
             return effects
         request = key_request(accepted.proof, winner, "template", bound)
-        committee = self.local.epoch.key_epoch.committee
+        committee = parts.key_epoch.committee
         return effects + [self.local.send(PeerId(committee[member - 1]), request) for member in accepted.proof.members]
 
     def _tell_winners(self) -> Effects:

@@ -42,9 +42,10 @@ class AskRenewal:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Have the evaluator run ``circuit``; evaluations queue."""
+    """Have the evaluator of ``epoch`` run ``circuit``; evaluations queue."""
 
     round: RoundId
+    epoch: int
     circuit: str
     demand: bytes
     telemetry: Sequence[bytes | None]

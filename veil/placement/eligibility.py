@@ -9,7 +9,9 @@ generation of the workload and leaves its replicas, their rounds, leaves and lea
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from msgspec import structs
 
 from veil.errors import WireInvalid
 from veil.placement.ports import ClusterView
@@ -61,6 +63,16 @@ def anchored_demand(view: ClusterView, object_id: ObjectId, epoch: int) -> Deman
     except WireInvalid:
         return None
     return demand if (demand.object_id, demand.epoch) == (object_id, epoch) else None
+
+
+def anchored_in(view: ClusterView, object_id: ObjectId, epoch: int) -> Anchored | None:
+    """As :func:`anchored`; the sealed parts that its envelope names are those for the committee of ``epoch``."""
+    found, demand = anchored(view, object_id), anchored_demand(view, object_id, epoch)
+    if found is None or demand is None or demand.resources != found.envelope.resources:
+        return found
+    resources, template = demand.shared_resources or found.envelope.resources, found.envelope.template
+    envelope = structs.replace(found.envelope, resources=resources, template=template and (demand.shared_template or template))
+    return replace(found, envelope=envelope)
 
 
 def eligible(view: ClusterView, envelope: Envelope) -> set[PeerId]:

@@ -14,7 +14,7 @@ from veil.errors import WireInvalid
 from veil.placement import reasons
 from veil.placement.append import key_of, leaf_is_appended
 from veil.placement.effects import Effects, Fetch
-from veil.placement.eligibility import anchored
+from veil.placement.eligibility import anchored, anchored_in
 from veil.placement.local import Local
 from veil.placement.opening import is_member, open_with, total_of
 from veil.placement.ports import BindingTable, CapacityPort, ReplicaKey
@@ -277,7 +277,7 @@ class Holdings:
         progress = self._progress[key]
         if binding.template or progress.sealed is not None:
             return []
-        found = anchored(self.local.view, key.object_id)
+        found = anchored_in(self.local.view, key.object_id, decode(binding.leaf, Leaf).epoch)
         if found is None or found.generation != key.generation:
             return []
         progress.content = Digest(found.envelope.template or found.envelope.body)

@@ -13,7 +13,7 @@ from veil.errors import CiphertextInvalid, FheUnavailable, SignatureInvalid, Unt
 from veil.placement.append import leaf_is_appended
 from veil.placement.checks import read_commits, read_round
 from veil.placement.effects import Effects, Fetch
-from veil.placement.eligibility import anchored
+from veil.placement.eligibility import anchored_in
 from veil.placement.local import Local
 from veil.placement.offering import shown_max
 from veil.placement.outcome import candidates_in_order
@@ -84,7 +84,7 @@ class KeyKeeper:
         return effects
 
     def _give(self, wanted: Digest, content: bytes, granted: _Granted) -> Effects:
-        parts = self.local.epoch
+        parts = self.local.parts_of(granted.opened.epoch)
         if parts is None or self.local.now() > granted.until_s:
             return []
         try:
@@ -106,8 +106,8 @@ class KeyKeeper:
         """The opening, and the digest of the part whose key is asked for. Raises Untrusted with the reason."""
         opened, inputs = read_round(self.local, request.open, request.inputs)
         read_commits(self.local, opened, inputs)
-        parts = self.local.epoch
-        if parts is None or parts.key_epoch.epoch != opened.epoch or self.local.peer not in parts.key_epoch.committee:
+        parts = self.local.parts_of(opened.epoch)
+        if parts is None or self.local.peer not in parts.key_epoch.committee:
             raise Untrusted("this node is not of the round's committee")
         shard = Shard(opened.shard)
         ranked = self.local.ranking.may_coordinate(sender, shard, Term(opened.term))
@@ -141,7 +141,7 @@ class KeyKeeper:
             raise Untrusted("the decision does not name that node at that place")
 
     def _part_of(self, opened: Open, request: KeyRequest) -> bytes:
-        found = anchored(self.local.view, ObjectId(opened.object_id))
+        found = anchored_in(self.local.view, ObjectId(opened.object_id), opened.epoch)
         if found is None or found.generation != opened.generation:
             raise Untrusted("the chain's generation is another one")
         if request.piece == "resources":

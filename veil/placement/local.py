@@ -15,7 +15,7 @@ from veil.wire.signed import Signed, sign
 
 @dataclass(kw_only=True)
 class Local:
-    """Handed to every machine. Only ``epoch`` changes."""
+    """Handed to every machine. Only ``epoch`` and ``last_epoch`` change."""
 
     identity: Identity
     cluster: ClusterId
@@ -26,6 +26,9 @@ class Local:
     settings: PlacementSettings
     traits: Traits = field(default_factory=Traits)
     epoch: EpochParts | None = None
+    """The one that new rounds are of."""
+    last_epoch: EpochParts | None = None
+    """The one before, for as long as rounds that were begun in it may go on."""
     ranking: Ranking = field(init=False)
 
     def __post_init__(self) -> None:
@@ -34,6 +37,13 @@ class Local:
     @property
     def peer(self) -> PeerId:
         return self.identity.peer_id
+
+    def parts_of(self, epoch: int) -> EpochParts | None:
+        """The parts of ``epoch`` if this node works with it, be it only to end what was begun."""
+        for parts in (self.epoch, self.last_epoch):
+            if parts is not None and parts.key_epoch.epoch == epoch:
+                return parts
+        return None
 
     def now(self) -> float:
         """Seconds that never go back."""

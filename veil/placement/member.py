@@ -78,8 +78,8 @@ class Member:
 
     def on_telemetry(self, signer: PeerId, telemetry: Telemetry) -> Effects:
         """Keep it if it is of this epoch and has the right form. The first sender of a ciphertext is its owner."""
-        parts, round = self.local.epoch, RoundId(telemetry.round)
-        if parts is None or telemetry.epoch != parts.key_epoch.epoch or round == COVER_ROUND:
+        parts, round = self.local.parts_of(telemetry.epoch), RoundId(telemetry.round)
+        if parts is None or round == COVER_ROUND:
             return []
         try:
             parts.encryptor.check_telemetry(telemetry.vector)
@@ -156,13 +156,14 @@ class Member:
     # how a request goes on
 
     def _case(self, entry: _Request) -> Case | None:
-        if self.local.epoch is None:
+        parts = self.local.parts_of(entry.open.epoch) or self.local.epoch
+        if parts is None:
             return None
         round = RoundId(entry.open.round)
         held = {peer: vector for peer in entry.commits if (vector := self._telemetry.get((peer, round))) is not None}
         return Case(
             local=self.local,
-            parts=self.local.epoch,
+            parts=parts,
             request=entry.request,
             open=entry.open,
             inputs=entry.inputs,
@@ -203,10 +204,10 @@ class Member:
         telemetry = [
             self._telemetry.get((PeerId(peer), round)) if peer in entry.commits else None for peer in entry.open.candidates
         ]
-        return [Evaluate(round, entry.open.circuit, vector, telemetry)]
+        return [Evaluate(round, entry.open.epoch, entry.open.circuit, vector, telemetry)]
 
     def _demand_vector(self, entry: _Request, content: bytes) -> bytes | None:
-        parts = self.local.epoch
+        parts = self.local.parts_of(entry.open.epoch)
         try:
             demand = decode(content, Demand)
             if parts is None or digest(demand) != entry.open.demand:

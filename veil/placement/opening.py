@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 def is_member(local: Local, peer: PeerId, member: int) -> bool:
-    """Whether ``peer`` is the committee's ``member`` (1-based) in the present epoch."""
-    committee = local.epoch.key_epoch.committee if local.epoch else ()
-    return member <= len(committee) and committee[member - 1] == peer
+    """Whether ``peer`` is the committee's ``member`` (1-based) in the present epoch or the last. A wrong share opens nothing."""
+    committees = [parts.key_epoch.committee for parts in (local.epoch, local.last_epoch) if parts is not None]
+    return any(committee[member - 1 : member] == (peer,) for committee in committees)
 
 
 def open_with(

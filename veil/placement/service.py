@@ -137,9 +137,9 @@ class PlacementService:
 
     # what the node tells and asks
 
-    def set_epoch(self, parts: EpochParts | None) -> None:
-        """Work with these keys from now on; None while there are none."""
-        self._local.epoch = parts
+    def set_epoch(self, parts: EpochParts | None, last: EpochParts | None = None) -> None:
+        """Open rounds with ``parts`` from now on (None: with none), and end those that were begun with ``last``."""
+        self._local.epoch, self._local.last_epoch = parts, last
         self._view_changed()
 
     def set_wanted(self, wanted: list[Wanted]) -> None:
@@ -291,7 +291,7 @@ class PlacementService:
         """One at a time: the evaluator uses all cores."""
         while True:
             asked = await self._evaluations.get()
-            parts = self._local.epoch
+            parts = self._local.parts_of(asked.epoch)
             result = None
             if parts is not None and parts.evaluator is not None:
                 try:

@@ -156,13 +156,22 @@ class Demand(Message, frozen=True, tag="veil/demand.1"):
     vector: bytes
 
 
-class DemandEnvelope(Message, frozen=True, tag="veil/demand-envelope.1"):
-    """What the chain holds of a Demand (kind 6, object id = :func:`demand_id`)."""
+class DemandEnvelope(Message, frozen=True, tag="veil/demand-envelope.2"):
+    """What the chain holds of a Demand (kind 6, object id = :func:`demand_id`).
+
+    The workload's envelope names sealed parts for the committee of the epoch in which they were sealed. For a later epoch the
+    demand names the same parts with their content keys shared to that epoch's committee, so that a new generation is not needed.
+    """
 
     object_id: Bytes32
     epoch: UInt
     resources: Bytes32
+    """The ``resources`` of the workload's envelope, from whose figures the demand was made."""
     demand: Bytes32
+    shared_resources: OptionalDigest = b""
+    """Digest of the part for this epoch's committee; empty where ``resources`` itself is for it."""
+    shared_template: OptionalDigest = b""
+    """The same of a confidential template."""
 
 
 def demand_id(of: ObjectId, epoch: int) -> ObjectId:

@@ -388,15 +388,15 @@ async def test_a_demand_that_got_lost_is_completed_by_a_home_node_alone(world: A
     monkeypatch.undo()
     await world.settle()
     assert world.first.projection.object(DEMAND, demand_id(HELLO, EPOCH)) is None
-    assert await world.others[0].admission.demands.complete() == 0
-    assert await world.first.admission.demands.complete() == 1
+    assert await world.others[0].admission.demands.complete([world.keys]) == 0
+    assert await world.first.admission.demands.complete([world.keys]) == 1
     await world.settle()
     anchored = world.first.admission.demands.anchored(HELLO, EPOCH)
     assert anchored.resources == envelope_of(world.first).resources
     assert any(sha256(content) == anchored.demand for content in world.others[0].mesh.blobs.values()) or any(
         sha256(content) == anchored.demand for content in world.others[1].mesh.blobs.values()
     )
-    assert await world.first.admission.demands.complete() == 0
+    assert await world.first.admission.demands.complete([world.keys]) == 0
 
 
 async def test_a_lost_push_is_tried_with_another_member(world: Any) -> None:
