@@ -610,3 +610,60 @@ def test_no_log_line_has_a_figure(table, caplog):
     opened.release(opened.commit_all())
     figures = [str(value) for value in (SMALL.cpu_milli, SMALL.memory_bytes, 2000, 8 << 30, 64 << 30)]
     assert not any(figure in record.getMessage() for record in caplog.records for figure in figures)
+
+
+def left_after(table, core, reason):
+    """The only open round fails for ``reason``, and what the desk does then."""
+    (round,) = core.desk._rounds.values()
+    round._fail(Failed(reason))
+    return core.desk._after(round)
+
+
+def test_when_none_fits_the_next_round_rounds_in_favour_of_fitting_and_then_it_waits(table):
+    core, _ = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    assert left_after(table, core, reasons.NO_NODE_FITS) == []
+    core.look_again()
+    (round,) = core.desk._rounds.values()
+    assert round.open.optimistic
+    assert round.open.replicas == (0, 1, 2)
+    left_after(table, core, reasons.NO_NODE_FITS)
+    core.look_again()
+    assert core.desk._rounds == {}
+    table.clock.time += 60
+    core.look_again()
+    (round,) = core.desk._rounds.values()
+    assert not round.open.optimistic
+
+
+def test_a_named_liar_is_asked_last(table):
+    core, _ = core_of(table, table.coordinator)
+    before = core.desk._members(core.local.epoch)
+    core.desk._liars.add((1, before[0]))
+    assert core.desk._members(core.local.epoch) == [*before[1:], before[0]]
+
+
+def test_a_cluster_s_profile_decides_the_circuit(table):
+    core, reports = core_of(table, table.coordinator)
+    table.view.profile_name = "precise"
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    assert core.desk._rounds == {}
+    assert reports.history[-1] == reasons.EPOCH_MISSING
+    table.view.profile_name = None
+    table.clock.time += 60
+    core.look_again()
+    assert reports.history[-1] == reasons.POLICY_UNREADABLE
+
+
+def test_spread_replicas_are_placed_one_a_round_where_nothing_ranks(table):
+    table.workload.policy = "Spread"
+    table.view.add(*table.workload.rows())
+    core, _ = core_of(table, table.coordinator)
+    epoch = core.local.epoch.key_epoch
+    choosing = tuple(circuit for circuit in epoch.circuits if circuit.shape == "choose")
+    core.local.epoch = replace(core.local.epoch, key_epoch=msgspec.structs.replace(epoch, circuits=choosing))
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    assert [round.open.replicas for round in core.desk._rounds.values()] == [(0,)]

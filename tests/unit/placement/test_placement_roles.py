@@ -17,6 +17,7 @@ from veil.placement.effects import AskRenewal, Fetch, Send
 from veil.placement.holdings import Holdings
 from veil.placement.keys import KeyKeeper
 from veil.placement.messages import ROUND_MESSAGES, open_any
+from veil.placement.outcome import candidates_in_order
 from veil.placement.renewals import Renewals
 from veil.types import RoundId
 from veil.wire.codec import decode, encode, sha256
@@ -395,7 +396,7 @@ def decided(table, **request):
     opened = table.local(0).epoch.combiner.open(
         result, (1, 2), {m + 1: Asked(table, m).local.epoch.decryptor.partial(result, (1, 2)) for m in (0, 1)}
     )
-    chosen = [peer for peer, bit in zip(table.opened().candidates, opened.bits, strict=False) if bit]
+    chosen = candidates_in_order(table.key_epoch, table.opened(**request), opened.bits)
     return Proof(built.open, built.inputs, (1, 2), tuple(partials), result, 0), chosen
 
 
@@ -518,3 +519,70 @@ def test_what_is_no_round_message_is_refused(table, body, monkeypatch):
     signed = msgspec.structs.replace(table.signed(0, RenewReply(keep=True)), body=body)
     with pytest.raises((SignatureInvalid, WireInvalid)):
         open_any(table.peers[0], encode(signed), b"c" * 32)
+
+
+# several replicas in one offer
+
+
+def test_it_takes_as_many_replicas_as_fit_exactly(table):
+    table.workload = Workload("web", 6, SMALL, table.peers[:3], 2)
+    table.view.add(*table.workload.rows())
+    winner = Winner(table)
+    (accept,) = winner.offer(opened=table.opened(replicas=(0, 1, 2, 3, 4, 5)))
+    assert accept.offered == (0, 1, 2, 3, 4, 5)
+    assert accept.replicas == (0, 1, 2, 3), "2000 milli-cores take four of 500"
+    assert len(set(accept.salts)) == 4
+    assert [binding.replica for binding in winner.journal.bindings.all()] == [0, 1, 2, 3]
+    assert {decode(binding.leaf, Leaf).checked for binding in winner.journal.bindings.all()} == {True}
+
+
+def test_what_it_holds_already_is_left_out_of_an_acceptance(table, winner):
+    bound_winner(winner)
+    table.round = RoundId(b"round number two")
+    answers = winner.offer(opened=table.opened(replicas=(0, 1)))
+    (accept,) = [answer for answer in answers if isinstance(answer, Accept)]
+    assert accept.replicas == (1,)
+
+
+def test_a_second_offer_in_one_round_is_of_other_replicas(table):
+    winner = Winner(table)
+    opened = table.opened(replicas=(0, 1, 2))
+    signed = table.signed(table.coordinator, opened)
+    taken = []
+    for replicas in ((0,), (1, 2)):
+        offer = Offer(open=signed, transcript=bytes(32), place=0, replicas=replicas, checked=True)
+        effects = winner.candidate.on_offer(winner.coordinator, offer)
+        for member in (1, 2):
+            effects += winner.candidate.on_key_share(table.peers[member - 1], winner.share(member, opened))
+        taken += winner.answers(effects)
+    assert [accept.replicas for accept in taken] == [(0,), (1, 2)]
+
+
+def test_replicas_that_the_round_is_not_about_are_not_answered(table, winner):
+    signed = table.signed(table.coordinator, table.opened())
+    offer = Offer(open=signed, transcript=bytes(32), place=0, replicas=(1,), checked=True)
+    assert winner.candidate.on_offer(winner.coordinator, offer) == []
+
+
+def test_an_opening_waits_for_its_workload_to_be_seen(table, winner):
+    rows = {key: table.view.objects.pop(key) for key in list(table.view.objects)}
+    table.view.objects |= rows
+    opened = table.opened()
+    signed = table.signed(table.coordinator, opened)
+    table.view.objects.clear()
+    assert winner.candidate.on_open(winner.coordinator, opened, signed) == []
+
+    def commits():
+        return [effect.peer for effect in winner.candidate.tick() if isinstance(body_of(effect), Commit)]
+
+    assert commits() == []
+    table.view.objects |= rows
+    assert commits() == [winner.coordinator]
+
+
+def test_a_key_share_goes_no_further_down_the_order_than_replicas_and_refusals_need(table):
+    proof, chosen = decided(table, replicas=(0, 1))
+    assert len(chosen) == 4
+    fourth = msgspec.structs.replace(key_request(proof, chosen[3], "resources"), place=3)
+    assert len(key_share(table, fourth)) == 1, "two replicas: one node more"
+    assert key_share(table, msgspec.structs.replace(fourth, place=2)) == []
