@@ -14,6 +14,7 @@ from veil.cli.output import columns
 if TYPE_CHECKING:
     from veil.chain.client import RegistryChain
     from veil.node.dealing import Dealt
+    from veil.node.epoch_admin import EpochState
     from veil.node.keyplan import KeyPlan
     from veil.store.projection import Projection
     from veil.wire.nodes import KeyEpoch
@@ -218,9 +219,10 @@ async def _publish(epoch_directory: Path, keystore: Path | None, directory: Path
 
 @key.command()
 @click.argument("epoch", type=click.IntRange(1))
+@click.option("--force", is_flag=True, help="also while workloads have no demand for it, and could not be placed")
 @_keystore
 @_directory
-def activate(epoch: int, keystore: Path | None, directory: Path) -> None:
+def activate(epoch: int, force: bool, keystore: Path | None, directory: Path) -> None:
     """Let EPOCH take over: every epoch before it is retired. Running containers are not touched."""
 
     async def act() -> None:
@@ -228,7 +230,7 @@ def activate(epoch: int, keystore: Path | None, directory: Path) -> None:
         from veil.types import Epoch
 
         async with _registry_read(directory, keystore) as (chain, projection):
-            retired = await epoch_admin.activate(chain, projection, Epoch(epoch))
+            retired = await epoch_admin.activate(chain, projection, Epoch(epoch), force=force)
         for one in retired:
             click.echo(f"epoch {one} retired")
         click.echo(f"epoch {epoch} active")
@@ -259,13 +261,13 @@ def retire(epoch: int, force: bool, keystore: Path | None, directory: Path) -> N
 @_output
 @_directory
 def list_(output: str, directory: Path) -> None:
-    """List the registry's key epochs."""
+    """List the registry's key epochs, and how many of the workloads can be placed in each (DEMAND)."""
 
     async def read() -> list[dict[str, Any]]:
         from veil.node.epoch_admin import states
 
         async with _registry_read(directory, None) as (_, projection):
-            return [{"epoch": one.epoch, "state": one.state, "digest": one.digest.hex()} for one in states(projection)]
+            return [_state_fields(one) for one in states(projection)]
 
     found = asyncio.run(read())
     if output == "json":
@@ -273,7 +275,8 @@ def list_(output: str, directory: Path) -> None:
     elif not found:
         click.echo("no key epochs", err=True)
     else:
-        click.echo("\n".join(columns(("EPOCH", "STATE", "DIGEST"), [list(one.values()) for one in found])))
+        rows = [(one["epoch"], one["state"], f"{one['demands']}/{one['workloads']}", one["digest"][:16]) for one in found]
+        click.echo("\n".join(columns(("EPOCH", "STATE", "DEMAND", "DIGEST"), rows)))
 
 
 @key.command()
@@ -292,7 +295,7 @@ def show(epoch: int, output: str, directory: Path) -> None:
 
         async with _registry_read(directory, None) as (_, projection):
             found = state_of(projection, epoch)
-        fields = {"epoch": found.epoch, "state": found.state, "digest": found.digest.hex()}
+        fields = _state_fields(found)
         try:
             content = BlobStore(directory / "blobs").read(found.digest)
         except NotFound:
@@ -305,6 +308,16 @@ def show(epoch: int, output: str, directory: Path) -> None:
         click.echo(json.dumps(fields, indent=2))
     else:
         _print_fields(fields)
+
+
+def _state_fields(found: "EpochState") -> dict[str, Any]:
+    return {
+        "epoch": found.epoch,
+        "state": found.state,
+        "demands": found.demands,
+        "workloads": found.workloads,
+        "digest": found.digest.hex(),
+    }
 
 
 def _epoch_fields(epoch: "KeyEpoch") -> dict[str, Any]:

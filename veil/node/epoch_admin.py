@@ -5,13 +5,17 @@ newer one is *prepared* by all nodes meanwhile. So an epoch is activated by reti
 nodes read from the chain.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from veil.chain.ports import Registry
 from veil.errors import ConfigInvalid, NotFound
+from veil.node.envelopes import envelope_of
 from veil.store.projection import Projection
 from veil.store.rows import EpochRow
-from veil.types import Digest, Epoch
+from veil.types import Digest, Epoch, ObjectId
+from veil.wire.codec import decode
+from veil.wire.objects import KINDS, DemandEnvelope, demand_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,33 @@ class EpochState:
     digest: Digest
     state: str
     """Active, Prepared (published, not retired, not yet active) or Retired."""
+    demands: int
+    """Workloads whose demand is encrypted for it: those that can be placed in it."""
+    workloads: int
+    """All that ask for resources."""
 
 
 def states(projection: Projection) -> list[EpochState]:
     """All epochs, oldest first."""
     active = projection.active_epoch()
-    return [EpochState(row.epoch, row.digest, _state(row, active)) for row in projection.epochs()]
+    asking = dict(_asking(projection))
+    return [
+        EpochState(row.epoch, row.digest, _state(row, active), _carried(projection, row.epoch, asking), len(asking))
+        for row in projection.epochs()
+    ]
+
+
+def _asking(projection: Projection) -> Iterator[tuple[ObjectId, bytes]]:
+    """Each workload that is to be placed, and the digest of its sealed resources."""
+    for row in projection.objects(KINDS["Workload"]):
+        envelope = envelope_of(row) if not row.deleting else None
+        if envelope is not None and envelope.resources:
+            yield row.object_id, envelope.resources
+
+
+def _carried(projection: Projection, epoch: Epoch, asking: Mapping[ObjectId, bytes]) -> int:
+    rows = ((projection.object(KINDS["Demand"], demand_id(of, epoch)), resources) for of, resources in asking.items())
+    return sum(row is not None and decode(row.envelope, DemandEnvelope).resources == resources for row, resources in rows)
 
 
 def _state(row: EpochRow, active: EpochRow | None) -> str:
@@ -44,10 +69,20 @@ def state_of(projection: Projection, epoch: int) -> EpochState:
     raise NotFound(f"the registry has no epoch {epoch}", hint="see `veil key list`")
 
 
-async def activate(chain: Registry, projection: Projection, epoch: Epoch) -> list[Epoch]:
-    """Retire every epoch before ``epoch``; which ones. Raises NotFound, ConfigInvalid for a retired one."""
-    if state_of(projection, epoch).state == "Retired":
+async def activate(chain: Registry, projection: Projection, epoch: Epoch, *, force: bool = False) -> list[Epoch]:
+    """Retire every epoch before ``epoch``; which ones.
+
+    Raises NotFound; ConfigInvalid for a retired one, and unless ``force`` while a workload could not be placed in it.
+    """
+    found = state_of(projection, epoch)
+    if found.state == "Retired":
         raise ConfigInvalid(f"epoch {epoch} is retired for good", hint="hold a new ceremony")
+    if found.demands < found.workloads and not force:
+        raise ConfigInvalid(
+            f"{found.workloads - found.demands} of {found.workloads} workloads have no demand for epoch {epoch} yet: what runs "
+            "goes on running, but they could not be placed (DemandNotInEpoch)",
+            hint="wait until their home nodes have made it (see `veil key list`), or give --force",
+        )
     before = [one.epoch for one in states(projection) if one.epoch < epoch and one.state != "Retired"]
     for one in reversed(before):
         await chain.retire_epoch(one)

@@ -13,8 +13,9 @@ from veil.mesh.blobs import BlobStore
 from veil.node.dealing import next_number
 from veil.node.epoch_admin import activate, retire, states
 from veil.node.epoch_files import BLOBS, EPOCH_FILE, blobs_of, hand_over, load_epoch, save_epoch
-from veil.types import Address, Digest, Epoch
-from veil.wire.codec import digest
+from veil.types import Address, Digest, Epoch, Generation
+from veil.wire.codec import digest, encode
+from veil.wire.objects import KINDS, DemandEnvelope, Envelope, demand_id, object_id
 
 OPERATOR = Address("0x" + "11" * 20)
 
@@ -71,6 +72,24 @@ async def test_an_activation_over_several_epochs_never_makes_one_between_active(
     chain.retire_epoch = watched  # type: ignore[method-assign]
     assert await registry.activate(3) == [1, 2]
     assert seen == ["Retired", "Retired"]
+
+
+@pytest.mark.looptime
+async def test_an_epoch_in_which_a_workload_cannot_be_placed_is_not_activated() -> None:
+    registry = await Registry(2).publish()
+    chain, of = registry.chain, object_id("default", "hello")
+    space = Envelope(kind="Namespace", namespace="", name="default", uid=b"u" * 16)
+    envelope = Envelope(kind="Workload", namespace="default", name="hello", uid=b"u" * 16, resources=b"r" * 32)
+    await chain.apply_object(KINDS["Namespace"], object_id("default", ""), Generation(0), encode(space))
+    await chain.apply_object(KINDS["Workload"], of, Generation(0), encode(envelope))
+    with pytest.raises(ConfigInvalid, match="1 of 1 workloads"):
+        await registry.activate(2)
+    for generation, resources in enumerate((b"o" * 32, b"r" * 32)):
+        demand = DemandEnvelope(object_id=of, epoch=2, resources=resources, demand=b"d" * 32)
+        await chain.apply_object(KINDS["Demand"], demand_id(of, 2), Generation(generation), encode(demand))
+        projection = await read_registry(chain)
+        assert [(one.demands, one.workloads) for one in states(projection)] == [(0, 1), (generation, 1)]
+    assert await registry.activate(2) == [1]
 
 
 @pytest.mark.looptime
