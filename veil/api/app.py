@@ -13,13 +13,13 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from veil.api import access, bodies, logs, watches
+from veil.api import access, bodies, logs, rights, watches
 from veil.api.kinds import Kind
 from veil.api.openapi import V2_PROTOBUF
-from veil.api.ports import Caller, LogSource
+from veil.api.ports import Auditor, Caller, LogSource
 from veil.api.status import Rejected, code_and_reason, status_of
 from veil.api.tables import table
-from veil.api.targets import Options, Target, is_true, parse_options, parse_target
+from veil.api.targets import AUDITS, Options, Target, is_true, parse_options, parse_target
 from veil.api.verbs import Verbs, Written
 from veil.api.views import served
 from veil.errors import InvalidInput, ManifestInvalid, VeilError
@@ -69,6 +69,7 @@ class Door:
         store: ObjectStore,
         verbs: Verbs,
         log_source: LogSource,
+        auditor: Auditor,
         clock: Clock,
         discovery: Mapping[str, Obj],
         openapi: Mapping[str, bytes],
@@ -78,6 +79,7 @@ class Door:
         self._store = store
         self._verbs = verbs
         self._logs = log_source
+        self._auditor = auditor
         self._clock = clock
         self._discovery = {path: msgspec.json.encode(document) for path, document in discovery.items()}
         self._openapi = openapi
@@ -129,6 +131,8 @@ class Door:
         target = request[_TARGET] = parse_target(request.url.raw_path)
         if target.subresource == "log":
             return await self._log(request, target)
+        if target.subresource in AUDITS:
+            return await self._audit(request, target)
         match (request.method, bool(target.name)):
             case ("GET", _):
                 return await self._get(request, target)
@@ -191,6 +195,14 @@ class Door:
         instance = self._store.get("Instance", target.namespace, target.name)
         pieces = logs.open_logs(self._logs, instance, request.query, self._clock)
         return await logs.respond(request, pieces, self._closing)
+
+    async def _audit(self, request: web.Request, target: Target) -> web.Response:
+        """By name alone: a placement that is too old to be listed can still be audited."""
+        rights.check_audit(self._caller)
+        if request.method != "GET":
+            raise Rejected(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        answer = self._auditor.audit if target.subresource == "audit" else self._auditor.transcript
+        return reply(await answer(target.name))
 
     # rendering
 

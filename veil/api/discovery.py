@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from veil import __version__
 from veil.api.kinds import KINDS, NAMESPACE, Kind
+from veil.api.targets import AUDITS
 from veil.store.objects import Obj
 
 KUBERNETES_MINOR = "32"
@@ -66,6 +67,8 @@ def _entries(kind: Kind) -> list[Obj]:
     ]
     if not kind.view:
         entries.append({"name": f"{resource.plural}/status", **shared, "verbs": ["get", "patch", "update"]})
+    if kind.audits:
+        entries += [{"name": f"{resource.plural}/{name}", **shared, "verbs": ["get"]} for name in AUDITS]
     if kind.logs:
         entries.append({"name": f"{resource.plural}/log", **shared, "verbs": ["get"]})
     return entries

@@ -84,6 +84,25 @@ class FakeLogs:
             self.more = asyncio.Event()
 
 
+class FakeAuditor:
+    """Implements :class:`veil.api.ports.Auditor`: reports and transcripts by a placement's name."""
+
+    def __init__(self) -> None:
+        self.reports: dict[str, Obj] = {}
+        self.transcripts: dict[str, Obj] = {}
+
+    async def audit(self, name: str) -> Obj:
+        return self._found(self.reports, name)
+
+    async def transcript(self, name: str) -> Obj:
+        return self._found(self.transcripts, name)
+
+    def _found(self, known: dict[str, Obj], name: str) -> Obj:
+        if name not in known:
+            raise NotFound(f'placements.veil.dev "{name}" not found', hint="`veil get placements` lists the newest")
+        return known[name]
+
+
 class FakeNode:
     """A real server on unix sockets over a real object store in memory, with the fakes above behind it.
 
@@ -95,7 +114,8 @@ class FakeNode:
         self.store = ObjectStore(None, reserve_rv=lambda count: next(counter))
         self.writer = FakeWriter(self._forget)
         self.logs = FakeLogs()
-        self.server = ApiServer(self.store, self.writer, self.logs)
+        self.auditor = FakeAuditor()
+        self.server = ApiServer(self.store, self.writer, self.logs, self.auditor)
         self.hidden: set[str] = set()
         self.socket = directory / "api.sock"
         self.controllers_socket = directory / "controllers.sock"

@@ -37,6 +37,8 @@ class Kind:
     view: bool = False
     """Derived from another kind: read-only for everybody."""
     logs: bool = False
+    audits: bool = False
+    """Can be audited, and has transcripts."""
     categories: tuple[str, ...] = ("veil",)
 
     @property
@@ -104,6 +106,7 @@ CORE_NAMESPACE = Kind(
 PLACEMENT = Kind(
     resource=names.PLACEMENTS,
     stored="Placement",
+    audits=True,
     columns=(
         Column("Shard", "spec.shard", "integer"),
         Column("Sequence", "spec.sequence", "integer"),

@@ -33,6 +33,18 @@ class LogSource(Protocol):
         ...
 
 
+class Auditor(Protocol):
+    """Checks placements afterwards. ``name``: of a Placement, also one that is too old to be listed."""
+
+    async def audit(self, name: str) -> Obj:
+        """The report. Raises NotFound, InvalidInput."""
+        ...
+
+    async def transcript(self, name: str) -> Obj:
+        """What this node itself keeps of the placement's round. Raises NotFound, InvalidInput, DigestMismatch."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who asks, by the door they came through: people and tools, or this node's controllers."""

@@ -6,6 +6,7 @@ Replicas are made and removed by this node's controllers alone, over their own s
 from veil.api.kinds import Kind
 from veil.api.ports import Caller
 from veil.api.status import Rejected
+from veil.api.targets import AUDITS
 from veil.errors import Forbidden
 from veil.store.objects import Obj
 
@@ -59,6 +60,12 @@ def check_visible(caller: Caller, obj: Obj) -> None:
         )
 
 
+def check_audit(caller: Caller) -> None:
+    """Raises Forbidden. Transcripts are for the node's own people; the controllers have no use for them."""
+    if caller.controllers:
+        raise Forbidden("transcripts are not for controllers", hint="use the node's own API")
+
+
 def allowed(caller: Caller, kind: Kind, verb: str, subresource: str) -> bool:
     """The answer to a SelfSubjectAccessReview."""
     checks = {"create": check_create, "delete": check_delete, "deletecollection": check_delete}
@@ -67,6 +74,8 @@ def allowed(caller: Caller, kind: Kind, verb: str, subresource: str) -> bool:
             checks[verb](caller, kind)
         elif verb in ("update", "patch"):
             check_update(caller, kind, status=subresource == "status")
+        elif subresource in AUDITS:
+            check_audit(caller)
     except (Forbidden, Rejected):
         return False
     return True

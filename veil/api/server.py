@@ -17,7 +17,7 @@ from aiohttp import web
 from veil.api import access, openapi, watches
 from veil.api.app import Door
 from veil.api.discovery import documents
-from veil.api.ports import Caller, LogSource, ObjectWriter
+from veil.api.ports import Auditor, Caller, LogSource, ObjectWriter
 from veil.api.verbs import Verbs
 from veil.errors import ConfigInvalid
 from veil.manifest.schemas import KINDS as SCHEMA_KINDS
@@ -42,12 +42,14 @@ class ApiServer:
         store: ObjectStore,
         writer: ObjectWriter,
         logs: LogSource,
+        auditor: Auditor,
         *,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
         self._store = store
         self._logs = logs
+        self._auditor = auditor
         self._clock = clock or SystemClock()
         self._verbs = Verbs(store, writer, self._clock, random or SystemRandom())
         self._discovery = documents()
@@ -98,6 +100,7 @@ class ApiServer:
             store=self._store,
             verbs=self._verbs,
             log_source=self._logs,
+            auditor=self._auditor,
             clock=self._clock,
             discovery=self._discovery,
             openapi=self._openapi,

@@ -14,6 +14,9 @@ Validation = Literal["Strict", "Warn", "Ignore"]
 
 MANAGER_MAX_CHARS = 128
 
+AUDITS = ("audit", "transcript")
+"""Subresources of what can be audited: the report, and what this node keeps."""
+
 _VALIDATIONS: dict[str, Validation] = {"Strict": "Strict", "Warn": "Warn", "Ignore": "Ignore"}
 _NOWHERE = Rejected(404, "NotFound", "the server could not find the requested resource")
 
@@ -60,7 +63,7 @@ def parse_target(raw_path: str) -> Target:
     if kind is None or len(rest) > 3 or (namespace and not kind.resource.namespaced):
         raise _NOWHERE
     name, subresource = (*rest[1:], "", "")[:2]
-    if subresource not in ("", "status", *(("log",) if kind.logs else ())):
+    if subresource not in ("", "status", *(("log",) if kind.logs else ()), *(AUDITS if kind.audits else ())):
         raise _NOWHERE
     return Target(kind=kind, namespace=namespace, name=name, subresource=subresource)
 

@@ -18,6 +18,7 @@ from veil.errors import ConfigInvalid, VeilError
 
 VERBS = {
     "apply": "create or change objects from manifests",
+    "audit": "check a placement afterwards, and say who lied",
     "delete": "delete objects",
     "describe": "show an object in detail: conditions, instances, placement",
     "doctor": "check a node and its surroundings",

@@ -28,6 +28,7 @@ from veil.identity import Identity, peer_id_text
 from veil.mesh.client import LibP2PMesh
 from veil.mesh.ports import PeerState
 from veil.node.assembler import Assembler
+from veil.node.auditing import Auditing
 from veil.node.claims import ShareClaims
 from veil.node.contents import Contents
 from veil.node.controllers import ControllersChild
@@ -153,7 +154,7 @@ class Node:
         """What the node does: place, run."""
         settings, directory = self.settings, self.settings.directory
         self.capacity = MeasuredCapacity(self._clock, directory, share=settings.capacity_share)
-        self.transcripts = Transcripts(directory / "transcripts", self._clock)
+        self.transcripts = Transcripts(directory / "transcripts", self._clock, retention_s=self.view.transcript_retention_s)
         self.placement = PlacementService(
             identity=self.identity,
             cluster=self.chain.cluster,
@@ -183,6 +184,9 @@ class Node:
             node=settings.name,
             on_gone=self._instance_gone,
         )
+        self.auditing = Auditing(
+            local=self.placement.local, mesh=self.mesh, transcripts=self.transcripts, bindings=self.placement.bindings
+        )
         self.logs = MeshLogs(identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, random=self._random)
 
     def _make_doors(self) -> None:
@@ -196,7 +200,7 @@ class Node:
             store=self.store,
             keys=lambda: _epoch_keys(self.epochs.parts),
         )
-        self.api = ApiServer(self.store, self.admission, self.logs)
+        self.api = ApiServer(self.store, self.admission, self.logs, self.auditing)
         self.controllers = ControllersChild(self.endpoint.controllers_socket, directory / "controllers.log")
         self.membership = Membership(
             identity=self.identity,

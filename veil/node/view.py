@@ -9,6 +9,7 @@ from veil.node.envelopes import envelope_of
 from veil.store.objects import ObjectStore
 from veil.store.projection import Projection
 from veil.store.rows import LogRow, NodeRow, ObjectRow
+from veil.store.transcripts import TRANSCRIPT_RETENTION_S
 from veil.types import ObjectId, PeerId
 from veil.wire.codec import decode
 from veil.wire.nodes import KeyEpoch, Profile
@@ -57,12 +58,20 @@ class NodeView:
         return self._key_epoch()
 
     def profile(self) -> Profile | None:
+        policy = self._policy()
+        return policy.profile if policy is not None else None
+
+    def transcript_retention_s(self) -> int:
+        """How long transcripts are kept, by the cluster's policy; the default while that cannot be read."""
+        policy = self._policy()
+        return policy.transcript_retention_s if policy is not None else TRANSCRIPT_RETENTION_S
+
+    def _policy(self) -> ClusterPolicy | None:
         try:
-            policy = decode(raw, ClusterPolicy) if (raw := self._projection.policy()) else ClusterPolicy()
+            return decode(raw, ClusterPolicy) if (raw := self._projection.policy()) else ClusterPolicy()
         except WireInvalid as error:
             log.warning("the cluster's policy cannot be read: %s", error)
             return None
-        return policy.profile
 
     def homes(self, object_id: ObjectId) -> tuple[PeerId, ...]:
         return self._named_homes(object_id) or ()

@@ -135,6 +135,11 @@ class PlacementService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def local(self) -> Local:
+        """What its machines share; for who audits them."""
+        return self._local
+
     # what the node tells and asks
 
     def set_epoch(self, parts: EpochParts | None, last: EpochParts | None = None) -> None:

@@ -18,9 +18,10 @@ from veil.api.rights import check_delete, check_update
 from veil.api.server import bind_private
 from veil.api.status import Rejected
 from veil.api.tls import SERVER_DAYS, ensure_certificates, server_context
+from veil.client import requests
 from veil.client.api import ApiClient
 from veil.client.blocking import BlockingClient, token_config
-from veil.client.kinds import INSTANCES, PODS, WORKLOADS
+from veil.client.kinds import INSTANCES, PLACEMENTS, PODS, WORKLOADS
 from veil.client.requests import Call
 from veil.errors import ConfigInvalid, Forbidden, InvalidInput, NodeUnavailable, NotFound, Untrusted
 from veil.types import SystemClock
@@ -259,3 +260,23 @@ def test_access_reviews_say_what_the_verbs_do(group: str, resource: str, verb: s
         for caller in (Caller(name="users"), Caller(name="controllers", controllers=True))
     ]
     assert answers == [users, controllers]
+
+
+async def test_reports_and_transcripts_are_for_people_and_not_for_controllers(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    node.auditor.reports["3-7-0"] = {"verdict": "agreed"}
+    node.auditor.transcripts["3-7-0"] = {"transcripts": []}
+    await node.start()
+    try:
+        async with node.client() as people, node.client(controllers=True) as controllers:
+            for subresource, said in (("audit", {"verdict": "agreed"}), ("transcript", {"transcripts": []})):
+                call = requests.get(PLACEMENTS, "3-7-0", subresource=subresource)
+                assert await people.send(call) == said
+                with pytest.raises(Forbidden):
+                    await controllers.send(call)
+                with pytest.raises(NotFound):
+                    await people.send(requests.get(PLACEMENTS, "3-8-0", subresource=subresource))
+                with pytest.raises(NotFound):
+                    await people.send(requests.get(WORKLOADS, "hello", "default", subresource=subresource))
+    finally:
+        await node.close()

@@ -1,6 +1,8 @@
-"""Makes the world beside the tests importable."""
+"""Makes the worlds beside the tests, and placement's, importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+for folder in (HERE.parent / "placement", HERE):
+    sys.path.insert(0, str(folder))

@@ -1,0 +1,89 @@
+"""`veil audit`: what it prints, and its exit codes."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from veil.api.fake import FakeNode
+from veil.cli.main import run
+from veil.client.blocking import unix_config
+from veil.client.kubeconfig import write
+
+NODE = {"node": "node-2", "peer": "12D3KooWx"}
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Veil = Callable[..., Awaitable[Ran]]
+
+
+@pytest.fixture
+def veil(served: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Veil:
+    path = tmp_path / "config"
+    write(path, {"test": unix_config(served.socket)}, "test")
+    monkeypatch.setenv("VEIL_KUBECONFIG", str(path))
+
+    async def call(*arguments: str) -> Ran:
+        capsys.readouterr()
+        code = await asyncio.to_thread(run, arguments)
+        return Ran(code, *capsys.readouterr())
+
+    return call
+
+
+def a_report(verdict: str, *checks: tuple[str, str, list[dict[str, str]]], **changes: Any) -> dict[str, Any]:
+    shown = [{"check": check, "state": state, "message": f"about {check}", "liars": liars} for check, state, liars in checks]
+    liars = [liar for _, _, named in checks for liar in named]
+    report = {"placement": "3-7-0", "verdict": verdict, "block": 9, "reevaluated": True, "checks": shown, "liars": liars}
+    leaf = {"workload": "default/hello", "replica": 1, "round": "ab" * 16, "epoch": 1, "winner": NODE}
+    return report | leaf | changes
+
+
+async def test_a_placement_that_agrees_is_exit_code_0(veil: Veil, served: FakeNode) -> None:
+    served.auditor.reports["3-7-0"] = a_report("agreed", ("log", "ok", []), ("evaluation", "ok", []))
+    for word in ("3-7-0", "pl/3-7-0"):
+        code, out, err = await veil("audit", word)
+        assert (code, err) == (0, "")
+        assert out.splitlines()[1] == "default/hello replica 1 on node-2, round abababab, key epoch 1"
+        assert out.splitlines()[-1] == "all agrees, evaluated again"
+    served.auditor.reports["3-7-0"] = a_report("agreed", ("log", "ok", []), reevaluated=False)
+    assert "ask a member of the committee" in (await veil("audit", "3-7-0")).out
+
+
+async def test_a_lie_is_exit_code_3_and_names_the_liar(veil: Veil, served: FakeNode) -> None:
+    served.auditor.reports["3-7-0"] = a_report("lie", ("log", "ok", []), ("evaluation", "lie", [NODE]))
+    code, out, _ = await veil("audit", "3-7-0")
+    assert (code, out.splitlines()[-1]) == (3, "a lie: by node-2")
+    assert out.splitlines()[4].split()[:3] == ["evaluation", "lie", "node-2"]
+    served.auditor.reports["3-7-0"] = a_report("lie", ("decision", "lie", []))
+    code, out, _ = await veil("audit", "3-7-0")
+    assert (code, "by whom cannot be told" in out) == (3, True)
+
+
+async def test_what_is_missing_is_exit_code_2_and_named(veil: Veil, served: FakeNode) -> None:
+    served.auditor.reports["3-7-0"] = a_report("incomplete", ("log", "ok", []), ("transcript", "missing", []))
+    code, out, _ = await veil("audit", "3-7-0")
+    assert (code, out.splitlines()[-1]) == (2, "not enough at hand: transcript; nothing that is there is a lie")
+
+
+async def test_json_is_the_nodes_report_and_the_transcript_what_it_keeps(veil: Veil, served: FakeNode) -> None:
+    served.auditor.reports["3-7-0"] = a_report("lie", ("log", "lie", [NODE]))
+    code, out, _ = await veil("audit", "3-7-0", "-o", "json")
+    assert (code, json.loads(out)) == (3, served.auditor.reports["3-7-0"])
+    served.auditor.transcripts["3-7-0"] = {"placement": "3-7-0", "transcripts": []}
+    code, out, _ = await veil("audit", "3-7-0", "--transcript")
+    assert (code, json.loads(out)) == (0, served.auditor.transcripts["3-7-0"])
+
+
+async def test_no_such_placement_is_exit_code_1_and_a_node_that_is_away_2(veil: Veil, served: FakeNode) -> None:
+    assert (await veil("audit", "3-9-0")).code == 1
+    await served.server.close()
+    assert (await veil("audit", "3-9-0")).code == 2
