@@ -6,10 +6,11 @@ nodes read from the chain.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from veil.chain.ports import Registry
-from veil.errors import ConfigInvalid, NotFound
+from veil.errors import ConfigInvalid, NotFound, WireInvalid
 from veil.node.envelopes import envelope_of
 from veil.store.projection import Projection
 from veil.store.rows import EpochRow
@@ -51,8 +52,13 @@ def _asking(projection: Projection) -> Iterator[tuple[ObjectId, bytes]]:
 
 
 def _carried(projection: Projection, epoch: Epoch, asking: Mapping[ObjectId, bytes]) -> int:
-    rows = ((projection.object(KINDS["Demand"], demand_id(of, epoch)), resources) for of, resources in asking.items())
-    return sum(row is not None and decode(row.envelope, DemandEnvelope).resources == resources for row, resources in rows)
+    """How many have a demand of just these resources. Who may write in a namespace can anchor what is no demand."""
+    carried = 0
+    for of, resources in asking.items():
+        row = projection.object(KINDS["Demand"], demand_id(of, epoch))
+        with suppress(WireInvalid):
+            carried += row is not None and decode(row.envelope, DemandEnvelope).resources == resources
+    return carried
 
 
 def _state(row: EpochRow, active: EpochRow | None) -> str:

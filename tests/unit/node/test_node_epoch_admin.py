@@ -84,6 +84,7 @@ async def test_an_epoch_in_which_a_workload_cannot_be_placed_is_not_activated() 
     await chain.apply_object(KINDS["Workload"], of, Generation(0), encode(envelope))
     with pytest.raises(ConfigInvalid, match="1 of 1 workloads"):
         await registry.activate(2)
+    await chain.apply_object(KINDS["Demand"], demand_id(of, 1), Generation(0), b"no demand")
     for generation, resources in enumerate((b"o" * 32, b"r" * 32)):
         demand = DemandEnvelope(object_id=of, epoch=2, resources=resources, demand=b"d" * 32)
         await chain.apply_object(KINDS["Demand"], demand_id(of, 2), Generation(generation), encode(demand))

@@ -151,7 +151,9 @@ class Asked:
                     more = self.member.on_content(effect.digest, self.table.workload.blobs.get(effect.digest))
                 case Evaluate():
                     self.evaluations += 1
-                    made = evaluate_now(self.local.epoch.evaluator, effect.circuit, effect.demand, effect.telemetry)
+                    made = evaluate_now(
+                        self.local.parts_of(effect.epoch).evaluator, effect.circuit, effect.demand, effect.telemetry
+                    )
                     more = self.member.on_evaluated(effect.round, made.result)
                 case Send():
                     answer, more = body_of(effect), []

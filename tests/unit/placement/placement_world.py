@@ -551,7 +551,9 @@ class World:
         if node.core is None or node.life != life:
             return
         try:
-            result = evaluate_now(node.core.local.epoch.evaluator, effect.circuit, effect.demand, effect.telemetry).result
+            result = evaluate_now(
+                node.core.local.parts_of(effect.epoch).evaluator, effect.circuit, effect.demand, effect.telemetry
+            ).result
         except VeilError:
             result = None
         effects = node.core.on_evaluated(effect.round, result)
