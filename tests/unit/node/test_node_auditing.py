@@ -116,7 +116,7 @@ async def test_without_its_coordinator_a_round_is_audited_as_far_as_it_goes(scen
         report = await scene.audit(member)
         assert report["verdict"] == "incomplete"
         if scene.winner is scene.coordinator:
-            assert check(report, "leaf")["state"] == "missing"
+            assert check(report, "leaves")["state"] == "missing", "nobody else was given them"
         else:
             assert check(report, "leaf")["state"] == "ok", "the winner knows its leaf"
             assert check(report, "partials")["state"] == "missing"
