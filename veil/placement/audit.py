@@ -16,6 +16,7 @@ from veil.errors import CiphertextInvalid, DecryptionDisputed, FheUnavailable, P
 from veil.fhe.ports import Opened
 from veil.placement.append import proves
 from veil.placement.checks import read_commits, read_round
+from veil.placement.eligibility import anchored, anchored_demand
 from veil.placement.local import Local
 from veil.placement.offering import shown_max
 from veil.placement.outcome import candidates_in_order
@@ -95,6 +96,8 @@ class _Case:
     commits: dict[PeerId, Digest] | None = None
     coordinator: PeerId | None = None
     partials: dict[int, Partial] = field(default_factory=dict)
+    telemetry_sound: bool = False
+    """Only then does evaluating again say anything about others."""
 
     @property
     def transcript(self) -> Transcript | None:
@@ -232,6 +235,22 @@ def _named(case: _Case) -> Result | None:
     return Result("named", State.OK, "the leaf names exactly this opening, these inputs and this evaluation")
 
 
+def _demand(case: _Case) -> Result | None:
+    """The opening's demand is the workload's, as far as the chain still has it."""
+    opened = case.opened
+    if opened is None or case.coordinator is None:
+        return None
+    object_id = ObjectId(opened.object_id)
+    found, demand = anchored(case.local.view, object_id), anchored_demand(case.local.view, object_id, opened.epoch)
+    if found is None or demand is None or found.generation != opened.generation:
+        return Result("demand", State.SKIPPED, "the chain has that generation, or its demand, no more")
+    if demand.resources != found.envelope.resources:
+        return Result("demand", State.SKIPPED, "the workload's demand is being replaced")
+    if demand.demand != opened.demand:
+        return Result("demand", State.LIE, "the round decided about another demand than the workload's", (case.coordinator,))
+    return Result("demand", State.OK, "the round decided about the demand that the chain has of the workload")
+
+
 # the decision
 
 
@@ -330,6 +349,7 @@ def _telemetry(case: _Case) -> Result | None:
     wrong = tuple(peer for (peer, digest), vector in zip(commits.items(), own.telemetry, strict=True) if sha256(vector) != digest)
     if wrong:
         return Result("telemetry", State.LIE, "what a candidate sent is not what it committed to", wrong)
+    case.telemetry_sound = True
     return Result("telemetry", State.OK, "each candidate sent what it had committed to")
 
 
@@ -337,7 +357,7 @@ def _evaluation(case: _Case) -> Result | None:
     transcript, own, fresh = case.transcript, case.evidence.member, case.evidence.evaluation
     if not case.evidence.in_committee:
         return Result("evaluation", State.SKIPPED, "only members of the committee can evaluate again")
-    if own is None or case.coordinator is None or transcript is None:
+    if own is None or case.coordinator is None or transcript is None or not case.telemetry_sound:
         return None
     if fresh is None:
         return _missing(case, "evaluation", "evaluation", "this member's evaluator is not at hand")
@@ -380,6 +400,7 @@ _CHECKS: Sequence[_Check] = (
     _inputs,
     _one_story,
     _named,
+    _demand,
     _partials,
     _decision,
     _telemetry,

@@ -167,7 +167,7 @@ def test_an_honest_placement_agrees_in_every_check(quorum):
     report = Scene(quorum).audit()
     assert (report.state, report.liars) == (State.OK, ())
     assert set(states(report).values()) == {State.OK}
-    assert len(report.results) == 11
+    assert len(report.results) == 12
 
 
 def test_a_node_outside_the_committee_checks_all_but_the_evaluation():
@@ -286,6 +286,22 @@ def test_a_leaf_that_names_another_transcript_is_a_lie_of_the_coordinator():
     assert lies(own_only) == {"named": (scene.coordinator,)}, "the member's own evaluation is enough to say so"
 
 
+def test_a_round_about_another_demand_is_a_lie_of_the_coordinator():
+    scene = Scene()
+    forged = scene.sign(scene.table.coordinator, changed(scene.opened, demand=bytes(32)))
+    report = scene.audit(coordinator=changed(scene.kept, open=forged), member=None, in_committee=False)
+    assert lies(report)["demand"] == (scene.coordinator,)
+
+
+def test_the_demand_of_a_workload_that_has_moved_on_is_not_judged():
+    scene = Scene()
+    scene.table.view.add(*scene.table.workload.rows(generation=2))
+    assert states(scene.audit())["demand"] is State.SKIPPED
+    scene.table.view.objects.clear()
+    report = scene.audit()
+    assert (states(report)["demand"], report.state) == (State.SKIPPED, State.OK)
+
+
 # the decision
 
 
@@ -352,8 +368,8 @@ def test_telemetry_that_is_not_what_was_committed_is_a_lie_of_the_candidate():
     scene = Scene()
     inputs = open_signed(scene.own.inputs, CLUSTER, Inputs)
     own = changed(scene.own, telemetry=(scene.own.telemetry[0], b"another", *scene.own.telemetry[2:]))
-    report = scene.audit(member=own, evaluation=scene.evaluate(scene.own))
-    assert lies(report) == {"telemetry": (inputs.commits[1].signer,)}
+    report = scene.audit(member=own, evaluation=Digest(b"w" * 32))
+    assert lies(report) == {"telemetry": (inputs.commits[1].signer,)}, "and no member is blamed for what was never committed"
 
 
 def test_a_member_that_signed_another_evaluation_is_named():
