@@ -2,53 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from veil.cli.output import columns
+from veil.cli.registry import PATH, directory_option, keystore_option, output_option, print_fields, registry, registry_read
 
 if TYPE_CHECKING:
-    from veil.chain.client import RegistryChain
     from veil.node.dealing import Dealt
     from veil.node.epoch_admin import EpochState
     from veil.node.keyplan import KeyPlan
-    from veil.store.projection import Projection
     from veil.wire.nodes import KeyEpoch
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Path(click.ParamType[Path]):
-    """A path as people write it, made absolute."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return Path(value).expanduser().resolve()
-
-
-_path = _Path()
-
-
-def _directory(function: F) -> F:
-    option = click.option(
-        "--dir", "directory", type=_path, envvar="VEIL_DIR", required=True, help="a node's directory: which registry, which keys"
-    )
-    return option(function)
-
-
-def _keystore(function: F) -> F:
-    option = click.option("--keystore", type=_path, help="who signs the transaction; by default the directory's operator.key")
-    return option(function)
-
-
-def _output(function: F) -> F:
-    option = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-    return option(function)
 
 
 @click.group()
@@ -57,7 +23,7 @@ def key() -> None:
 
 
 @key.command()
-@click.argument("file", type=_path)
+@click.argument("file", type=PATH)
 def generate(file: Path) -> None:
     """Make a node's key in FILE, and print its peer ID. An existing file is left alone."""
     from veil.errors import AlreadyExists
@@ -73,7 +39,7 @@ def generate(file: Path) -> None:
 
 @key.command()
 @click.option("--parameters", type=click.Choice(["plain", "flooded"]), help="the ceremony's parameter set")
-@_directory
+@directory_option
 def classes(parameters: str | None, directory: Path) -> None:
     """Find out which determinism classes this machine reaches, and print the signed entry for a committee file.
 
@@ -93,7 +59,7 @@ async def _classes(parameters: str | None, directory: Path) -> None:
     wanted: Parameters = "flooded" if parameters == "flooded" else "plain" if parameters else DEFAULT_PARAMETERS
     steps = Steps()
     identity = Identity.load(directory / "peer.key")
-    async with _registry(directory, None) as chain:
+    async with registry(directory, None) as chain:
         with steps.step("probe compiled and evaluated"):
             found = await reachable_classes(wanted)
         report = sign_report(identity, chain.cluster, found)
@@ -104,15 +70,15 @@ async def _classes(parameters: str | None, directory: Path) -> None:
 
 
 @key.command()
-@click.option("--committee", type=_path, required=True, help="the members' entries, as `veil key classes` prints them")
+@click.option("--committee", type=PATH, required=True, help="the members' entries, as `veil key classes` prints them")
 @click.option("--threshold", type=click.IntRange(1, 32), help="how many members decrypt: over half of them, and not all")
 @click.option("--epoch", type=click.IntRange(1), help="the epoch's number; by default one more than the registry's last")
 @click.option("--parameters", type=click.Choice(["plain", "flooded"]), help="the parameter set")
 @click.option("--mode", type=click.Choice(["threshold", "designated"]), help="designated: one node holds the whole key")
-@click.option("--config", "plan_file", type=_path, help="a KeyPlan, see manifests/keys; what is given here counts more")
-@click.option("--out", type=_path, help="a new directory for what is to be published; by default ./epoch-NUMBER")
-@_output
-@_directory
+@click.option("--config", "plan_file", type=PATH, help="a KeyPlan, see manifests/keys; what is given here counts more")
+@click.option("--out", type=PATH, help="a new directory for what is to be published; by default ./epoch-NUMBER")
+@output_option
+@directory_option
 def ceremony(
     committee: Path,
     threshold: int | None,
@@ -162,7 +128,7 @@ async def _ceremony(
     from veil.node.membership import members_of
 
     steps = Steps()
-    async with _registry_read(directory, None) as (chain, projection):
+    async with registry_read(directory, None) as (chain, projection):
         committee = read_committee(committee_file, chain.cluster, members_of(projection))
         epoch = next_number(projection, number)
     plan = plan.for_committee(len(committee.peers))
@@ -186,16 +152,16 @@ def _show_dealt(dealt: "Dealt", where: Path, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(fields, indent=2))
         return
-    _print_fields(fields)
+    print_fields(fields)
     for peer in abstaining:
         click.echo(f"warning: {peer} does not reach the epoch's determinism class: it will abstain", err=True)
     click.echo(f"publish it with `veil key publish {where} --dir …`, on the machine of a node", err=True)
 
 
 @key.command()
-@click.argument("epoch_directory", type=_path)
-@_keystore
-@_directory
+@click.argument("epoch_directory", type=PATH)
+@keystore_option
+@directory_option
 def publish(epoch_directory: Path, keystore: Path | None, directory: Path) -> None:
     """Give a ceremony's blobs to the node in --dir, and announce the epoch on the chain.
 
@@ -211,7 +177,7 @@ async def _publish(epoch_directory: Path, keystore: Path | None, directory: Path
     from veil.types import Epoch
     from veil.wire.codec import digest
 
-    async with _registry(directory, keystore) as chain:
+    async with registry(directory, keystore) as chain:
         epoch = hand_over(epoch_directory, BlobStore(directory / "blobs"))
         await chain.publish_epoch(Epoch(epoch.epoch), digest(epoch))
     click.echo(f"epoch {epoch.epoch} published")
@@ -220,8 +186,8 @@ async def _publish(epoch_directory: Path, keystore: Path | None, directory: Path
 @key.command()
 @click.argument("epoch", type=click.IntRange(1))
 @click.option("--force", is_flag=True, help="also while workloads have no demand for it, and could not be placed")
-@_keystore
-@_directory
+@keystore_option
+@directory_option
 def activate(epoch: int, force: bool, keystore: Path | None, directory: Path) -> None:
     """Let EPOCH take over: every epoch before it is retired. Running containers are not touched."""
 
@@ -229,7 +195,7 @@ def activate(epoch: int, force: bool, keystore: Path | None, directory: Path) ->
         from veil.node import epoch_admin
         from veil.types import Epoch
 
-        async with _registry_read(directory, keystore) as (chain, projection):
+        async with registry_read(directory, keystore) as (chain, projection):
             retired = await epoch_admin.activate(chain, projection, Epoch(epoch), force=force)
         for one in retired:
             click.echo(f"epoch {one} retired")
@@ -241,8 +207,8 @@ def activate(epoch: int, force: bool, keystore: Path | None, directory: Path) ->
 @key.command()
 @click.argument("epoch", type=click.IntRange(1))
 @click.option("--force", is_flag=True, help="also the only one: nothing is placed then")
-@_keystore
-@_directory
+@keystore_option
+@directory_option
 def retire(epoch: int, force: bool, keystore: Path | None, directory: Path) -> None:
     """Retire EPOCH for good: no new round uses it. One that is only prepared is withdrawn by this."""
 
@@ -250,7 +216,7 @@ def retire(epoch: int, force: bool, keystore: Path | None, directory: Path) -> N
         from veil.node import epoch_admin
         from veil.types import Epoch
 
-        async with _registry_read(directory, keystore) as (chain, projection):
+        async with registry_read(directory, keystore) as (chain, projection):
             await epoch_admin.retire(chain, projection, Epoch(epoch), force=force)
         click.echo(f"epoch {epoch} retired")
 
@@ -258,15 +224,15 @@ def retire(epoch: int, force: bool, keystore: Path | None, directory: Path) -> N
 
 
 @key.command("list")
-@_output
-@_directory
+@output_option
+@directory_option
 def list_(output: str, directory: Path) -> None:
     """List the registry's key epochs, and how many of the workloads can be placed in each (DEMAND)."""
 
     async def read() -> list[dict[str, Any]]:
         from veil.node.epoch_admin import states
 
-        async with _registry_read(directory, None) as (_, projection):
+        async with registry_read(directory, None) as (_, projection):
             return [_state_fields(one) for one in states(projection)]
 
     found = asyncio.run(read())
@@ -281,8 +247,8 @@ def list_(output: str, directory: Path) -> None:
 
 @key.command()
 @click.argument("epoch", type=click.IntRange(1))
-@_output
-@_directory
+@output_option
+@directory_option
 def show(epoch: int, output: str, directory: Path) -> None:
     """Show one epoch: committee, threshold, circuits. What the registry has only the digest of, the node in --dir must have."""
 
@@ -293,7 +259,7 @@ def show(epoch: int, output: str, directory: Path) -> None:
         from veil.wire.codec import decode
         from veil.wire.nodes import KeyEpoch
 
-        async with _registry_read(directory, None) as (_, projection):
+        async with registry_read(directory, None) as (_, projection):
             found = state_of(projection, epoch)
         fields = _state_fields(found)
         try:
@@ -307,7 +273,7 @@ def show(epoch: int, output: str, directory: Path) -> None:
     if output == "json":
         click.echo(json.dumps(fields, indent=2))
     else:
-        _print_fields(fields)
+        print_fields(fields)
 
 
 def _state_fields(found: "EpochState") -> dict[str, Any]:
@@ -335,42 +301,3 @@ def _epoch_fields(epoch: "KeyEpoch") -> dict[str, Any]:
         "maxDecryptions": epoch.max_decryptions,
         "floodingBits": epoch.flooding_bits,
     }
-
-
-def _print_fields(fields: dict[str, Any]) -> None:
-    width = max(map(len, fields)) + 3
-    for name, value in fields.items():
-        lines = value if isinstance(value, list) else [value]
-        for index, line in enumerate(lines or ["-"]):
-            click.echo(f"{'' if index else name + ':':<{width}}{line}")
-
-
-@asynccontextmanager
-async def _registry(directory: Path, keystore: Path | None) -> "AsyncIterator[RegistryChain]":
-    """The registry of the node in ``directory``. Raises ConfigInvalid, ChainUnavailable."""
-    from veil.chain.client import RegistryChain
-    from veil.chain.signer import LocalSigner
-    from veil.config import load_settings
-    from veil.types import Address
-
-    settings = load_settings(directory)
-    signer = LocalSigner.load(keystore or settings.directory / "operator.key")
-    chain = RegistryChain(settings.rpc_url, Address(settings.contract), signer, deploy_block=settings.contract_block)
-    try:
-        await chain.start()
-        yield chain
-    finally:
-        await chain.close()
-
-
-@asynccontextmanager
-async def _registry_read(directory: Path, keystore: Path | None) -> "AsyncIterator[tuple[RegistryChain, Projection]]":
-    """The same, with all that it says."""
-    from veil.chain.reading import read_registry
-
-    async with _registry(directory, keystore) as chain:
-        projection = await read_registry(chain)
-        try:
-            yield chain, projection
-        finally:
-            projection.close()

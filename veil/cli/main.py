@@ -34,6 +34,7 @@ GROUPS = {
     "dev": "a whole cluster on this machine",
     "node": "run and register nodes",
     "key": "keys and key epochs",
+    "policy": "what the cluster has agreed on",
     "cluster": "deploy and administer a cluster",
 }
 """Groups are offered when their module is there."""

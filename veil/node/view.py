@@ -11,10 +11,9 @@ from veil.store.projection import Projection
 from veil.store.rows import LogRow, NodeRow, ObjectRow
 from veil.store.transcripts import TRANSCRIPT_RETENTION_S
 from veil.types import ObjectId, PeerId
-from veil.wire.codec import decode
 from veil.wire.nodes import KeyEpoch, Profile
 from veil.wire.objects import KINDS
-from veil.wire.policy import ClusterPolicy
+from veil.wire.policy import ClusterPolicy, read_policy
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class NodeView:
 
     def _policy(self) -> ClusterPolicy | None:
         try:
-            return decode(raw, ClusterPolicy) if (raw := self._projection.policy()) else ClusterPolicy()
+            return read_policy(self._projection.policy())
         except WireInvalid as error:
             log.warning("the cluster's policy cannot be read: %s", error)
             return None

@@ -16,11 +16,12 @@ from typing import Literal, NamedTuple, TypeVar
 from veil.errors import DigestMismatch, LimitExceeded, StorageUnavailable, WireInvalid
 from veil.types import DIGEST_BYTES, Clock, Digest, RoundId
 from veil.wire.codec import Message, decode, encode, sha256
+from veil.wire.policy import ClusterPolicy
 from veil.wire.rounds import Bound, Transcript
 
 log = logging.getLogger(__name__)
 
-TRANSCRIPT_RETENTION_S = 24 * 3600
+TRANSCRIPT_RETENTION_S = ClusterPolicy().transcript_retention_s
 """How long, where the cluster's policy does not say."""
 
 TRANSCRIPTS_MAX_BYTES = 512 << 20

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from veil.wire.codec import Message
+from veil.wire.codec import Message, decode
 from veil.wire.nodes import Profile
 
 DAY_S = 24 * 3600
@@ -17,3 +17,8 @@ class ClusterPolicy(Message, frozen=True, tag="veil/cluster-policy.1"):
     """Of all placement rounds."""
     transcript_retention_s: Annotated[int, Meta(ge=0, le=365 * DAY_S)] = DAY_S
     """How long coordinators and committee members keep what an auditor needs of a round."""
+
+
+def read_policy(content: bytes) -> ClusterPolicy:
+    """The registry's policy bytes. Raises WireInvalid for what this version does not understand."""
+    return decode(content, ClusterPolicy) if content else ClusterPolicy()
