@@ -55,7 +55,6 @@ from veil.store.objects import Gone, Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.store.transcripts import Transcripts
 from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
-from veil.wire.policy import ClusterPolicy
 
 log = logging.getLogger(__name__)
 

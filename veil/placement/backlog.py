@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from veil.placement.local import Local
 from veil.placement.ports import ReplicaKey, Wanted
-from veil.types import PeerId
+from veil.types import Generation, ObjectId, PeerId
 
 
 @dataclass(slots=True)
@@ -16,6 +16,8 @@ class Entry:
     """One wanted replica."""
 
     wanted: Wanted
+    since_s: float
+    """When it was first wanted (monotonic)."""
     attempts: int = 0
     due_s: float = 0.0
     left_out: set[PeerId] = field(default_factory=set)
@@ -46,7 +48,7 @@ class Backlog:
         for key in gone:
             del self._entries[key]
         for key, one in named.items():
-            self._entries.setdefault(key, Entry(one)).wanted = one
+            self._entries.setdefault(key, Entry(one, self.local.now())).wanted = one
         return gone
 
     def due(self) -> list[list[Entry]]:
@@ -58,6 +60,10 @@ class Backlog:
             alike = (key.object_id, key.generation, frozenset(entry.left_out), entry.optimistic)
             groups.setdefault(alike, []).append(entry)
         return list(groups.values())
+
+    def count(self, object_id: ObjectId, generation: Generation) -> int:
+        """Replicas of that template that are wanted, placed or not."""
+        return sum((key.object_id, key.generation) == (object_id, generation) for key in self._entries)
 
     def entries(self) -> list[Entry]:
         return list(self._entries.values())

@@ -19,9 +19,10 @@ from veil.placement.holdings import Holdings
 from veil.placement.local import Local
 from veil.placement.member import COVER_ROUND
 from veil.placement.opening import is_member, open_with, total_of
-from veil.placement.policies import NEVER, Standing, score
+from veil.placement.policies import NEVER, Standing, forbids, score
 from veil.placement.ports import CapacityPort, EpochParts, ReplicaKey
 from veil.placement.ranking import shard_of
+from veil.placement.renewals import binding_key
 from veil.placement.settings import ROUNDS_HELD_MAX
 from veil.store.journal import Binding
 from veil.types import Digest, Generation, ObjectId, PeerId, RoundId, Shard, Term
@@ -132,15 +133,18 @@ class Candidate:
 
     def _score(self, parts: EpochParts, found: Anchored) -> float:
         """How much this node is to get a replica of that workload, by the workload's policy."""
-        view, held = self.local.view, [binding for binding in self._holdings.bindings() if binding.state != "superseded"]
-        owners = [of.owner for binding in held if (of := anchored(view, binding.object_id)) is not None]
-        standing = Standing(
-            left_over=parts.encryptor.left_over(self._capacity.free(), self._capacity.total()),
+        left_over = parts.encryptor.left_over(self._capacity.free(), self._capacity.total())
+        return score(found.envelope, self.local.traits, self._standing(found, left_over))
+
+    def _standing(self, found: Anchored, left_over: float = 0.0, *, besides: ReplicaKey | None = None) -> Standing:
+        held = [one for one in self._holdings.bindings() if one.state != "superseded" and binding_key(one) != besides]
+        owners = [of.owner for one in held if (of := anchored(self.local.view, one.object_id)) is not None]
+        return Standing(
+            left_over=left_over,
             since_last_s=self.local.now() - self._given_s,
             holds_same=any((one.object_id, one.generation) == (found.object_id, found.generation) for one in held),
             held_of_owner=owners.count(found.owner),
         )
-        return score(found.envelope, self.local.traits, standing)
 
     def _to_committee(self, parts: EpochParts, round: RoundId, vector: bytes) -> Effects:
         epoch = parts.key_epoch
@@ -234,7 +238,10 @@ class Candidate:
         return [self._answer(offered, self._reserve(offered, resources))]
 
     def _reserve(self, offered: _Offered, resources: Resources) -> Send:
-        """As many of the replicas as there is exactly room for: capacity, then the journal, then the promise."""
+        """As many of the replicas as there is exactly room for: capacity, then the journal, then the promise.
+
+        What a quota or anti-affinity forbids by now is refused in the same words as what does not fit.
+        """
         taken: list[int] = []
         salts: list[bytes] = []
         expires_s = self.local.wall_s() + int(self.local.settings.reserve_s)
@@ -242,6 +249,8 @@ class Candidate:
             key = key_in(offered.open, replica)
             if self._holdings.holds(key):
                 continue
+            if forbids(offered.found.envelope, self.local.traits, self._standing(offered.found, besides=key)):
+                break
             if not self._capacity.reserve(key, total_of(resources), self.local.settings.reserve_s):
                 break
             leaf = self._leaf(offered, replica)

@@ -184,6 +184,10 @@ class Desk:
         found = anchored(self.local.view, object_id)
         if not self.acting.is_acting(shard) or found is None or found.generation != generation:
             return []
+        if any(round.open.object_id == object_id for round in self._rounds.values()):
+            return []
+        if self._gathers(group, found):
+            return []
         group = [entry for entry in group if self._is_free(entry.wanted.key) and entry.wanted.replica < found.envelope.replicas]
         group = sorted(group, key=lambda entry: entry.wanted.replica)[:REPLICAS_PER_ROUND_MAX]
         if not group:
@@ -197,6 +201,12 @@ class Desk:
         if demand is None or demand.resources != found.envelope.resources:
             return self._postpone(group, reasons.DEMAND_NOT_IN_EPOCH, "its demand is not encrypted for the present key epoch")
         return self._open(group, parts, found, demand)
+
+    def _gathers(self, group: list[Entry], found: Anchored) -> bool:
+        """Whether replicas of the workload may still be on their way here, so that one round can place them with these."""
+        known = self.backlog.count(found.object_id, found.generation)
+        newest_s = max(entry.since_s for entry in group)
+        return known < found.envelope.replicas and self.local.now() < newest_s + self.local.settings.gather_s
 
     def _open(self, group: list[Entry], parts: EpochParts, found: Anchored, demand: DemandEnvelope) -> Effects:
         key, view, profile = group[0].wanted.key, self.local.view, self.local.view.profile()

@@ -73,11 +73,16 @@ def manner_of(envelope: Envelope) -> Manner:
     return APART if envelope.anti_affinity else _MANNERS.get(envelope.policy, FILL)
 
 
+def forbids(envelope: Envelope, traits: Traits, standing: Standing) -> bool:
+    """Whether this node may not take one more replica of that workload, whatever room it has. Asked again at each offer."""
+    if envelope.anti_affinity and standing.holds_same:
+        return True
+    return traits.quota > 0 and standing.held_of_owner >= traits.quota
+
+
 def score(envelope: Envelope, traits: Traits, standing: Standing) -> float:
     """0 (wanted most) to below NEVER, or NEVER. An unknown policy is NEVER: this node cannot say what it would mean."""
-    if envelope.anti_affinity and standing.holds_same:
-        return NEVER
-    if traits.quota and standing.held_of_owner >= traits.quota:
+    if forbids(envelope, traits, standing):
         return NEVER
     match envelope.policy:
         case "BinPack":

@@ -44,6 +44,8 @@ class PlacementSettings:
     """Silence after which a binding is no longer counted on; also how long a new coordinator listens."""
     reserve_s: float
     """How long capacity stays reserved between Accept and the append that must follow."""
+    gather_s: float
+    """Waiting for the other replicas of a workload to be asked for, since the last one was: they share a round."""
     commit_s: float
     """Waiting for commits: one message each way and 1 ms of encryption."""
     release_s: float
@@ -86,6 +88,7 @@ DEV = PlacementSettings(
     renew_s=1.0,
     lease_s=20.0,
     reserve_s=6.0,
+    gather_s=0.15,
     commit_s=1.0,
     release_s=15.0,
     check_s=6.0,
@@ -107,6 +110,7 @@ LAN = PlacementSettings(
     renew_s=5.0,
     lease_s=30.0,
     reserve_s=20.0,
+    gather_s=0.5,
     commit_s=2.0,
     release_s=20.0,
     check_s=6.0,

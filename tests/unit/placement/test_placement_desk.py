@@ -556,6 +556,29 @@ def test_one_round_places_all_replicas_of_a_workload(table):
     assert round.open.replicas == (0, 1, 2)
 
 
+def test_a_round_waits_a_moment_for_the_workload_s_other_replicas(table):
+    core, _ = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table)[:2])
+    core.look_again()
+    assert core.desk._rounds == {}
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    (round,) = core.desk._rounds.values()
+    assert round.open.replicas == (0, 1, 2)
+
+
+def test_it_does_not_wait_long_for_replicas_that_nobody_asks_for(table):
+    core, _ = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table)[:2])
+    table.clock.time += core.local.settings.gather_s
+    core.look_again()
+    assert [round.open.replicas for round in core.desk._rounds.values()] == [(0, 1)]
+    core.desk.set_wanted(wanted(table))
+    table.clock.time += core.local.settings.gather_s
+    core.look_again()
+    assert len(core.desk._rounds) == 1, "one round at a time for one workload"
+
+
 def select(table, **labels):
     table.workload.selector = labels
     table.view.add(*table.workload.rows())
@@ -580,6 +603,7 @@ def test_what_keeps_a_replica_unplaced_is_shown_once(table, reason, spoil):
         core.local.epoch = replace(core.local.epoch, decryptor=None)
     core.desk.set_wanted(wanted(table)[:1])
     for _ in range(5):
+        table.clock.time += core.local.settings.gather_s
         core.look_again()
     assert reports.history == [reason]
 
@@ -590,6 +614,7 @@ def test_a_home_node_hears_why_a_replica_waits(table):
     core, _ = core_of(table, table.coordinator)
     core.local.epoch = None
     core.desk.set_wanted(wanted(table)[:1])
+    table.clock.time += core.local.settings.gather_s
     told = [effect for effect in core.look_again() if isinstance(effect, Send) and effect.protocol == "pending/1"]
     assert [effect.peer for effect in told] == [home]
     at_home, reports = core_of(table, table.last_rank)

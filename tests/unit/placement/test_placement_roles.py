@@ -18,6 +18,7 @@ from veil.placement.holdings import Holdings
 from veil.placement.keys import KeyKeeper
 from veil.placement.messages import ROUND_MESSAGES, open_any
 from veil.placement.outcome import candidates_in_order
+from veil.placement.policies import Traits
 from veil.placement.renewals import Renewals
 from veil.types import RoundId
 from veil.wire.codec import decode, encode, sha256
@@ -542,6 +543,20 @@ def test_what_it_holds_already_is_left_out_of_an_acceptance(table, winner):
     answers = winner.offer(opened=table.opened(replicas=(0, 1)))
     (accept,) = [answer for answer in answers if isinstance(answer, Accept)]
     assert accept.replicas == (1,)
+
+
+@pytest.mark.parametrize("traits", [Traits(), Traits(quota=2)])
+def test_what_policy_forbids_by_now_is_refused_at_the_offer(table, traits):
+    """Two rounds may have asked the node before it held anything."""
+    table.workload = Workload("web", 6, SMALL, table.peers[:3], 2, apart=not traits.quota)
+    table.view.add(*table.workload.rows())
+    winner = Winner(table)
+    winner.local.traits = traits
+    (accept,) = winner.offer(opened=table.opened(replicas=(0, 1, 2)))
+    assert accept.replicas == ((0, 1) if traits.quota else (0,))
+    table.round = RoundId(b"round number two")
+    (decline,) = winner.offer(opened=table.opened(replicas=(3, 4)))
+    assert (decline.reason, decline.replicas) == (reasons.CAPACITY_SHORT, (3, 4))
 
 
 def test_a_second_offer_in_one_round_is_of_other_replicas(table):
