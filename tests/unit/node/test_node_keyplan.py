@@ -31,7 +31,7 @@ def test_every_reference_configuration_can_be_held(path: Path) -> None:
 
 
 def test_there_is_a_reference_configuration_for_each_use() -> None:
-    assert {"small", "standard", "designated"} <= {path.stem for path in FILES}
+    assert {"small", "standard", "precise", "designated"} <= {path.stem for path in FILES}
 
 
 def test_a_plan_says_sizes_and_reference_node(tmp_path: Path) -> None:
