@@ -4,19 +4,22 @@ Compiles the circuits, generates keys, makes the public key and the shares, and 
 the secret itself, and the shares together, exist in this process and that pipe only, never on a disk. The process then ends.
 """
 
+import math
 import sys
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from veil.errors import CiphertextInvalid
-from veil.fhe import child, flooding, frames, keyshare, publickey, threshold, values, vectors
+from veil.fhe import child, flooding, frames, keyshare, publickey, values, vectors
 from veil.fhe.ceremony_plan import CeremonyPlan
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import MESSAGE_BITS, Encoding, parse_encoding
-from veil.fhe.material import CircuitMaterial, EpochMaterial
+from veil.fhe.material import CircuitMaterial, EpochMaterial, Parameters
 from veil.types import Epoch
 
 
@@ -42,9 +45,9 @@ def hold(plan: CeremonyPlan, encoding: Encoding) -> list[bytes]:
     first = next(iter(circuits.values()))
     first.keygen()
     materials = tuple(_material(spec, circuit) for spec, circuit in circuits.items())
-    gate = values.lwe(_check_gates(materials)[0])
-    secret = values.secret_key(first.keys.serialize(), gate["encryption"]["keyId"])
-    public = publickey.generate(secret, gate["encryption"]["variance"] ** 0.5, plan.epoch)
+    given, made = _check_gates(materials, plan.parameters)
+    keyset = first.keys.serialize()
+    public = publickey.generate(values.secret_key(keyset, given.key_id), given.deviation, plan.epoch)
     known = _known_input(public, encoding, materials[0].candidates)
     bits_per_result = max(spec.result_bits for spec in plan.circuits)
     material = EpochMaterial(
@@ -61,7 +64,8 @@ def hold(plan: CeremonyPlan, encoding: Encoding) -> list[bytes]:
         flooding_bits=flooding.flooding_bits(plan.parameters, plan.members, plan.threshold),
         max_decryptions=flooding.max_decryptions(plan.parameters, plan.members, plan.threshold, bits_per_result),
     )
-    shares = keyshare.deal(public.name, secret.tolist(), plan.members, plan.threshold)
+    opening = values.secret_key(keyset, made.key_id)
+    shares = keyshare.deal(public.name, opening.tolist(), plan.members, plan.threshold)
     return [material.to_bytes(), *(share.to_secret().reveal() for share in shares)]
 
 
@@ -79,22 +83,34 @@ def _material(spec: CircuitSpec, circuit: Any) -> CircuitMaterial:
         )
 
 
-def _check_gates(materials: tuple[CircuitMaterial, ...]) -> list[dict[str, Any]]:
-    """All inputs. Raises CiphertextInvalid unless widths, dimension and keys are those that the wire forms assume."""
-    inputs, outputs = [], []
-    for material in materials:
-        given, made = values.gates(material.client)
-        inputs += given
-        outputs += made
-    forms = {
-        (gate["encoding"]["integer"]["width"], gate["encryption"]["lweDimension"], gate["encryption"]["keyId"], expected)
-        for gates, expected in ((inputs, MESSAGE_BITS), (outputs, threshold.OUTPUT_BITS))
-        for gate in map(values.lwe, gates)
-    }
-    keys = {form[2] for form in forms}
-    if len(keys) != 1 or any(width != expected or size != vectors.DIMENSION for width, size, _, expected in forms):
+@dataclass(frozen=True, slots=True)
+class _Gates:
+    """What all inputs, or all outputs, have in common."""
+
+    key_id: int
+    deviation: float
+    """Of fresh noise, as a fraction of the torus."""
+
+
+def _check_gates(materials: tuple[CircuitMaterial, ...], parameters: Parameters) -> tuple[_Gates, _Gates]:
+    """Inputs and outputs, which may be under two keys.
+
+    Raises CiphertextInvalid unless widths and dimensions are those that the wire forms assume.
+    """
+    from veil.fhe.circuits.configuration import OUTPUT_WIDTHS  # imports Concrete: only here
+
+    inputs, outputs = zip(*(values.gates(material.client) for material in materials), strict=True)
+    return _common(inputs, MESSAGE_BITS), _common(outputs, OUTPUT_WIDTHS[parameters])
+
+
+def _common(gates: Iterable[list[dict[str, Any]]], width: int) -> _Gates:
+    descriptions = [values.lwe(gate) for one in gates for gate in one]
+    forms = {(gate["encoding"]["integer"]["width"], gate["encryption"]["lweDimension"]) for gate in descriptions}
+    keys = {(gate["encryption"]["keyId"], gate["encryption"]["variance"]) for gate in descriptions}
+    if forms != {(width, vectors.DIMENSION)} or len(keys) != 1:
         raise CiphertextInvalid("the compiler chose other parameters than the wire forms have", hint="pin concrete-python 2.11.0")
-    return inputs
+    ((key_id, variance),) = keys
+    return _Gates(key_id, math.sqrt(variance))
 
 
 def _known_input(public: publickey.PublicKey, encoding: Encoding, candidates: int) -> bytes:

@@ -1,11 +1,13 @@
 """What a ceremony is asked for, and which requests are refused."""
 
-from typing import Literal
+from typing import cast, get_args
 
 import msgspec
 
 from veil.errors import ConfigInvalid
 from veil.fhe.circuits.spec import CircuitSpec, check_spec
+from veil.fhe.flooding import max_decryptions
+from veil.fhe.material import Parameters
 from veil.fhe.threshold import MEMBERS_MAX
 
 
@@ -16,7 +18,7 @@ class CeremonyPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     members: int
     threshold: int
     circuits: tuple[CircuitSpec, ...]
-    parameters: Literal["plain"]
+    parameters: Parameters
 
 
 def make_plan(epoch: int, members: int, threshold: int, circuits: tuple[CircuitSpec, ...], parameters: str) -> CeremonyPlan:
@@ -36,6 +38,13 @@ def make_plan(epoch: int, members: int, threshold: int, circuits: tuple[CircuitS
         raise ConfigInvalid(f"circuits {[spec.name for spec in circuits]}", hint="name distinct ones, at least one")
     for spec in circuits:
         check_spec(spec)
-    if parameters != "plain":
-        raise ConfigInvalid(f"the parameter set {parameters!r} is not known", hint="use 'plain'")
-    return CeremonyPlan(epoch=epoch, members=members, threshold=threshold, circuits=circuits, parameters="plain")
+    if parameters not in get_args(Parameters):
+        raise ConfigInvalid(f"the parameter set {parameters!r} is not known", hint=f"use one of {list(get_args(Parameters))}")
+    known = cast(Parameters, parameters)
+    bits = max(spec.result_bits for spec in circuits)
+    if max_decryptions(known, members, threshold, bits) < 1:
+        raise ConfigInvalid(
+            f"with {threshold} of {members} members the parameter set {parameters!r} hides too little for one decryption",
+            hint="take fewer members, smaller circuits, or the parameter set 'flooded'",
+        )
+    return CeremonyPlan(epoch=epoch, members=members, threshold=threshold, circuits=circuits, parameters=known)

@@ -19,8 +19,8 @@ UNIFORMS = 4
 FISHER = 1.04
 """Fisher information of a sum of four uniform values times its variance (a Gaussian's is 1); a test computes it."""
 
-OUTPUT_NOISE_LOG2: dict[Parameters, float] = {"plain": 49.0, "flooded": 49.0}
-"""Base-2 logarithm of the standard deviation of an output's own noise; a test measures it."""
+OUTPUT_NOISE_LOG2: dict[Parameters, float] = {"plain": 49.0, "flooded": 36.0}
+"""Base-2 logarithm of an output's own noise (root mean square), rounded up; a test measures it."""
 
 OUTPUT_NOISE_MAX = 1 << 57
 """Room for an output's own noise beside the floods: 2^8 deviations of the larger."""

@@ -56,17 +56,21 @@ def probe(parameters: Parameters) -> Probe:
 
 
 def compiled(parameters: Parameters) -> Any:
-    """One look-up of full width in each place, compiled as the placement circuits are."""
-    from veil.fhe.circuits.configuration import configuration
+    """A look-up of each kind that circuits have in each place, compiled as they are."""
+    from veil.fhe.circuits.configuration import configuration, with_output_width
     from veil.fhe.concrete_import import fhe
 
-    table = fhe.LookupTable(list(TABLE))
+    table, odd = fhe.LookupTable(list(TABLE)), fhe.LookupTable([value % 2 for value in range(len(TABLE))])
 
     def look_up(value: Any) -> Any:
         return table[value]
 
+    def look_up_bit(value: Any) -> Any:
+        return odd[table[value]]
+
     samples = [np.full(PLACES, value) for value in range(len(TABLE))]
-    return fhe.Compiler(look_up, {"value": "encrypted"}).compile(samples, configuration(parameters))
+    function = look_up if parameters == "plain" else with_output_width(look_up_bit, parameters)
+    return fhe.Compiler(function, {"value": "encrypted"}).compile(samples, configuration(parameters))
 
 
 def _stream(name: str, size_bytes: int) -> bytes:

@@ -18,10 +18,10 @@ FIELD = (1 << 127) - 1
 VALUE_BYTES = 16
 MEMBERS_MAX = 64
 
-OUTPUT_BITS = 1
-"""Width of an output: one bit, so that the window for noise is as wide as it can be."""
+BIT = 1 << 62
+"""What stands for 1 in an output: below it and the padding bit above is room for noise."""
 
-HALF_WINDOW = 1 << (62 - OUTPUT_BITS)
+HALF_WINDOW = BIT // 2
 """A phase that is further than this from a message decrypts to another."""
 
 Limbs = npt.NDArray[np.float64]
@@ -83,5 +83,5 @@ def open_bits(rows: npt.NDArray[np.uint64], parts: Iterable[Sequence[int]]) -> l
     for body, *terms in zip(rows[:, -1].tolist(), *parts, strict=True):
         total = (body - sum(terms)) % FIELD
         phase = (total - FIELD if total > FIELD // 2 else total) % (1 << 64)
-        bits.append((phase + HALF_WINDOW) // (2 * HALF_WINDOW) % ((1 << 64) // (2 * HALF_WINDOW)))
+        bits.append((phase + HALF_WINDOW) // BIT % ((1 << 64) // BIT))
     return bits if all(bit in (0, 1) for bit in bits) else None

@@ -71,6 +71,27 @@ def test_parameters_are_the_measured_ones(circuits, spec) -> None:
     assert list(variances) == [pytest.approx(8.44e-31, rel=0.01)]
 
 
+def test_flooded_circuits_differ_by_one_wide_look_up_for_each_output_bit() -> None:
+    """All of them under one key set too, and inputs under a key of the same form."""
+    from veil.fhe.circuits.build import compiled
+
+    flooded = compiled([spec for spec in SPECS if spec.candidates <= 16], ENCODING, "flooded")
+    for spec, circuit in flooded.items():
+        counts = circuit.statistics["programmable_bootstrap_count_per_parameter"]
+        found = {
+            (key.polynomial_size(), key.glwe_dimension(), key.level(), key.base_log(), key.input_lwe_dimension()): count
+            for key, count in counts.items()
+        }
+        assert found == {(2048, 1, 1, 23, 806): lookups(spec, R), (1024, 2, 4, 9, 634): spec.result_bits}
+        assert circuit.p_error <= 2.0**-64
+        inputs, outputs = values.gates(circuit.client.specs.serialize())
+        forms = [
+            {(gate["encoding"]["integer"]["width"], gate["encryption"]["lweDimension"]) for gate in map(values.lwe, gates)}
+            for gates in (inputs, outputs)
+        ]
+        assert forms == [{(4, vectors.DIMENSION)}, {(22, vectors.DIMENSION)}]
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_the_body_is_the_reference_on_random_and_extreme_digits(circuits, spec) -> None:
     from veil.fhe.circuits import build

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from veil.fhe.circuits.spec import CircuitSpec
+from veil.fhe.encoding import default_encoding
 from veil.fhe.probe import reachable_classes
 
 pytestmark = [pytest.mark.fhe, pytest.mark.timeout(240)]
@@ -59,6 +61,7 @@ def test_the_probe_has_the_parameters_of_the_circuits(world) -> None:
     """Same polynomials and decompositions, hence the same arithmetic."""
     import msgspec
 
+    from veil.fhe.circuits.build import build
     from veil.fhe.probe_child import compiled
 
     def parameters(client: bytes) -> set[tuple[object, ...]]:
@@ -68,3 +71,5 @@ def test_the_probe_has_the_parameters_of_the_circuits(world) -> None:
 
     probed = parameters(compiled("plain").client.specs.serialize())
     assert probed == parameters(world.ceremony.material.circuits[0].client)
+    flooded = build(CircuitSpec("default", "choose", 4), default_encoding(), "flooded")
+    assert parameters(compiled("flooded").client.specs.serialize()) == parameters(flooded.client.specs.serialize())

@@ -70,7 +70,7 @@ def test_frames_have_limits() -> None:
 
 @pytest.mark.parametrize(("members", "threshold"), [(3, 2), (1, 1), (5, 3), (5, 5), (64, 33)])
 def test_sound_quorums_are_planned(members: int, threshold: int) -> None:
-    assert make_plan(1, members, threshold, (FOUR,), "plain").threshold == threshold
+    assert make_plan(1, members, threshold, (FOUR,), "flooded").threshold == threshold
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,7 @@ def test_sound_quorums_are_planned(members: int, threshold: int) -> None:
         (1, 3, 2, (FOUR, FOUR), "plain"),
         *((1, 3, 2, (spec,), "plain") for spec in IMPOSSIBLE),
         (1, 3, 2, (FOUR,), "simulated"),
+        (1, 64, 33, (FOUR,), "plain"),
     ],
 )
 def test_others_are_refused(epoch: int, members: int, threshold: int, circuits: tuple[CircuitSpec, ...], parameters: str) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from veil.errors import CiphertextInvalid
 from veil.fhe.circuits import catalogue, digc7, layout
 from veil.fhe.circuits.choose import choose
-from veil.fhe.circuits.configuration import configuration
+from veil.fhe.circuits.configuration import configuration, with_output_width
 from veil.fhe.circuits.precise import choose_one
 from veil.fhe.circuits.rank import rank
 from veil.fhe.circuits.spec import CircuitSpec
@@ -41,7 +41,8 @@ def build(spec: CircuitSpec, encoding: Encoding, parameters: Parameters = "plain
     radixes = np.array([resource.high_radix for resource in encoding.resources], np.int64)
     samples = [sample(generator, spec, radixes, kind) for kind in range(EXTREMES + SAMPLES)]
     names = layout.INPUTS[spec.profile]
-    return fhe.Compiler(body(spec, len(radixes)), dict.fromkeys(names, "encrypted")).compile(samples, configuration(parameters))
+    function = with_output_width(body(spec, len(radixes)), parameters)
+    return fhe.Compiler(function, dict.fromkeys(names, "encrypted")).compile(samples, configuration(parameters))
 
 
 def body(spec: CircuitSpec, resources: int) -> Callable[..., Any]:

@@ -23,7 +23,8 @@ HALF = 4
 
 def table(function: Any) -> Any:
     """One look-up of 4 bits from ``function``, which takes and gives numpy arrays."""
-    return fhe.univariate(lambda value: np.asarray(function(value)).astype(np.int64))
+    look_up = fhe.univariate(lambda value: np.asarray(function(value)).astype(np.int64))
+    return lambda value: look_up(fhe.hint(value, bit_width=MESSAGE_BITS))
 
 
 def below(cut: int, infeasible: int, feasible: int = 0) -> Any:
