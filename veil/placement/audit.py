@@ -25,7 +25,7 @@ from veil.store.rows import LogRow
 from veil.types import Digest, ObjectId, PeerId, Shard, Term
 from veil.wire.codec import sha256
 from veil.wire.merkle import leaf_hash, root_of
-from veil.wire.rounds import Bound, Inputs, LeafBatch, Open, Partial, Transcript, transcript_root
+from veil.wire.rounds import Bound, Inputs, Leaf, LeafBatch, Open, Partial, Transcript, transcript_root
 from veil.wire.signed import Signed, open_signed
 
 
@@ -91,6 +91,8 @@ class _Case:
 
     local: Local
     evidence: Evidence
+    leaf: Leaf | None = None
+    """Shown to be the one on chain: whatever else was given as the leaf is not used."""
     opened: Open | None = None
     inputs: Inputs | None = None
     commits: dict[PeerId, Digest] | None = None
@@ -102,6 +104,13 @@ class _Case:
     @property
     def transcript(self) -> Transcript | None:
         return self.evidence.coordinator or self.evidence.member
+
+    @property
+    def appended_by(self) -> tuple[PeerId, ...]:
+        """Who put the leaf on the chain: the round's coordinator if its operator sent it, else all nodes of the sender."""
+        row = self.evidence.row
+        operated = tuple(node.peer for node in self.local.view.nodes() if node.operator == row.sender)
+        return (self.coordinator,) if self.coordinator is not None and self.coordinator in operated else operated
 
     @property
     def kept_by(self) -> tuple[PeerId, ...]:
@@ -126,8 +135,8 @@ def _log(case: _Case) -> Result:
     row = case.evidence.row
     if case.local.ranking.counts(row):
         return Result("log", State.OK, f"append {row.sequence} of shard {row.shard} is on chain, by a coordinator of its term")
-    operated = tuple(node.peer for node in case.local.view.nodes() if node.operator == row.sender)
-    return Result("log", State.LIE, f"{row.sender}, who appended it, is not among the first ranks of the shard then", operated)
+    message = f"{row.sender}, who appended it, is not among the first ranks of the shard then"
+    return Result("log", State.LIE, message, case.appended_by)
 
 
 def _batch(case: _Case) -> Result | None:
@@ -137,8 +146,8 @@ def _batch(case: _Case) -> Result | None:
     sound = (batch.shard, batch.sequence, len(batch.leaves)) == (row.shard, row.sequence, row.count)
     if sound and root_of([Digest(leaf) for leaf in batch.leaves]) == row.root and case.evidence.index < len(batch.leaves):
         return Result("leaves", State.OK, "the leaves have the digest and the root that the chain has")
-    operated = tuple(node.peer for node in case.local.view.nodes() if node.operator == row.sender)
-    return Result("leaves", State.LIE, "what the chain names as the append's leaves does not have the append's root", operated)
+    message = "what the chain names as the append's leaves does not have the append's root"
+    return Result("leaves", State.LIE, message, case.appended_by)
 
 
 def _leaf(case: _Case) -> Result | None:
@@ -149,6 +158,7 @@ def _leaf(case: _Case) -> Result | None:
         return _missing(case, "leaf", "bound", "nobody reachable knows what the leaf stands for")
     place = (bound.shard, bound.sequence, bound.root) == (row.shard, row.sequence, row.root)
     if place and leaf_hash(bound.leaf) == batch.leaves[case.evidence.index] and proves(bound):
+        case.leaf = bound.leaf
         return Result("leaf", State.OK, "its Merkle proof leads to the root on chain")
     giver = (case.evidence.bound_from,) if case.evidence.bound_from else ()
     return Result(
@@ -161,7 +171,7 @@ def _leaf(case: _Case) -> Result | None:
 
 def _opening(case: _Case) -> Result | None:
     transcript, local = case.transcript, case.local
-    if case.evidence.bound is None:
+    if case.leaf is None:
         return None
     if transcript is None:
         return _missing(case, "transcript", "coordinator", "nobody reachable has kept the round's transcript")
@@ -216,10 +226,9 @@ def _one_story(case: _Case) -> Result | None:
 
 def _named(case: _Case) -> Result | None:
     """The leaf is of this round, this workload, this decision."""
-    opened, transcript, bound = case.opened, case.transcript, case.evidence.bound
-    if opened is None or transcript is None or bound is None or case.coordinator is None:
+    opened, transcript, leaf = case.opened, case.transcript, case.leaf
+    if opened is None or transcript is None or leaf is None or case.coordinator is None:
         return None
-    leaf = bound.leaf
     same = (leaf.round, leaf.object_id, leaf.generation, leaf.epoch) == (
         opened.round,
         opened.object_id,
@@ -227,11 +236,12 @@ def _named(case: _Case) -> Result | None:
         opened.epoch,
     )
     if not same or leaf.replica not in opened.replicas or leaf.peer not in opened.candidates:
-        return Result("named", State.LIE, "the leaf is of another round, workload or candidate", (case.coordinator,))
+        return Result("named", State.LIE, "the leaf is of another round, workload or candidate", case.appended_by)
     if transcript_root(transcript.open, transcript.inputs, Digest(transcript.evaluation)) != leaf.transcript:
         message = "the leaf names another opening, other inputs or another evaluation than the transcript"
         sure = case.evidence.coordinator is not None or transcript.evaluation == case.evidence.evaluation
-        return Result("named", State.LIE, message, (case.coordinator,) if sure else ())
+        both = case.coordinator in case.appended_by
+        return Result("named", State.LIE, message, (case.coordinator,) if sure and both else ())
     return Result("named", State.OK, "the leaf names exactly this opening, these inputs and this evaluation")
 
 
@@ -292,8 +302,8 @@ def _signed_partial(case: _Case, signed: Signed, committee: Sequence[PeerId]) ->
 
 
 def _decision(case: _Case) -> Result | None:
-    transcript, opened, parts, bound = case.evidence.coordinator, case.opened, case.local.epoch, case.evidence.bound
-    if not case.partials or transcript is None or opened is None or parts is None or bound is None or case.coordinator is None:
+    transcript, opened, parts, leaf = case.evidence.coordinator, case.opened, case.local.epoch, case.leaf
+    if not case.partials or transcript is None or opened is None or parts is None or leaf is None or case.coordinator is None:
         return None
     if sha256(transcript.result) != transcript.evaluation:
         return Result("decision", State.LIE, "the result is not the one that the members signed", (case.coordinator,))
@@ -301,11 +311,11 @@ def _decision(case: _Case) -> Result | None:
     if isinstance(found, Result):
         return found
     order = candidates_in_order(parts.key_epoch, opened, found.bits)[: shown_max(len(opened.replicas))]
-    if bound.leaf.peer not in order:
+    if leaf.peer not in order:
         message = "the decision does not name the winner at a place that is offered"
-        return Result("decision", State.LIE, message, (case.coordinator,))
-    if bound.leaf.checked and not found.checked:
-        return Result("decision", State.LIE, "the leaf says that it was checked, and it was not", (case.coordinator,))
+        return Result("decision", State.LIE, message, case.appended_by)
+    if leaf.checked and not found.checked:
+        return Result("decision", State.LIE, "the leaf says that it was checked, and it was not", case.appended_by)
     if found.liars:
         liars = tuple(PeerId(parts.key_epoch.committee[member - 1]) for member in found.liars)
         return Result("decision", State.LIE, "it names the winner in spite of a wrong partial", liars)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from veil.api.fake import FakeNode
+from veil.api.fake import FakeNode, an_instance
 from veil.cli.main import run
 from veil.client.blocking import unix_config
 from veil.client.kubeconfig import write
@@ -81,6 +81,24 @@ async def test_json_is_the_nodes_report_and_the_transcript_what_it_keeps(veil: V
     served.auditor.transcripts["3-7-0"] = {"placement": "3-7-0", "transcripts": []}
     code, out, _ = await veil("audit", "3-7-0", "--transcript")
     assert (code, json.loads(out)) == (0, served.auditor.transcripts["3-7-0"])
+
+
+async def test_an_instance_means_its_placement(veil: Veil, served: FakeNode) -> None:
+    leaf = {"shard": 3, "sequence": 7, "leaf": "ab", "root": "cd"}
+    served.store.put(an_instance(placement=leaf))
+    served.store.put(an_instance("hello-1-1"))
+    served.auditor.reports |= {name: a_report("agreed", placement=name) for name in ("3-7", "3-7-1")}
+    for word in ("hello-1-0", "inst/hello-1-0"):
+        assert (await veil("audit", word)).out.startswith("placement 3-7,")
+    for index, known in enumerate(("ff", "ab")):
+        spec = {"shard": 3, "sequence": 7, "index": index, "leaf": known}
+        metadata = {"name": f"3-7-{index}", "labels": {"veil.dev/shard": "3"}}
+        served.store.put({"apiVersion": "veil.dev/v1alpha1", "kind": "Placement", "metadata": metadata, "spec": spec})
+    assert (await veil("audit", "hello-1-0")).out.startswith("placement 3-7-1,")
+    code, _, err = await veil("audit", "hello-1-1")
+    assert (code, "`veil why hello-1-1`" in err) == (1, True)
+    assert (await veil("audit", "wl/hello")).code == 1
+    assert (await veil("audit", "nothere-1-0")).code == 1
 
 
 async def test_no_such_placement_is_exit_code_1_and_a_node_that_is_away_2(veil: Veil, served: FakeNode) -> None:

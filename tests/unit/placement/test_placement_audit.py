@@ -1,5 +1,6 @@
 """The audit of a placement: an honest one agrees, each forged transcript has its liar, what is missing is named."""
 
+import random
 from dataclasses import replace
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 from placement_doubles import CLUSTER, evaluate_now, key_epoch_of, parts_of
 from placement_table import NODE, Asked, Table
 
-from veil.errors import DecryptionDisputed
+from veil.errors import DecryptionDisputed, WireInvalid
 from veil.fhe.fake import FakeDecryptor
 from veil.placement.audit import Evidence, State, audit
 from veil.placement.effects import Keep
@@ -208,7 +209,7 @@ def test_a_leaf_that_is_not_the_one_on_chain_is_a_lie_of_who_gave_it(forge):
         "root": changed(scene.bound, root=bytes(32)),
         "sequence": changed(scene.bound, sequence=2),
     }[forge]
-    assert lies(scene.audit(bound=bound, bound_from=scene.peer(3)))["leaf"] == (scene.peer(3),)
+    assert lies(scene.audit(bound=bound, bound_from=scene.peer(3))) == {"leaf": (scene.peer(3),)}, "and nobody else is blamed"
 
 
 # the round
@@ -300,6 +301,41 @@ def test_the_demand_of_a_workload_that_has_moved_on_is_not_judged():
     scene.table.view.objects.clear()
     report = scene.audit()
     assert (states(report)["demand"], report.state) == (State.SKIPPED, State.OK)
+
+
+@pytest.mark.parametrize("change", [{"replica": 2}, {"peer": bytes(32)}])
+def test_a_leaf_that_another_coordinator_appended_for_a_round_is_that_ones_lie(change):
+    scene = Scene()
+    scene.place(scene.order[0], **change)
+    stand_in = scene.table.ranks[1]
+    report = scene.audit(row=replace(scene.row, sender=f"operator-{stand_in}"))
+    assert set(lies(report)["named"]) == {scene.peer(stand_in)}
+    assert scene.coordinator not in report.liars
+
+
+# whatever is forged
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_forged_transcript_frames_nobody_but_who_gave_it(seed):
+    """Random changes of what the coordinator kept, and of the leaf that another node gave: audits end, and blame no third."""
+    dice, scene = random.Random(seed), SCENES.setdefault("forged", Scene())
+    content = bytearray(encode(scene.kept if seed % 3 else scene.bound))
+    for _ in range(dice.randint(1, 3)):
+        content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+    try:
+        forged = decode(bytes(content), Transcript if seed % 3 else Bound)
+    except WireInvalid:
+        return
+    if seed % 3:
+        report, giver = scene.audit(coordinator=forged), scene.coordinator
+    else:
+        report, giver = scene.audit(bound=forged, bound_from=scene.peer(3)), scene.peer(3)
+    assert set(report.liars) <= {giver}, f"seed {seed}"
+    assert report.state is not State.OK or forged in (scene.kept, scene.bound), f"seed {seed}"
+
+
+SCENES = {}
 
 
 # the decision
