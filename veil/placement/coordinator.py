@@ -231,7 +231,8 @@ class Round:
             evaluation = next(iter(given.values())).partial.evaluation
             if gathering.enlarge():
                 return self._ask(evaluation)
-            return self._fail(Failed(reasons.DECRYPTION_DISPUTED, error.message[:100]))
+            disputed = Failed(reasons.DECRYPTION_DISPUTED, error.message[:100])
+            return [self._transcript_kept(given, result), *self._fail(disputed)]
         except PartialInvalid as error:
             log.warning("round %s: %s", self.id.hex()[:8], error.message)
             gathering.discard(error.member)

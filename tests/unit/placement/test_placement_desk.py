@@ -16,7 +16,7 @@ from veil.placement.append import ShardAppends, Waiting, leaf_is_appended, prove
 from veil.placement.backlog import Backlog
 from veil.placement.coordinator import Round
 from veil.placement.core import Core
-from veil.placement.effects import Append, Send
+from veil.placement.effects import Append, Keep, Send
 from veil.placement.leases import LeaseTable
 from veil.placement.offering import FILL, SPREAD
 from veil.placement.outcome import Accepted, Failed, candidates_in_order
@@ -338,8 +338,10 @@ class Opened:
         self.opened = table.opened(replicas=replicas)
         self.round = Round(self.local, self.local.epoch, self.opened, base=0, members=members, manner=manner)
         self.sent = [body_of(effect) for effect in self.round.start()]
+        self.kept = []
 
     def take(self, effects):
+        self.kept += [effect.transcript for effect in effects if isinstance(effect, Keep)]
         self.sent = [(effect.peer, body_of(effect)) for effect in effects if isinstance(effect, Send)]
         return self.sent
 
@@ -491,6 +493,8 @@ def test_a_lie_at_two_of_three_places_nothing(table):
     opened.release(opened.commit_all(), lie_of={1: 0})
     assert opened.round.failed.reason == reasons.DECRYPTION_DISPUTED
     assert opened.round.accepted() == []
+    (transcript,) = opened.kept
+    assert len(transcript.partials) == 3, "the wrong one among them, for whoever finds out whose it is"
 
 
 def test_a_malformed_partial_counts_as_none(table):
