@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from veil.node.dealing import Dealt
     from veil.node.epoch_admin import EpochState
     from veil.node.keyplan import KeyPlan
+    from veil.types import Digest
     from veil.wire.nodes import KeyEpoch
 
 
@@ -185,7 +186,7 @@ async def _publish(epoch_directory: Path, keystore: Path | None, directory: Path
 
 @key.command()
 @click.argument("epoch", type=click.IntRange(1))
-@click.option("--force", is_flag=True, help="also while workloads have no demand for it, and could not be placed")
+@click.option("--force", is_flag=True, help="also while workloads could not be placed in it")
 @keystore_option
 @directory_option
 def activate(epoch: int, force: bool, keystore: Path | None, directory: Path) -> None:
@@ -196,7 +197,9 @@ def activate(epoch: int, force: bool, keystore: Path | None, directory: Path) ->
         from veil.types import Epoch
 
         async with registry_read(directory, keystore) as (chain, projection):
-            retired = await epoch_admin.activate(chain, projection, Epoch(epoch), force=force)
+            here = _fetched(directory, epoch_admin.state_of(projection, epoch).digest)
+            threshold = here.threshold if here is not None else 0
+            retired = await epoch_admin.activate(chain, projection, Epoch(epoch), threshold=threshold, force=force)
         for one in retired:
             click.echo(f"epoch {one} retired")
         click.echo(f"epoch {epoch} active")
@@ -227,7 +230,10 @@ def retire(epoch: int, force: bool, keystore: Path | None, directory: Path) -> N
 @output_option
 @directory_option
 def list_(output: str, directory: Path) -> None:
-    """List the registry's key epochs, and how many of the workloads can be placed in each (DEMAND)."""
+    """List the registry's key epochs.
+
+    DEMAND: how many of the workloads can be placed in it. SHARES: how many members have taken their share.
+    """
 
     async def read() -> list[dict[str, Any]]:
         from veil.node.epoch_admin import states
@@ -241,8 +247,11 @@ def list_(output: str, directory: Path) -> None:
     elif not found:
         click.echo("no key epochs", err=True)
     else:
-        rows = [(one["epoch"], one["state"], f"{one['demands']}/{one['workloads']}", one["digest"][:16]) for one in found]
-        click.echo("\n".join(columns(("EPOCH", "STATE", "DEMAND", "DIGEST"), rows)))
+        rows = [
+            (one["epoch"], one["state"], f"{one['demands']}/{one['workloads']}", one["sharesTaken"], one["digest"][:16])
+            for one in found
+        ]
+        click.echo("\n".join(columns(("EPOCH", "STATE", "DEMAND", "SHARES", "DIGEST"), rows)))
 
 
 @key.command()
@@ -253,21 +262,14 @@ def show(epoch: int, output: str, directory: Path) -> None:
     """Show one epoch: committee, threshold, circuits. What the registry has only the digest of, the node in --dir must have."""
 
     async def read() -> dict[str, Any]:
-        from veil.errors import NotFound
-        from veil.mesh.blobs import BlobStore
         from veil.node.epoch_admin import state_of
-        from veil.wire.codec import decode
-        from veil.wire.nodes import KeyEpoch
 
         async with registry_read(directory, None) as (_, projection):
             found = state_of(projection, epoch)
-        fields = _state_fields(found)
-        try:
-            content = BlobStore(directory / "blobs").read(found.digest)
-        except NotFound:
+        epoch_here = _fetched(directory, found.digest)
+        if epoch_here is None:
             click.echo("warning: this node has not fetched the epoch yet: only what the chain says is shown", err=True)
-            return fields
-        return fields | _epoch_fields(decode(content, KeyEpoch))
+        return _state_fields(found) | (_epoch_fields(epoch_here) if epoch_here is not None else {})
 
     fields = asyncio.run(read())
     if output == "json":
@@ -276,12 +278,26 @@ def show(epoch: int, output: str, directory: Path) -> None:
         print_fields(fields)
 
 
+def _fetched(directory: Path, digest: "Digest") -> "KeyEpoch | None":
+    """An epoch as the node in ``directory`` has it."""
+    from veil.errors import NotFound
+    from veil.mesh.blobs import BlobStore
+    from veil.wire.codec import decode
+    from veil.wire.nodes import KeyEpoch
+
+    try:
+        return decode(BlobStore(directory / "blobs").read(digest), KeyEpoch)
+    except NotFound:
+        return None
+
+
 def _state_fields(found: "EpochState") -> dict[str, Any]:
     return {
         "epoch": found.epoch,
         "state": found.state,
         "demands": found.demands,
         "workloads": found.workloads,
+        "sharesTaken": found.taken,
         "digest": found.digest.hex(),
     }
 

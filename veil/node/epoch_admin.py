@@ -19,7 +19,7 @@ from veil.wire.codec import decode
 from veil.wire.objects import KINDS, DemandEnvelope, demand_id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochState:
     """One epoch as the registry has it."""
 
@@ -31,14 +31,24 @@ class EpochState:
     """Workloads whose demand is encrypted for it: those that can be placed in it."""
     workloads: int
     """All that ask for resources."""
+    taken: int
+    """Nodes whose registry entry names a journal for their share: members that have come as far as that."""
 
 
 def states(projection: Projection) -> list[EpochState]:
     """All epochs, oldest first."""
     active = projection.active_epoch()
     asking = dict(_asking(projection))
+    named = [epoch for node in projection.nodes() if node.info for epoch, _ in node.info.journals]
     return [
-        EpochState(row.epoch, row.digest, _state(row, active), _carried(projection, row.epoch, asking), len(asking))
+        EpochState(
+            epoch=row.epoch,
+            digest=row.digest,
+            state=_state(row, active),
+            demands=_carried(projection, row.epoch, asking),
+            workloads=len(asking),
+            taken=named.count(row.epoch),
+        )
         for row in projection.epochs()
     ]
 
@@ -75,10 +85,13 @@ def state_of(projection: Projection, epoch: int) -> EpochState:
     raise NotFound(f"the registry has no epoch {epoch}", hint="see `veil key list`")
 
 
-async def activate(chain: Registry, projection: Projection, epoch: Epoch, *, force: bool = False) -> list[Epoch]:
-    """Retire every epoch before ``epoch``; which ones.
+async def activate(
+    chain: Registry, projection: Projection, epoch: Epoch, *, threshold: int = 0, force: bool = False
+) -> list[Epoch]:
+    """Retire every epoch before ``epoch``; which ones. ``threshold``: the epoch's, where it is known.
 
-    Raises NotFound; ConfigInvalid for a retired one, and unless ``force`` while a workload could not be placed in it.
+    Raises NotFound; ConfigInvalid for a retired one, and unless ``force`` while a workload could not be placed in it: because
+    it has no demand there, or because fewer members than decrypt have taken their shares.
     """
     found = state_of(projection, epoch)
     if found.state == "Retired":
@@ -88,6 +101,11 @@ async def activate(chain: Registry, projection: Projection, epoch: Epoch, *, for
             f"{found.workloads - found.demands} of {found.workloads} workloads have no demand for epoch {epoch} yet: what runs "
             "goes on running, but they could not be placed (DemandNotInEpoch)",
             hint="wait until their home nodes have made it (see `veil key list`), or give --force",
+        )
+    if found.taken < threshold and not force:
+        raise ConfigInvalid(
+            f"{found.taken} members have taken their share of epoch {epoch}, {threshold} decrypt: nothing could be placed",
+            hint="see NextKeysReady of the members' nodes (`veil doctor`), or give --force",
         )
     before = [one.epoch for one in states(projection) if one.epoch < epoch and one.state != "Retired"]
     for one in reversed(before):

@@ -9,15 +9,19 @@ from veil.chain.fake import FakeChain
 from veil.chain.fake_ledger import Ledger
 from veil.chain.reading import read_registry
 from veil.errors import ConfigInvalid, NotFound
+from veil.identity import Identity
 from veil.mesh.blobs import BlobStore
 from veil.node.dealing import next_number
 from veil.node.epoch_admin import activate, retire, states
 from veil.node.epoch_files import BLOBS, EPOCH_FILE, blobs_of, hand_over, load_epoch, save_epoch
 from veil.types import Address, Digest, Epoch, Generation
 from veil.wire.codec import digest, encode
+from veil.wire.nodes import NodeInfo, prove_possession
 from veil.wire.objects import KINDS, DemandEnvelope, Envelope, demand_id, object_id
+from veil.wire.signed import sign
 
 OPERATOR = Address("0x" + "11" * 20)
+ADDRESSES = ("/ip4/1.2.3.4/tcp/1",)
 
 
 class Registry:
@@ -91,6 +95,26 @@ async def test_an_epoch_in_which_a_workload_cannot_be_placed_is_not_activated() 
         projection = await read_registry(chain)
         assert [(one.demands, one.workloads) for one in states(projection)] == [(0, 1), (generation, 1)]
     assert await registry.activate(2) == [1]
+
+
+@pytest.mark.looptime
+async def test_an_epoch_whose_members_have_not_taken_their_shares_is_not_activated() -> None:
+    registry = await Registry(2).publish()
+    chain = registry.chain
+    for number, count in ((1, 0), (2, 1)):
+        identity = Identity.generate()
+        await chain.register_node_with_proof(identity.peer_id, OPERATOR, prove_possession(identity, chain.cluster, OPERATOR))
+        await chain.approve_node(identity.peer_id)
+        journals = ((1, b"j" * 16), (2, b"j" * 16))
+        info = NodeInfo(
+            peer=identity.peer_id, sequence=1, name=f"n{number}", addresses=("/ip4/1.2.3.4/tcp/1",), journals=journals
+        )
+        projection = await read_registry(chain)
+        assert [one.taken for one in states(projection)] == [count, count]
+        with pytest.raises(ConfigInvalid, match=f"{count} members have taken their share of epoch 2, 2 decrypt"):
+            await activate(chain, projection, Epoch(2), threshold=2)
+        await chain.publish_node_info(identity.peer_id, encode(sign(identity, chain.cluster, info)))
+    assert await activate(chain, await read_registry(chain), Epoch(2), threshold=2) == [1]
 
 
 @pytest.mark.looptime
