@@ -6,6 +6,8 @@ from pathlib import Path
 import yaml
 from e2e_cluster import Cluster, eventually
 
+ROOT = Path(__file__).parents[2]
+
 
 def placed(cluster: Cluster, name: str) -> list[dict[str, object]]:
     return [one for one in cluster.get("instances") if one["spec"]["workload"] == name and one["status"].get("node")]
@@ -18,11 +20,11 @@ def with_placement(path: Path, **placement: object) -> str:
     return str(path)
 
 
-def test_replicas_that_are_kept_apart_are_on_three_nodes(cluster: Cluster, manifest: Callable[..., Path]) -> None:
-    file = with_placement(manifest("apart", replicas=3), policy="Spread", antiAffinity=True)
+def test_replicas_that_are_kept_apart_are_on_three_nodes(cluster: Cluster) -> None:
+    file = str(ROOT / "manifests" / "spread.yaml")
     cluster.veil("apply", "-f", file)
-    cluster.veil("wait", "workload/apart", "--for=condition=Available", "--timeout", "90s")
-    assert len({one["status"]["node"] for one in placed(cluster, "apart")}) == 3  # type: ignore[index]
+    cluster.veil("wait", "workload/spread", "--for=condition=Available", "--timeout", "90s")
+    assert len({one["status"]["node"] for one in placed(cluster, "spread")}) == 3  # type: ignore[index]
     cluster.veil("delete", "-f", file)
 
 

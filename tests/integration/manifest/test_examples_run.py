@@ -14,7 +14,12 @@ MANIFESTS = Path(__file__).parents[3] / "manifests"
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("hello.yaml", "hello from node-a"), ("confidential.yaml", "a token of 26 characters")]
+    ("name", "says"),
+    [
+        ("hello.yaml", "hello from node-a"),
+        ("confidential.yaml", "a token of 26 characters"),
+        ("spread.yaml", "one of three, on node-a"),
+    ],
 )
 def test_it_speaks_and_ends_on_sigterm(name: str, says: str) -> None:
     [obj] = read((MANIFESTS / name).read_text(), name)

@@ -71,7 +71,7 @@ def test_confidential_leaves_nothing_public_of_the_template() -> None:
 
 
 def test_the_spec_comes_back() -> None:
-    for name in ("hello.yaml", "confidential.yaml", "too-big.yaml"):
+    for name in ("hello.yaml", "confidential.yaml", "spread.yaml", "too-big.yaml"):
         obj = example(name)
         parts = split(obj)
         spec = join(envelope(parts), parts.body, parts.resources, parts.template)
