@@ -1,42 +1,13 @@
 """`veil audit`: what it prints, and its exit codes."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pytest
+from cli_ran import Veil
 
 from veil.api.fake import FakeNode, an_instance
-from veil.cli.main import run
-from veil.client.blocking import unix_config
-from veil.client.kubeconfig import write
 
 NODE = {"node": "node-2", "peer": "12D3KooWx"}
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Veil = Callable[..., Awaitable[Ran]]
-
-
-@pytest.fixture
-def veil(served: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Veil:
-    path = tmp_path / "config"
-    write(path, {"test": unix_config(served.socket)}, "test")
-    monkeypatch.setenv("VEIL_KUBECONFIG", str(path))
-
-    async def call(*arguments: str) -> Ran:
-        capsys.readouterr()
-        code = await asyncio.to_thread(run, arguments)
-        return Ran(code, *capsys.readouterr())
-
-    return call
 
 
 def a_report(verdict: str, *checks: tuple[str, str, list[dict[str, str]]], **changes: Any) -> dict[str, Any]:

@@ -4,41 +4,14 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
+from cli_ran import Veil
 
 from veil.api.fake import FakeNode, a_workload, an_instance
-from veil.cli.main import run
-from veil.client.blocking import unix_config
-from veil.client.kubeconfig import write
 from veil.errors import ChainUnavailable, Conflict
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Veil = Callable[..., Awaitable[Ran]]
-
-
-@pytest.fixture
-def veil(served: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Veil:
-    path = tmp_path / "config"
-    write(path, {"test": unix_config(served.socket)}, "test")
-    monkeypatch.setenv("VEIL_KUBECONFIG", str(path))
-
-    async def call(*arguments: str) -> Ran:
-        capsys.readouterr()
-        code = await asyncio.to_thread(run, arguments)
-        return Ran(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

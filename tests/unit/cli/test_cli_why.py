@@ -1,21 +1,17 @@
 """`veil why`: every reason has words without figures; what a served object says comes out as a class and a thing to do."""
 
 import ast
-import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from cli_ran import Veil
 
 from veil.api.fake import FakeNode, a_workload, an_instance
 from veil.cli.explanations import EXPLANATIONS, SILENT, UNKNOWN, Cause, explanation
-from veil.cli.main import run
 from veil.cli.why import label_notes, node_notes, of_instance, of_workload
-from veil.client.blocking import unix_config
-from veil.client.kubeconfig import write
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ("veil/placement/reasons.py", "veil/agent/status.py", "veil/rollout/status.py")
@@ -176,29 +172,6 @@ def test_members_that_are_not_reached_and_keys_that_are_missing_are_named() -> N
 
 
 # the verb
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Veil = Callable[..., Awaitable[Ran]]
-
-
-@pytest.fixture
-def veil(served: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Veil:
-    path = tmp_path / "config"
-    write(path, {"test": unix_config(served.socket)}, "test")
-    monkeypatch.setenv("VEIL_KUBECONFIG", str(path))
-
-    async def call(*arguments: str) -> Ran:
-        capsys.readouterr()
-        code = await asyncio.to_thread(run, arguments)
-        return Ran(code, *capsys.readouterr())
-
-    return call
 
 
 async def test_why_says_class_reason_meaning_and_what_to_do(veil: Veil, served: FakeNode) -> None:
