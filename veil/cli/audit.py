@@ -92,7 +92,8 @@ def _verdict(said: dict[str, Any]) -> str:
         missing = ", ".join(one["check"] for one in said["checks"] if one["state"] == "missing")
         return click.style(f"not enough at hand: {missing}; nothing that is there is a lie", fg="yellow")
     again = ", evaluated again" if said["reevaluated"] else "; ask a member of the committee to evaluate it again"
-    return click.style(f"all agrees{again}", fg="green")
+    unchecked = "" if said.get("checked", True) else "; that the decryption is right, nobody can tell (DecryptionUnchecked)"
+    return click.style(f"all agrees{again}{unchecked}", fg="green")
 
 
 def _name(peer: dict[str, Any]) -> str:

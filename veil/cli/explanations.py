@@ -93,7 +93,7 @@ _PLACING: dict[str, tuple[Cause, str, str]] = {
     "DecryptionUnchecked": (
         Cause.DECRYPTION_UNCHECKED,
         "Only as many committee members answered as a decryption needs, so a wrong partial could not have been noticed.",
-        "Bring the other committee members back. `veil audit PLACEMENT` on one of them checks this decision afterwards.",
+        "Bring the other committee members back before the next placement. `veil audit INSTANCE` checks all but the decryption.",
     ),
     "DecryptionDisputed": (
         Cause.DECRYPTION_DISPUTED,

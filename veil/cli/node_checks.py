@@ -37,8 +37,7 @@ ADVICE = {
     "MeshJoined": "check this node's network and firewall, VEIL_LIBP2P_LISTEN and VEIL_LIBP2P_BOOTSTRAP",
     "KeysReady": "start members that have the epoch's blobs; no epoch at all: hold a key ceremony",
     "NextKeysReady": "do not activate the next epoch yet; see that some node has its blobs, and the advice for FheReady",
-    "FheReady": "ClassUnreachable: let other members evaluate, or hold a ceremony with another committee; "
-    "EvaluatorAway: see the node's log for what it printed, it needs memory; JournalLost: rotate the keys",
+    "FheReady": "see the node's log for what the evaluator printed",
     "JournalWritable": "free the disk of the node's directory, check that it is mounted for writing",
     "ClockRight": "set the machine's clock (NTP); if it is right, use another RPC endpoint",
     "RuntimeReady": "start containerd; check VEIL_CONTAINERD_SOCKET and that the node may open it",
@@ -46,6 +45,14 @@ ADVICE = {
     "Reachable": "is the node running, and does its machine reach this one?",
 }
 """What to do about a condition that is False."""
+
+ADVICE_BY_REASON = {
+    "ClassUnreachable": "let other members evaluate, or hold a ceremony with another committee",
+    "EvaluatorAway": "wait; if it stays so, see the node's log for what the evaluator printed: it needs memory",
+    "EpochMissing": "see KeysReady",
+    "JournalLost": "rotate the keys: only the journal that took the share may use it",
+}
+"""Where a condition has several reasons to be False."""
 
 _KINDS: tuple[type[Untrusted], ...] = (Untrusted, *Untrusted.__subclasses__())
 _UNTRUSTED = tuple(f"{kind.__name__}:" for kind in _KINDS)
@@ -80,7 +87,11 @@ def _of_conditions(own: Obj) -> Iterator[Finding]:
             yield Finding(kind, Level.OK, said)
         else:
             untrusted = message.startswith(_UNTRUSTED)
-            yield Finding(kind, Level.FAIL, said, ADVICE.get(kind, "see the node's log"), untrusted)
+            yield Finding(kind, Level.FAIL, said, _advice(kind, str(entry.get("reason"))), untrusted)
+
+
+def _advice(kind: str, reason: str) -> str:
+    return ADVICE_BY_REASON.get(reason) or ADVICE.get(kind, "see the node's log")
 
 
 def _of_epoch(own: Obj) -> Iterator[Finding]:

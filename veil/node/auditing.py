@@ -237,6 +237,7 @@ class Auditing:
             shown |= {
                 "workload": f"{envelope.namespace}/{envelope.name}" if envelope is not None else bound.leaf.object_id.hex(),
                 "replica": bound.leaf.replica,
+                "checked": bound.leaf.checked,
                 "round": bound.leaf.round.hex(),
                 "epoch": bound.leaf.epoch,
                 "winner": self._named(PeerId(bound.leaf.peer)),

@@ -27,6 +27,8 @@ async def test_a_placement_that_agrees_is_exit_code_0(veil: Veil, served: FakeNo
         assert out.splitlines()[-1] == "all agrees, evaluated again"
     served.auditor.reports["3-7-0"] = a_report("agreed", ("log", "ok", []), reevaluated=False)
     assert "ask a member of the committee" in (await veil("audit", "3-7-0")).out
+    served.auditor.reports["3-7-0"] = a_report("agreed", ("log", "ok", []), checked=False)
+    assert "(DecryptionUnchecked)" in (await veil("audit", "3-7-0")).out
 
 
 async def test_a_lie_is_exit_code_3_and_names_the_liar(veil: Veil, served: FakeNode) -> None:

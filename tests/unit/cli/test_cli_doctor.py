@@ -16,7 +16,7 @@ from veil.chain.signer import LocalSigner
 from veil.cli import local_checks
 from veil.cli.doctor import exit_code
 from veil.cli.main import run
-from veil.cli.node_checks import ADVICE, Finding, Level, findings, own_node
+from veil.cli.node_checks import ADVICE, ADVICE_BY_REASON, Finding, Level, findings, own_node
 from veil.client.blocking import unix_config
 from veil.client.kubeconfig import write
 from veil.config import load_settings, write_settings
@@ -59,6 +59,13 @@ def test_every_condition_of_a_node_has_advice() -> None:
     named = set(re.findall(r'Condition\("(\w+)"', source))
     assert len(named) >= 9
     assert named - set(ADVICE) == set()
+    verdicts = {
+        reason
+        for path in (ROOT / "veil" / "node").glob("*.py")
+        for reason in re.findall(r'Verdict\(False, "(\w+)"', path.read_text())
+    }
+    assert verdicts
+    assert verdicts - {"NotPrepared"} - set(ADVICE_BY_REASON) == set(), "NextKeysReady has but one reason to be False"
 
 
 def test_the_node_that_answered_is_the_one_with_conditions_of_its_own() -> None:
@@ -82,7 +89,7 @@ def test_a_member_that_abstains_is_told_with_its_reason_and_what_to_do() -> None
     found = told(a_node("n1", condition("Registered"), entry))
     assert found["FheReady"].level is Level.FAIL
     assert found["FheReady"].said == "ClassUnreachable: this member abstains: no evaluator in the class"
-    assert "let other members evaluate" in found["FheReady"].todo
+    assert found["FheReady"].todo == "let other members evaluate, or hold a ceremony with another committee"
     assert exit_code(list(found.values())) == 2
 
 
