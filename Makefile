@@ -63,6 +63,10 @@ unit: setup ## no process, no socket, no sleep
 integration: setup ## each part against the real thing: anvil, libp2p, Concrete, containerd, kubectl
 	@$(PYTEST) tests/integration || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/integration; }
 
+.PHONY: soak-fhe
+soak-fhe: setup ## every circuit 30 times on real ciphertexts, every malformed digit (half an hour)
+	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py
+
 e2e: setup ## a whole cluster
 	@$(PYTEST) tests/e2e || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/e2e; }
 

@@ -17,29 +17,34 @@ from dataclasses import dataclass
 
 import msgspec
 
+from bench.packing import PROFILES, loss_of
 from veil.errors import ConfigInvalid
 from veil.fhe.ceremony import CeremonyResult, hold_ceremony
 from veil.fhe.circuits import clear
-from veil.fhe.circuits.spec import CANDIDATES_MAX, CircuitSpec, lookups
+from veil.fhe.circuits.spec import CircuitSpec, lookups
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encoding import Encoding, default_encoding
 from veil.fhe.encryptor import PublicKeyEncryptor
 from veil.fhe.evaluator import ChildEvaluator
+from veil.fhe.material import Profile
 from veil.fhe.ports import Figures
 from veil.types import Epoch
 
-PROFILES = ("default",)
 MEMBERS, THRESHOLD = 5, 3
 SEED = 2026
 GIB = 1 << 30
 NODE = Figures(cpu_milli=16_000, memory_bytes=64 * GIB, disk_bytes=1024 * GIB, gpu_count=4)
-NODES_MIN = 4
+NODES_MIN, NODES_MAX = 2, 64
+SIZES = (4, 8, 16, 32, 64)
+"""Of circuits, as epochs have them: a round takes the smallest with a place for every node, and pads."""
 RESOURCES = (2, 3, 4)
+NO_ROUND = "a round needs nodes, a chain and a mesh, and this is one process"
+"""Why round_s is null."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. Units last in the names; None is what is not measured yet."""
+    """One run. Units last in the names; None is what this bench does not measure."""
 
     nodes: int
     resources: int
@@ -54,6 +59,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     telemetry_bytes: int
     encrypt_ms: float
     decrypt_ms: float
+    """Partials of a quorum of t, one member after the other, and their sum."""
+    checked_ms: float
+    """The same for t + 1 members, each with a partial for every subset of t."""
     round_s: float | None
     rounds: int
     pbs_ms: float
@@ -68,86 +76,88 @@ class Decisions:
     wall_s: float
     encrypt_ms: float
     decrypt_ms: float
+    checked_ms: float
     wrong: int
     telemetry_bytes: int
 
 
 class Bench:
-    """A fresh key epoch with a circuit of ``nodes`` candidates and one of half as many."""
+    """A fresh key epoch with the circuits ``specs``."""
 
-    def __init__(self, ceremony: CeremonyResult, encoding: Encoding) -> None:
+    def __init__(self, ceremony: CeremonyResult, encoding: Encoding, specs: Sequence[CircuitSpec]) -> None:
+        self.specs = tuple(specs)
         self._encoding = encoding
         self._random = random.Random(SEED)
         self.material = ceremony.material
         self._encryptor = PublicKeyEncryptor(self.material.public_key, self.material.encoding)
-        self._members = list(range(1, self.material.threshold + 1))
-        self._decryptors = [ThresholdDecryptor(ceremony.shares[member - 1]) for member in self._members]
+        self._decryptors = [ThresholdDecryptor(share) for share in ceremony.shares]
         self._combiner = ThresholdCombiner(self.material.public_key, self.material.threshold)
 
-    async def decide(self, evaluator: ChildEvaluator, nodes: int, rounds: int) -> Decisions:
+    async def decide(self, evaluator: ChildEvaluator, spec: CircuitSpec, nodes: int, rounds: int) -> Decisions:
         """``rounds`` decisions on random figures, after one that is not counted."""
-        wall_s, encrypt_ms, decrypt_ms, sizes, wrong = [], [], [], set(), 0
+        wall_s, encrypt_ms, decrypt_ms, checked_ms, sizes, wrong = [], [], [], [], set(), 0
         for count in range(rounds + 1):
             free = [self._figures(1.0) for _ in range(nodes)]
+            scores = [self._encryptor.left_over(figures, NODE) for figures in free]
             demand = self._figures(0.5)
             begin_s = time.perf_counter()
-            telemetry = [self._encryptor.telemetry(figures, self._encryptor.left_over(figures, NODE)) for figures in free]
+            telemetry = [self._encryptor.telemetry(figures, score) for figures, score in zip(free, scores, strict=True)]
             encrypted_s = time.perf_counter()
-            spec = CircuitSpec("default", "choose", nodes)
             done = await evaluator.evaluate(spec.name, self._encryptor.demand(demand), telemetry)
-            evaluated_s = time.perf_counter()
-            bits = self._open(done.result)
+            bits, opened_ms = self._open(done.result, self.material.threshold)
+            again, checking_ms = self._open(done.result, self.material.threshold + 1)
             if count:
                 wall_s.append(done.wall_s)
                 encrypt_ms.append((encrypted_s - begin_s) / nodes * 1e3)
-                decrypt_ms.append((time.perf_counter() - evaluated_s) * 1e3)
+                decrypt_ms.append(opened_ms)
+                checked_ms.append(checking_ms)
             sizes |= {len(vector) for vector in telemetry}
-            digits = [self._encoding.telemetry_digits(figures, self._encoding.left_over_score(figures, NODE)) for figures in free]
-            wrong += bits != clear.reference(spec, digits, self._encoding.demand_digits(demand))
+            digits = [self._encoding.telemetry_digits(figures, score) for figures, score in zip(free, scores, strict=True)]
+            wrong += not bits == again == clear.reference(spec, digits, self._encoding.demand_digits(demand))
         middle = statistics.median
         (size,) = sizes
-        return Decisions(middle(wall_s), middle(encrypt_ms), middle(decrypt_ms), wrong, size)
+        return Decisions(middle(wall_s), middle(encrypt_ms), middle(decrypt_ms), middle(checked_ms), wrong, size)
 
-    def _open(self, result: bytes) -> list[int]:
-        """The quorum's partials, one member after the other, and their sum."""
-        partials = {decryptor.member: decryptor.partial(result, self._members) for decryptor in self._decryptors}
-        return self._combiner.open(result, self._members, partials).bits
+    def _open(self, result: bytes, count: int) -> tuple[list[int], float]:
+        """The bits by the first ``count`` members' partials, one member after the other, and milliseconds."""
+        begin_s = time.perf_counter()
+        quorum = tuple(range(1, count + 1))
+        partials = {member: self._decryptors[member - 1].partial(result, quorum) for member in quorum}
+        bits = self._combiner.open(result, quorum, partials).bits
+        return bits, (time.perf_counter() - begin_s) * 1e3
 
     def _figures(self, part: float) -> Figures:
         drawn = {name: int(getattr(NODE, name) * part * self._random.random()) for name in Figures.__slots__}
         return Figures(**drawn)
 
 
-async def measure(nodes: int, resources: int, profile: str, rounds: int) -> Figure:
+async def measure(nodes: int, resources: int, profile: Profile, rounds: int) -> Figure:
     """Raises ConfigInvalid for sizes that are not built."""
-    if profile not in PROFILES or resources not in RESOURCES or not NODES_MIN <= nodes <= CANDIDATES_MAX:
+    if profile not in PROFILES or resources not in RESOURCES or not NODES_MIN <= nodes <= NODES_MAX:
         raise ConfigInvalid(
             f"profile {profile!r} with {nodes} nodes and {resources} resources",
-            hint=f"one of {', '.join(PROFILES)}; {NODES_MIN} to {CANDIDATES_MAX} nodes; one of {list(RESOURCES)} resources",
+            hint=f"one of {', '.join(PROFILES)}; {NODES_MIN} to {NODES_MAX} nodes; one of {list(RESOURCES)} resources",
         )
     encoding = default_encoding()
     encoding = encoding.resized(encoding.resources[:resources])
-    half = nodes // 2
+    size = next(size for size in SIZES if size >= nodes)
+    other = size // 2 if size > SIZES[0] else size * 2
+    spec, beside = (CircuitSpec(profile, "choose", places) for places in (size, other))
     ceremony = await hold_ceremony(
-        Epoch(1),
-        members=MEMBERS,
-        threshold=THRESHOLD,
-        circuits=tuple(CircuitSpec("default", "choose", size) for size in (nodes, half)),
-        parameters="plain",
-        encoding=encoding,
+        Epoch(1), members=MEMBERS, threshold=THRESHOLD, circuits=(spec, beside), parameters="plain", encoding=encoding
     )
-    bench = Bench(ceremony, encoding)
+    bench = Bench(ceremony, encoding, (spec, beside))
     load_average = os.getloadavg()[0]
     cores = len(os.sched_getaffinity(0))
     evaluator = ChildEvaluator(bench.material)
     await evaluator.start()
     try:
-        done = await bench.decide(evaluator, nodes, rounds)
+        done = await bench.decide(evaluator, spec, nodes, rounds)
         rss_bytes = evaluator.child_rss_bytes
     finally:
         await evaluator.close()
-    single_s, wrong = await _single_pbs_s(bench, (half, nodes), resources, rounds)
-    pbs = lookups(CircuitSpec("default", "choose", nodes), resources)
+    single_s, wrong = await _single_pbs_s(bench, resources, rounds)
+    pbs = lookups(spec, resources)
     return Figure(
         nodes=nodes,
         resources=resources,
@@ -155,13 +165,14 @@ async def measure(nodes: int, resources: int, profile: str, rounds: int) -> Figu
         wall_s=round(done.wall_s, 3),
         pbs=pbs,
         pbs_efficiency=round(pbs * single_s / (cores * done.wall_s), 3),
-        packing_loss=None,
+        packing_loss=round(loss_of(profile), 2),
         wrong=done.wrong + wrong,
         keys_mb=round(len(bench.material.evaluation_keys) / 1e6, 1),
         rss_mb=round(rss_bytes / 1e6),
         telemetry_bytes=done.telemetry_bytes,
         encrypt_ms=round(done.encrypt_ms, 2),
         decrypt_ms=round(done.decrypt_ms, 1),
+        checked_ms=round(done.checked_ms, 1),
         round_s=None,
         rounds=rounds,
         pbs_ms=round(single_s * 1e3, 2),
@@ -170,16 +181,17 @@ async def measure(nodes: int, resources: int, profile: str, rounds: int) -> Figu
     )
 
 
-async def _single_pbs_s(bench: Bench, sizes: Sequence[int], resources: int, rounds: int) -> tuple[float, int]:
+async def _single_pbs_s(bench: Bench, resources: int, rounds: int) -> tuple[float, int]:
     """Seconds of one bootstrap on one thread, and wrong decisions on the way."""
     evaluator = ChildEvaluator(bench.material, threads=1)
     await evaluator.start()
     try:
-        small, large = [await bench.decide(evaluator, size, rounds) for size in sizes]
+        taken = [await bench.decide(evaluator, spec, spec.candidates, rounds) for spec in bench.specs]
     finally:
         await evaluator.close()
-    less, more = (lookups(CircuitSpec("default", "choose", size), resources) for size in sizes)
-    return (large.wall_s - small.wall_s) / (more - less), small.wrong + large.wrong
+    counts = [lookups(spec, resources) for spec in bench.specs]
+    slope_s = (taken[0].wall_s - taken[1].wall_s) / (counts[0] - counts[1])
+    return slope_s, sum(one.wrong for one in taken)
 
 
 def main() -> None:
@@ -201,7 +213,7 @@ def main() -> None:
         print(json.dumps(values))
         return
     for name, value in values.items():
-        print(f"{name:16} {'not measured yet' if value is None else value}")
+        print(f"{name:16} {'not measured: ' + NO_ROUND if value is None else value}")
 
 
 if __name__ == "__main__":

@@ -188,7 +188,9 @@ def score_digits(score: float) -> tuple[int, int]:
 
 
 def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
-    """Sizes for machines from a laptop to 64 cores: steps of 42 millicores and 172 MiB at the small end.
+    """Sizes for replicas of up to 32 cores and 256 GiB, on machines of any size: 21 millicores and 172 MiB at the small end.
+
+    What is free counts only up to the largest replica, so that a lower maximum makes steps finer and loses less.
 
     Disks of 1 GiB to 4 TiB, each size four times the one before; 0 to 6 or 8 GPUs. No bundle but the last, which is as large as
     a replica may be, has GPUs: whoever places GPUs with the profile ``fast`` publishes a catalogue of its own.
@@ -202,7 +204,7 @@ def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
         design="digc7c",
         message_bits=MESSAGE_BITS,
         resources=(
-            Resource("cpu_milli", "quadratic", 64_000, CHAINED_RADIX, 2),
+            Resource("cpu_milli", "quadratic", 32_000, CHAINED_RADIX, 2),
             Resource("memory_bytes", "quadratic", 256 * GIB, CHAINED_RADIX, 2),
             Resource("disk_bytes", "fourfold", 4096 * GIB, 8, 1),
             Resource("gpu_count", "linear", 8, 8, 1),
@@ -216,7 +218,7 @@ def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
             (16_000, 32 * GIB, 512 * GIB, 0),
             (16_000, 64 * GIB, 512 * GIB, 0),
             (16_000, 128 * GIB, 1024 * GIB, 0),
-            (64_000, 256 * GIB, 4096 * GIB, 8),
+            (32_000, 256 * GIB, 4096 * GIB, 8),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""One real key epoch, 2 of 3 at four candidates, for all tests here; evaluators are child processes."""
+"""One real key epoch, 2 of 3 with every circuit of four candidates, for all tests here; evaluators are child processes."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from veil.fhe import vectors
 from veil.fhe.ceremony import CeremonyResult, run_ceremony
+from veil.fhe.circuits.spec import circuits_of
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encryptor import PublicKeyEncryptor
@@ -15,7 +16,7 @@ from veil.fhe.evaluator import ChildEvaluator
 from veil.fhe.publickey import PublicKey
 from veil.types import Epoch
 
-CIRCUIT = "default-choose-4"
+SPECS = circuits_of(("default", "fast", "precise"), (4,))
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    ceremony = run_ceremony(Epoch(1), members=3, threshold=2)
+    ceremony = run_ceremony(Epoch(1), members=3, threshold=2, circuits=SPECS)
     material = ceremony.material
     return World(
         ceremony=ceremony,

@@ -8,6 +8,7 @@ import pytest
 
 from veil.errors import CiphertextInvalid
 from veil.fhe import vectors
+from veil.fhe.circuits.spec import circuits_of
 from veil.fhe.encoding import parse_encoding
 from veil.fhe.flooding import OUTPUT_NOISE_LOG2
 from veil.fhe.keyshare import KeyShare
@@ -17,7 +18,8 @@ from veil.fhe.threshold import FIELD
 
 pytestmark = [pytest.mark.fhe, pytest.mark.timeout(240)]
 
-CIRCUIT = "default-choose-4"
+SPECS = circuits_of(("default", "fast", "precise"), (4,))
+CIRCUIT = SPECS[0].name
 
 
 def secret_bits(world) -> np.ndarray:
@@ -31,7 +33,7 @@ def secret_bits(world) -> np.ndarray:
 def test_the_material_is_complete_and_compact(world) -> None:
     material = world.ceremony.material
     assert EpochMaterial.from_bytes(material.to_bytes()) == material
-    assert [(circuit.name, circuit.candidates) for circuit in material.circuits] == [(CIRCUIT, 4)]
+    assert [circuit.name for circuit in material.circuits] == [spec.name for spec in SPECS]
     assert len(material.classes) == 1
     assert (material.members, material.threshold, len(world.ceremony.shares)) == (3, 2, 3)
     assert len(material.evaluation_keys) < 30_000_000

@@ -9,8 +9,7 @@ import signal
 import pytest
 
 from veil.errors import CiphertextInvalid, DeadlineExceeded, FheUnavailable
-from veil.fhe import vectors
-from veil.fhe.circuits import choose_clear, clear, digc7_clear
+from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import default_encoding
 from veil.fhe.evaluator import ChildEvaluator
@@ -24,7 +23,7 @@ ENCODING = default_encoding()
 GIB, MIB = 1 << 30, 1 << 20
 NODE = Figures(cpu_milli=16_000, memory_bytes=64 * GIB, disk_bytes=500 * GIB, gpu_count=4)
 SMALL = Figures(cpu_milli=100, memory_bytes=64 * MIB, disk_bytes=0, gpu_count=0)
-HUGE = Figures(cpu_milli=64_000, memory_bytes=256 * GIB, disk_bytes=0, gpu_count=0)
+HUGE = Figures(cpu_milli=32_000, memory_bytes=256 * GIB, disk_bytes=0, gpu_count=0)
 
 
 def some_figures(rng: random.Random, part: float) -> Figures:
@@ -84,44 +83,16 @@ async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator)
     await other.start()
     try:
         assert other.child_pid != evaluator.child_pid
-        for seed in (1, 2):
+        for seed, circuit in enumerate(world.ceremony.material.circuits):
             rng = random.Random(seed)
             demand = world.encryptor.demand(SMALL)
             telemetry = [told(world, some_figures(rng, 1.0)), None, world.raw_telemetry([15] * 9)]
-            mine = await evaluator.evaluate(CIRCUIT, demand, telemetry)
-            theirs = await other.evaluate(CIRCUIT, demand, telemetry)
+            mine = await evaluator.evaluate(circuit.name, demand, telemetry)
+            theirs = await other.evaluate(circuit.name, demand, telemetry)
             assert mine.result == theirs.result
             assert mine.digest == theirs.digest
     finally:
         await other.close()
-
-
-def honest_outcomes(others: list[list[int]], demand: list[int]) -> set[tuple[int, ...]]:
-    """What can come out when the first candidate has any honest score."""
-    scores = [digc7_clear.score(digits, demand) for digits in others]
-    return {tuple(choose_clear.choose([score, *scores])) for score in range(8)}
-
-
-async def test_malformed_telemetry_is_some_honest_score(world, evaluator: ChildEvaluator) -> None:
-    demand = ENCODING.demand_digits(SMALL)
-    others = [
-        [*told_digits(some_figures(random.Random(9), 1.0))[:6], 4, 0, 8],
-        told_digits(Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0)),
-        [4, 4, 7, 7, 7, 7, 5, 0, 8],
-    ]
-    infeasible, feasible = [0] * 6, [4, 4, 7, 7, 7, 7]
-    noise = world.raw_telemetry([0] * 9)[:32] + os.urandom(vectors.vector_bytes(9) - 32)
-    attacks = [world.raw_telemetry([*infeasible, level, 0, 8]) for level in (8, 9, 11, 15)]
-    attacks += [world.raw_telemetry([*feasible, level, 0, 8]) for level in (7, 8, 12)]
-    attacks += [world.raw_telemetry([15, 8, 9, 15, 12, 15, level, 0, 8]) for level in (0, 14)]
-    attacks += [noise, noise[:32] + bytes(len(noise) - 32)]
-    allowed = honest_outcomes(others, demand)
-    sealed_demand, pid = world.raw_demand(demand), evaluator.child_pid
-    rest = [world.raw_telemetry(digits) for digits in others]
-    for attack in attacks:
-        done = await evaluator.evaluate(CIRCUIT, sealed_demand, [attack, *rest])
-        assert tuple(world.open(done.result)) in allowed
-    assert evaluator.child_pid == pid
 
 
 async def test_malformed_bytes_do_not_reach_the_child(world, evaluator: ChildEvaluator) -> None:

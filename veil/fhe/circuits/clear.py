@@ -18,9 +18,13 @@ def reference(spec: CircuitSpec, telemetry: Sequence[Sequence[int] | None], dema
     empty = padding(len(demand))
     places = [empty if digits is None else list(digits) for digits in telemetry]
     places += [empty] * (spec.candidates - len(places))
-    found = scores(spec, places, demand)
+    return result_of(spec, scores(spec, places, demand), [digits[FINER] for digits in places])
+
+
+def result_of(spec: CircuitSpec, found: Sequence[int], finer: Sequence[int]) -> list[int]:
+    """The bits that every candidate's score 0..7 and finer level 0..3 make."""
     if spec.shape == "rank":
         return rank_clear.rank(found)
     if spec.profile == "precise":
-        return precise_clear.choose_one(found, [digits[FINER] for digits in places])
+        return precise_clear.choose_one(found, finer)
     return choose_clear.choose(found)
