@@ -1,7 +1,7 @@
 """The policies that are compared: four that see every figure exactly, and those of the profiles, which see digits.
 
 A policy gives every node of every lane a key, the least of which is offered the workload; infinity means "does not fit". The
-encoded policy is what the circuit ``digc7`` computes on what :mod:`veil.fhe.encoding` makes of the figures; here the same is
+encoded policy is what the circuits compute on what :mod:`veil.fhe.encoding` makes of the figures; here the same is
 computed for thousands of nodes at once, and a test holds it against the encoding and the circuit's clear reference.
 """
 
@@ -84,7 +84,7 @@ class Encoded:
         return keys
 
     def scores(self, step: int, free: Ints) -> Ints:
-        """[L, N]: 0 to 6 where every resource fits, else 7."""
+        """[L, N]: the left-over level where every resource fits, else INFEASIBLE_LEVEL."""
         fits = (free >= self._needed[:, step, :, None]).all(axis=0)
         if self._second is not None:
             nowhere = ~fits.any(axis=1)

@@ -10,8 +10,8 @@ Beside sizes there is a catalogue of eight bundles of all resources, none smalle
 number of bundles that fit, what is asked is the first that covers it. The profile ``fast`` compares nothing else.
 
 Best-fit needs no demand: the node with the least left over before is the node with the least left over after. So each
-candidate computes its own score at full precision, in clear, and only encrypts its level: one of 7, and with a finer digit
-beside it one of 28. All arithmetic that two machines must agree on is in integers.
+candidate computes its own score at full precision, in clear, and only encrypts its level: one of 5, and with a finer digit
+beside it one of 30. All arithmetic that two machines must agree on is in integers.
 """
 
 import hashlib
@@ -37,12 +37,12 @@ FINE_RESOURCES = 2
 CHAINED_RADIX = 5
 """Values of a high digit whose look-up also takes another resource's infeasibility; 8 where it does not."""
 
-LEFT_OVER_LEVELS = 7
-"""Levels 0..6 of what a feasible candidate has left; 7 stands for infeasible."""
+LEFT_OVER_LEVELS = 5
+"""Levels 0..4 of what a feasible candidate has left; 5 stands for infeasible. Two more would cost a look-up a candidate."""
 
-INFEASIBLE_LEVEL = 7
+INFEASIBLE_LEVEL = 5
 
-FINER_LEVELS = 4
+FINER_LEVELS = 6
 """Finer levels inside each level, which the profile ``precise`` looks at."""
 
 BUNDLES = 8
@@ -103,7 +103,7 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     """
 
     version: Literal[3]
-    design: Literal["digc7c"]
+    design: Literal["digc5"]
     message_bits: Literal[4]
     resources: tuple[Resource, ...]
     left_over: LeftOver
@@ -201,7 +201,7 @@ def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
     """
     return Encoding(
         version=3,
-        design="digc7c",
+        design="digc5",
         message_bits=MESSAGE_BITS,
         resources=(
             Resource("cpu_milli", "quadratic", 32_000, CHAINED_RADIX, 2),

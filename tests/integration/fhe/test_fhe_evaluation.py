@@ -62,10 +62,10 @@ async def test_boundary_digits_are_decided_as_in_clear(world, evaluator: ChildEv
     most, nothing = [4, 4, 7, 7, 7, 7], [0] * 6
     less = [[*most[:place], most[place] - 1, *most[place + 1 :], 0] for place in range(6)]
     cases = [
-        ([[*most, 6], [*most, 0], None, [*nothing, 0]], most),
-        ([[*most, 6], [*nothing, 6]], nothing),
-        ([less[0], less[1], less[2], [*most, 6]], most),
-        ([less[3], less[4], less[5], [*most, 5]], most),
+        ([[*most, 4], [*most, 0], None, [*nothing, 0]], most),
+        ([[*most, 4], [*nothing, 4]], nothing),
+        ([less[0], less[1], less[2], [*most, 4]], most),
+        ([less[3], less[4], less[5], [*most, 3]], most),
         ([less[0], [0, 4, 7, 7, 7, 7, 0], less[4]], most),
         ([[4, 4, 7, 0, 7, 7, 1], [4, 4, 0, 7, 7, 7, 2], [*most, 3]], [0, 0, 0, 1, 0, 0]),
         ([[4, 4, 7, 0, 7, 7, 1], [4, 4, 0, 7, 7, 7, 2], [*most, 3]], [0, 0, 1, 0, 0, 0]),

@@ -1,6 +1,6 @@
 """Whatever a candidate encrypts, what comes out is what some honest digits of that candidate give: run on real ciphertexts.
 
-One of four candidates lies. For each of its honest scores 0..7 and finer levels 0..3 the clear circuit says what may come out.
+One of four candidates lies. For each of its honest scores 0..5 and finer levels 0..5 the clear circuit says what may come out.
 """
 
 import os
@@ -41,8 +41,8 @@ def honest_outcomes(spec, place: int) -> set[tuple[int, ...]]:
     finer = [digits[layout.FINER] for digits in OTHERS]
     return {
         tuple(clear.result_of(spec, [*scores[:place], score, *scores[place:]], [*finer[:place], fine, *finer[place:]]))
-        for score in range(8)
-        for fine in range(4)
+        for score in range(6)
+        for fine in range(6)
     }
 
 

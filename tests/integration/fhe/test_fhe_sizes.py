@@ -60,9 +60,9 @@ def case(rng: random.Random, number: int, spec: CircuitSpec) -> tuple[list[list[
     part = 1 if number % 5 == 4 else 2
     demand = [*(rng.randint(0, top // part) for top in MOST), rng.randint(1, 8 // part)]
     count = spec.candidates - number % 2 * rng.randint(1, spec.candidates - 1)
-    levels = 2 if number % 7 == 6 else 7
+    levels = 2 if number % 7 == 6 else 5
     telemetry = [
-        [*(rng.randint(0, top) for top in MOST), rng.randrange(levels), rng.randrange(4), rng.randrange(9)] for _ in range(count)
+        [*(rng.randint(0, top) for top in MOST), rng.randrange(levels), rng.randrange(6), rng.randrange(9)] for _ in range(count)
     ]
     return telemetry, demand
 

@@ -13,8 +13,8 @@ from bench.packing_policies import Encoded, Exact
 from bench.packing_sim import simulate
 from veil.fhe.circuits import catalogue_clear
 from veil.fhe.circuits.choose_clear import choose
-from veil.fhe.circuits.digc7_clear import score
-from veil.fhe.encoding import Encoding, default_encoding
+from veil.fhe.circuits.digits_clear import score
+from veil.fhe.encoding import INFEASIBLE_LEVEL, Encoding, default_encoding
 from veil.fhe.material import Profile
 from veil.fhe.ports import Figures
 
@@ -56,10 +56,10 @@ def test_scores_are_those_of_the_encoding_and_the_clear_circuit(named: dict[str,
             ]
             assert [score(digits, demand) for digits in told] == scores[lane].tolist()
             least = scores[lane].min()
-            marked = [*(scores[lane] == least).astype(int), int(least == 7)]
+            marked = [*(scores[lane] == least).astype(int), int(least == INFEASIBLE_LEVEL)]
             assert choose([score(digits, demand) for digits in told]) == marked
             kinds |= set(scores[lane].tolist())
-    assert kinds == set(range(8))
+    assert kinds == set(range(INFEASIBLE_LEVEL + 1))
 
 
 def test_bundles_fit_as_the_catalogue_says() -> None:
@@ -75,10 +75,11 @@ def test_bundles_fit_as_the_catalogue_says() -> None:
             nodes = [figures(free[:, lane, node]) for node in range(8)]
             told = [digits_of(encoding, node, node) for node in nodes]
             assert [catalogue_clear.score(digits, demand) for digits in told] == scores[lane].tolist()
-            fitting += int((scores[lane] < 7).any())
-            if (scores[lane] == 7).all():
+            fitting += int((scores[lane] < INFEASIBLE_LEVEL).any())
+            if (scores[lane] == INFEASIBLE_LEVEL).all():
                 optimistic = [encoding.telemetry_digits(node, 0.0, optimistic=True) for node in nodes]
-                assert [catalogue_clear.score(digits, demand) < 7 for digits in optimistic] == (more[lane] < 7).tolist()
+                fits = [catalogue_clear.score(digits, demand) < INFEASIBLE_LEVEL for digits in optimistic]
+                assert fits == (more[lane] < INFEASIBLE_LEVEL).tolist()
     assert 20 < fitting < 40 * len(small.lanes)
 
 
@@ -103,15 +104,15 @@ def test_a_size_that_just_fits_is_not_lost_at_the_boundary() -> None:
         asked = cpu[np.searchsorted(cpu, small.demand[0, step])]
         free = small.capacity.copy()
         free[0], free[1] = asked[:, None], 1 << 45
-        assert (policy.scores(step, free) < 7).all()
+        assert (policy.scores(step, free) < INFEASIBLE_LEVEL).all()
         free[0] -= 1
-        assert (policy.scores(step, free) == 7).all()
+        assert (policy.scores(step, free) == INFEASIBLE_LEVEL).all()
 
 
 def test_the_order_of_nodes_is_a_tie_break_only(past: History) -> None:
     policy = Encoded(past, default_encoding(), SEED)
     scores, keys = policy.scores(0, past.capacity), policy.keys(0, past.capacity)
-    assert (np.floor(keys[scores < 7]) == scores[scores < 7]).all()
+    assert (np.floor(keys[scores < INFEASIBLE_LEVEL]) == scores[scores < INFEASIBLE_LEVEL]).all()
     assert len(set(keys[0].tolist())) == 32
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from veil.errors import CiphertextInvalid, LimitExceeded
-from veil.fhe.circuits import catalogue_clear, digc7_clear, layout
+from veil.fhe.circuits import catalogue_clear, digits_clear, layout
 from veil.fhe.encoding import BUNDLES, INFEASIBLE_LEVEL, LOW_RADIX, Encoding, default_encoding, parse_encoding, score_digits
 from veil.fhe.ports import Figures
 
@@ -14,7 +14,7 @@ GIB, MIB = 1 << 30, 1 << 20
 ENCODING = default_encoding()
 NAMES = ("cpu_milli", "memory_bytes", "disk_bytes", "gpu_count")
 MAXIMA = {resource.name: resource.maximum for resource in ENCODING.resources}
-GOLDEN_DIGEST = "dcad7fe4f28d2cfd92cd54941e1f5fa772ddb6b66435b3e3e08a0ba5db447864"
+GOLDEN_DIGEST = "fce4faa3dbf94e55a5003f66864b7e38280997ce8a996c39126a6e9526e71f62"
 
 
 def figures(cpu: int, memory: int, disk: int = 0, gpu: int = 0) -> Figures:
@@ -58,7 +58,7 @@ def test_what_fits_by_digits_fits_in_truth() -> None:
         free, demand = random_figures(rng, 1.2), random_figures(rng, 0.3)
         digits, asked = telemetry(free), ENCODING.demand_digits(demand)
         assert all(0 <= digit < LOW_RADIX for digit in digits[:-1] + asked[:-1])
-        if digc7_clear.score(digits, asked) != INFEASIBLE_LEVEL:
+        if digits_clear.score(digits, asked) != INFEASIBLE_LEVEL:
             feasible += 1
             assert fits(demand, free)
     assert feasible > 300
@@ -70,7 +70,7 @@ def test_every_size_itself_is_exact() -> None:
         digits, asked = telemetry(exact), ENCODING.demand_digits(exact)
         assert digits[:6] == asked[:6]
         assert len(asked) == ENCODING.demand_values == 7
-        assert digc7_clear.score(digits, asked) != INFEASIBLE_LEVEL
+        assert digits_clear.score(digits, asked) != INFEASIBLE_LEVEL
 
 
 def test_one_size_more_than_is_free_does_not_fit() -> None:
@@ -80,16 +80,16 @@ def test_one_size_more_than_is_free_does_not_fit() -> None:
             free = Figures(**{**MAXIMA, resource.name: sizes[level] - 1})
             asked = Figures(**{**dict.fromkeys(NAMES, 0), resource.name: sizes[level]})
             digits = telemetry(free)
-            assert digc7_clear.score(digits, ENCODING.demand_digits(asked)) == INFEASIBLE_LEVEL
+            assert digits_clear.score(digits, ENCODING.demand_digits(asked)) == INFEASIBLE_LEVEL
             less = Figures(**{**dict.fromkeys(NAMES, 0), resource.name: sizes[level - 1]})
-            assert digc7_clear.score(digits, ENCODING.demand_digits(less)) != INFEASIBLE_LEVEL, (place, level)
+            assert digits_clear.score(digits, ENCODING.demand_digits(less)) != INFEASIBLE_LEVEL, (place, level)
 
 
 def test_no_gpu_is_enough_for_whoever_asks_for_none() -> None:
     machine = figures(2000, 4 * GIB, 100 * GIB, 0)
     digits = telemetry(machine)
-    assert digc7_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 0))) != INFEASIBLE_LEVEL
-    assert digc7_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 1))) == INFEASIBLE_LEVEL
+    assert digits_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 0))) != INFEASIBLE_LEVEL
+    assert digits_clear.score(digits, ENCODING.demand_digits(figures(100, MIB, GIB, 1))) == INFEASIBLE_LEVEL
     assert ENCODING.resources[3].sizes() == [0, 1, 2, 3, 4, 5, 6, 8]
 
 
@@ -112,7 +112,7 @@ def test_a_small_machine_takes_many_small_containers() -> None:
     placed = 0
     while True:
         free = figures(2000 - 100 * placed, 24 * GIB - 64 * MIB * placed, 100 * GIB)
-        if digc7_clear.score(telemetry(free), asked) == INFEASIBLE_LEVEL:
+        if digits_clear.score(telemetry(free), asked) == INFEASIBLE_LEVEL:
             break
         placed += 1
     assert placed >= 18
@@ -122,23 +122,23 @@ def test_left_over_levels_order_nodes_and_stay_in_range() -> None:
     node = figures(8000, 32 * GIB)
     levels = [level(ENCODING, figures(8000 * part // 100, 32 * GIB * part // 100), node) for part in range(101)]
     assert levels == sorted(levels)
-    assert set(levels) == set(range(7))
+    assert set(levels) == set(range(5))
     assert level(ENCODING, figures(1, 1), figures(0, 0)) == 0
     mean_node = default_encoding({"cpu_milli": 4000, "memory_bytes": 16 * GIB})
-    assert level(mean_node, node, node) == 6
+    assert level(mean_node, node, node) == 4
     assert level(mean_node, figures(1000, 4 * GIB), node) < level(ENCODING, node, node)
 
 
 def test_scores_become_levels_and_finer_ones_in_order() -> None:
-    found = [score_digits(part / 2800) for part in range(2800)]
+    found = [score_digits(part / 3000) for part in range(3000)]
     assert found == sorted(found)
-    assert set(found) == {(coarse, fine) for coarse in range(7) for fine in range(4)}
+    assert set(found) == {(coarse, fine) for coarse in range(5) for fine in range(6)}
     assert score_digits(-1.0) == (0, 0)
     for infeasible in (1.0, 2.0, float("inf"), float("nan")):
         assert score_digits(infeasible) == (INFEASIBLE_LEVEL, 0)
         digits = telemetry(figures(1000, GIB), infeasible)
         nothing = ENCODING.demand_digits(figures(0, 0))
-        assert digc7_clear.score(digits, nothing) == catalogue_clear.score(digits, nothing) == INFEASIBLE_LEVEL
+        assert digits_clear.score(digits, nothing) == catalogue_clear.score(digits, nothing) == INFEASIBLE_LEVEL
 
 
 def test_a_bundle_that_fits_by_number_fits_in_truth() -> None:
@@ -166,10 +166,10 @@ def test_optimistic_telemetry_misses_nothing_that_fits() -> None:
     for _ in range(3000):
         free, demand = random_figures(rng, 0.5), random_figures(rng, 0.5)
         asked = ENCODING.demand_digits(demand)
-        score = digc7_clear.score(telemetry(free, optimistic=True), asked)
+        score = digits_clear.score(telemetry(free, optimistic=True), asked)
         if fits(demand, free):
             assert score != INFEASIBLE_LEVEL
-        more += score != digc7_clear.score(telemetry(free), asked)
+        more += score != digits_clear.score(telemetry(free), asked)
         assert telemetry(free, optimistic=True)[layout.BUNDLE] == min(BUNDLES, telemetry(free)[layout.BUNDLE] + 1)
     assert more > 10
 
@@ -187,7 +187,7 @@ def test_too_large_a_demand_is_refused_without_its_figure() -> None:
     ("old", "new"),
     [
         (b'"version":3', b'"version":2'),
-        (b'"design":"digc7c"', b'"design":"digc7b"'),
+        (b'"design":"digc5"', b'"design":"digc7b"'),
         (b'"digits":1', b'"digits":2'),
         (b'"digits":2', b'"digits":1'),
         (b'"maximum":8', b'"maximum":6'),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veil.errors import CiphertextInvalid
-from veil.fhe.circuits import catalogue, digc7, layout
+from veil.fhe.circuits import catalogue, digits, layout
 from veil.fhe.circuits.choose import choose
 from veil.fhe.circuits.configuration import configuration, with_output_width
 from veil.fhe.circuits.precise import choose_one
@@ -53,10 +53,10 @@ def body(spec: CircuitSpec, resources: int) -> Callable[..., Any]:
         return outputs(catalogue.scores(free_bundles, left_over, asked_bundle))
 
     def default(free_high: Any, free_low: Any, left_over: Any, asked_high: Any, asked_low: Any) -> Any:
-        return outputs(digc7.scores(free_high, free_low, left_over, asked_high, asked_low, resources))
+        return outputs(digits.scores(free_high, free_low, left_over, asked_high, asked_low, resources))
 
     def precise(free_high: Any, free_low: Any, left_over: Any, asked_high: Any, asked_low: Any, finer: Any) -> Any:
-        return choose_one(digc7.scores(free_high, free_low, left_over, asked_high, asked_low, resources), finer)
+        return choose_one(digits.scores(free_high, free_low, left_over, asked_high, asked_low, resources), finer)
 
     bodies: dict[str, Callable[..., Any]] = {"fast": fast, "default": default, "precise": precise}
     return bodies[spec.profile]
@@ -64,12 +64,12 @@ def body(spec: CircuitSpec, resources: int) -> Callable[..., Any]:
 
 def sample(generator: np.random.Generator, spec: CircuitSpec, radixes: Ints, kind: int) -> tuple[Ints, ...]:
     """Honest digits of one kind: 0..3 are the extremes that reach every intermediate's bounds, others are random."""
-    telemetry, demand = digits(generator, spec.candidates, radixes, kind)
+    telemetry, demand = honest_digits(generator, spec.candidates, radixes, kind)
     parts = layout.inputs(spec.profile, list(telemetry.astype(np.uint64)), demand.astype(np.uint64))
     return tuple(part.astype(np.int64) for part in parts)
 
 
-def digits(generator: np.random.Generator, candidates: int, radixes: Ints, kind: int) -> tuple[Ints, Ints]:
+def honest_digits(generator: np.random.Generator, candidates: int, radixes: Ints, kind: int) -> tuple[Ints, Ints]:
     """Every candidate's digits (n, R+5) and the demand's (R+3,), as :func:`sample`."""
     last = INFEASIBLE_LEVEL - 1
     most = np.array([*(radixes - 1), *[LOW_RADIX - 1] * FINE_RESOURCES])

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from veil.fhe.circuits import tables
-from veil.fhe.encoding import INFEASIBLE_LEVEL
+from veil.fhe.circuits.tables import INFEASIBLE
 
 
 def choose(scores: Any) -> Any:
-    """The bits, shape (n + 1,). The least score is 7 only where every one is; both questions are the same look-up."""
+    """The bits, shape (n + 1,). No candidate fits where the least score is that of the infeasible: the same look-up says so."""
     best = tables.least(scores)
-    return tables.is_zero(np.concatenate((scores - best, best - INFEASIBLE_LEVEL)))
+    return tables.is_zero(np.concatenate((scores - best, best - INFEASIBLE)))

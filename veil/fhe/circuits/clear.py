@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from veil.fhe.circuits import catalogue_clear, choose_clear, digc7_clear, precise_clear, rank_clear
+from veil.fhe.circuits import catalogue_clear, choose_clear, digits_clear, precise_clear, rank_clear
 from veil.fhe.circuits.layout import FINER, padding
 from veil.fhe.circuits.spec import CircuitSpec
 
 
 def scores(spec: CircuitSpec, telemetry: Sequence[Sequence[int]], demand: Sequence[int]) -> list[int]:
-    """Each candidate's score 0..7."""
-    score = catalogue_clear.score if spec.profile == "fast" else digc7_clear.score
+    """Each candidate's score: 0..4 by level, 5 where something does not fit."""
+    score = catalogue_clear.score if spec.profile == "fast" else digits_clear.score
     return [score(digits, demand) for digits in telemetry]
 
 
@@ -22,7 +22,7 @@ def reference(spec: CircuitSpec, telemetry: Sequence[Sequence[int] | None], dema
 
 
 def result_of(spec: CircuitSpec, found: Sequence[int], finer: Sequence[int]) -> list[int]:
-    """The bits that every candidate's score 0..7 and finer level 0..3 make."""
+    """The bits that every candidate's score 0..5 and finer level 0..5 make."""
     if spec.shape == "rank":
         return rank_clear.rank(found)
     if spec.profile == "precise":

@@ -18,12 +18,12 @@ Rows = npt.NDArray[np.uint64]
 LEFT_OVER, FINER, BUNDLE = -3, -2, -1
 """Places of a telemetry vector's last digits; a demand's bundle is at BUNDLE as well."""
 
-_DIGC7 = ("free_high", "free_low", "left_over", "asked_high", "asked_low")
+_DIGITS = ("free_high", "free_low", "left_over", "asked_high", "asked_low")
 
 INPUTS: dict[Profile, tuple[str, ...]] = {
     "fast": ("free_bundles", "left_over", "asked_bundle"),
-    "default": _DIGC7,
-    "precise": (*_DIGC7, "finer"),
+    "default": _DIGITS,
+    "precise": (*_DIGITS, "finer"),
 }
 """In the order of the compiled function's parameters; the single digits follow the high ones."""
 

@@ -1,9 +1,9 @@
 """The profile ``precise``: among the candidates of least score those with the least finer level, and of these the first.
 
-(R+10) n look-ups or so. A candidate's finer level t is one look-up on ``8 b + v``: b is 0 where it has the least score, else 1,
-and v is what it sent, honestly 0..3. It gives -2..1 by v where b is 0, and 2 where b is 1. Any v makes it return one of these
-or (past the padding bit) its negative, -2..2 again: one that an honest candidate could have, namely 2 that of one which has not
-the least score, and any other that of one which has it. Sending the least score changes neither the least score nor the
+(R+9) n look-ups or so. A candidate's finer level t is one look-up on ``8 b + v``: b is 0 where it has the least score, else 1,
+and v is what it sent, honestly 0..5. It gives -3..2 by v where b is 0, and 3 where b is 1. Any v makes it return one of these or
+(past the padding bit) its negative, which again is -3..3: one that an honest candidate could have, namely 3 that of one which
+has not the least score, and any other that of one which has it. Sending the least score changes neither the least score nor the
 others' part, so outputs are those of some honest digits.
 
 The first of several marks is the one with none before it in its group and no group with a mark before its own. All these
@@ -16,12 +16,15 @@ import numpy as np
 
 from veil.fhe.circuits import tables
 from veil.fhe.circuits.spec import GROUP, group_size
-from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL
+from veil.fhe.encoding import FINER_LEVELS
+
+OTHERS = 8
+"""Added to the finer level of candidates without the least score."""
 
 _is_other = tables.table(lambda value: value != 0)
-_weight = tables.table(lambda value: np.where(value == 0, 0, 2 * FINER_LEVELS))
+_weight = tables.table(lambda value: np.where(value == 0, 0, OTHERS))
 _finer = tables.table(
-    lambda value: np.where(value < 2 * FINER_LEVELS, np.minimum(value, FINER_LEVELS - 1), FINER_LEVELS) - FINER_LEVELS // 2
+    lambda value: np.where(value < OTHERS, np.minimum(value, FINER_LEVELS - 1), FINER_LEVELS) - FINER_LEVELS // 2
 )
 
 
@@ -30,7 +33,7 @@ def choose_one(scores: Any, finer: Any) -> Any:
     best = tables.least(scores)
     levels = _finer(_weight(scores - best) + finer)
     marks = tables.is_zero(levels - tables.least(levels))
-    return _first(marks), tables.is_zero(best - INFEASIBLE_LEVEL)
+    return _first(marks), tables.is_zero(best - tables.INFEASIBLE)
 
 
 def _first(marks: Any) -> Any:

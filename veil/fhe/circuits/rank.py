@@ -7,9 +7,9 @@ drawn by lot for each round: the order says neither how large scores are nor whi
 and one more bit says which they are.
 
 Beyond, pairs are too many. The least score is found, and once more without those that have it: their differences from the
-least (0) become 7, which is as large as any. With the others that fit that makes three classes; inside a class candidates tie.
+least (0) become 7, more than any. With the others that fit that makes three classes; inside a class candidates tie.
 
-Everything here is computed from scores 0..7 that any ciphertext gives (:mod:`veil.fhe.circuits.tables`), so for any telemetry
+Everything here is computed from honest scores, which any ciphertext gives (:mod:`veil.fhe.circuits.tables`), so for any telemetry
 all outputs are bits, and those of some honest scores.
 """
 
@@ -19,17 +19,19 @@ import numpy as np
 
 from veil.fhe.circuits import tables
 from veil.fhe.circuits.spec import PAIRS_MAX, RANK_MINIMA, rank_bits
-from veil.fhe.encoding import INFEASIBLE_LEVEL
+
+FAR = 7
+"""Farther above the least score than any is."""
 
 _is_positive = tables.table(lambda value: value > 0)
-_without_least = tables.table(lambda value: np.where(value == 0, INFEASIBLE_LEVEL, value))
+_without_least = tables.table(lambda value: np.where(value == 0, FAR, value))
 _digits = [tables.table(lambda value, digit=digit: value >> digit & 1) for digit in range(rank_bits(PAIRS_MAX))]
 
 
 def rank(scores: Any) -> Any:
     """The bits, as a tuple of outputs of shape (n,): digits of ranks from the lowest, or classes; then who fits not."""
     parts = _by_pairs(scores) if scores.shape[0] <= PAIRS_MAX else _by_classes(scores)
-    return (*parts, tables.is_zero(scores - INFEASIBLE_LEVEL))
+    return (*parts, tables.is_zero(scores - tables.INFEASIBLE))
 
 
 def _by_pairs(scores: Any) -> list[Any]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from veil.fhe.circuits.spec import PAIRS_MAX, RANK_MINIMA, rank_bits
 from veil.fhe.encoding import INFEASIBLE_LEVEL
 
+FAR = INFEASIBLE_LEVEL + 1
+
 
 def rank(scores: Sequence[int]) -> list[int]:
     """The digits of all ranks from the lowest, or each class's marks; then a bit for each candidate that does not fit."""
@@ -19,10 +21,10 @@ def _by_pairs(scores: Sequence[int]) -> list[int]:
 
 
 def _by_classes(scores: Sequence[int]) -> list[int]:
-    """Those found before, and whatever is 7 above the least, are as far as can be; they are marked when nothing is nearer."""
+    """Those found before are farther than any; they are marked again when nothing is nearer."""
     bits, left = [], list(scores)
     for _ in range(RANK_MINIMA):
         above = [value - min(left) for value in left]
         bits += [int(value == 0) for value in above]
-        left = [value or INFEASIBLE_LEVEL for value in above]
+        left = [value or FAR for value in above]
     return bits

@@ -1,6 +1,6 @@
 """Which circuits there are: a profile says how finely candidates are told apart, a shape what the result means.
 
-* ``default`` compares every resource (:mod:`veil.fhe.circuits.digc7`); ``fast`` knows eight bundles of all resources
+* ``default`` compares every resource (:mod:`veil.fhe.circuits.digits`); ``fast`` knows eight bundles of all resources
   (:mod:`veil.fhe.circuits.catalogue`); ``precise`` is ``default`` with finer levels and exactly one mark
   (:mod:`veil.fhe.circuits.precise`).
 * ``choose`` marks the best candidates (:mod:`veil.fhe.circuits.choose`), ``rank`` puts them in an order
@@ -97,7 +97,7 @@ def lookups(spec: CircuitSpec, resources: int) -> int:
     """Programmable bootstraps of one evaluation."""
     count = spec.candidates
     tree = count - 1
-    scores = 3 * count if spec.profile == "fast" else (resources + FINE_RESOURCES + 2) * count
+    scores = 2 * count if spec.profile == "fast" else (resources + FINE_RESOURCES + 1) * count
     if spec.shape == "rank" and count <= PAIRS_MAX:
         return scores + count * tree // 2 + count * (rank_bits(count) + 1)
     if spec.shape == "rank":

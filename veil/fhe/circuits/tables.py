@@ -1,12 +1,11 @@
 """Look-ups that several circuits use, the score among them, and the halving tree for a least score.
 
-A score is ``g(a + 4 m)``. ``a`` is a left-over level less 4, of -4..3; ``m`` is -1 where the demand fits and 1 where it does
-not; g gives a + 4 or 7. Any ciphertext, of numbers out of range or of noise, makes the look-ups of a and m return one of their
-values or (past the padding bit) its negative: -4..4 and -1 or 1. So a + 4 m is in -8..8 whatever a candidate sends. Of these
-only 8 is past the padding bit again, where g gives the negative of its value at -8, which is 0. Hence everything after sees
-some honest score 0..7.
+A score is one look-up on ``u + 5 d + 5 m``: a left-over level u of 0..4, and d and m which are 1 where something does not fit. It
+gives -3, -2, -1, 1 or 2 by level, and 3 from 5 on. A candidate's ciphertext may hold any number, or noise: then the look-up
+gives one of these or (past the padding bit) the negative of one. The values are closed under negation, so that is again one of
+them, and everything after sees an honest score.
 
-The factor 4 also makes this sum the one with the most noise (17 times that of a look-up's output) of every circuit. The
+The factor 5 also makes this sum the one with the most noise (26 times the variance of a look-up's output) of every circuit. The
 compiler chooses parameters for the noisiest sum, so all circuits have the same and share one key set.
 """
 
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from veil.fhe.concrete_import import fhe
-from veil.fhe.encoding import INFEASIBLE_LEVEL, MESSAGE_BITS
+from veil.fhe.encoding import INFEASIBLE_LEVEL
 
-HALF = 4
-"""Where levels and infeasibility are centred, so that a negated value is again one of theirs."""
+SCORES = (-3, -2, -1, 1, 2, 3)
+"""By level; the last is that of the infeasible. Closed under negation."""
+
+INFEASIBLE = SCORES[INFEASIBLE_LEVEL]
 
 
 def table(function: Any) -> Any:
@@ -32,18 +33,14 @@ def below(cut: int, infeasible: int, feasible: int = 0) -> Any:
     return table(lambda value: np.where(value < cut, infeasible, feasible))
 
 
-_level = table(lambda value: np.minimum(value, INFEASIBLE_LEVEL) - HALF)
-_honest = table(lambda value: np.where(value < 0, value + 2 * HALF, INFEASIBLE_LEVEL))
+_score = table(lambda value: np.array(SCORES)[np.clip(value, 0, INFEASIBLE_LEVEL)])
 _min_zero = table(lambda value: np.minimum(value, 0))
 is_zero = table(lambda value: value == 0)
 
 
 def scores(left_over: Any, misfit: Any) -> Any:
-    """An honest score 0..7 for each candidate from its left-over level and its ``misfit``: -1 (fits) or 1.
-
-    The hint is for circuits where nothing else would make that input as wide as the others.
-    """
-    return _honest(_level(fhe.hint(left_over, bit_width=MESSAGE_BITS)) + HALF * misfit)
+    """One of SCORES for each candidate from its left-over level (INFEASIBLE_LEVEL or more: infeasible) and ``misfit``, 0 or 1."""
+    return _score(left_over + INFEASIBLE_LEVEL * misfit)
 
 
 def least(values: Any) -> Any:

@@ -10,7 +10,7 @@ from veil.fhe.encoding import FINE_RESOURCES, INFEASIBLE_LEVEL, LOW_RADIX
 
 
 def score(telemetry: Sequence[int], demand: Sequence[int]) -> int:
-    """A candidate's left-over level 0..6 where every resource fits, else 7."""
+    """A candidate's left-over level 0..4 where every resource fits, else 5."""
     digits = len(demand) - 1
     for free, asked in zip(_sizes(telemetry[:digits]), _sizes(demand[:digits]), strict=True):
         if free < asked:

@@ -3,9 +3,9 @@
 import itertools
 import random
 
-from veil.fhe.circuits import clear, digc7_clear, layout
+from veil.fhe.circuits import clear, digits_clear, layout, tables
 from veil.fhe.circuits.spec import CircuitSpec
-from veil.fhe.encoding import default_encoding
+from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL, default_encoding
 from veil.fhe.ports import Figures
 
 ENCODING = default_encoding()
@@ -41,16 +41,16 @@ def test_it_marks_the_fullest_node_that_fits() -> None:
             place
             for place in range(4)
             if telemetry[place][layout.LEFT_OVER] < telemetry[chosen[0]][layout.LEFT_OVER]
-            and digc7_clear.score(telemetry[place], ENCODING.demand_digits(demand)) < 7
+            and digits_clear.score(telemetry[place], ENCODING.demand_digits(demand)) < 5
         ]
         assert better == []
 
 
 def test_empty_places_are_infeasible_even_for_nothing() -> None:
     nothing = [0] * 6 + [1]
-    assert digc7_clear.score(layout.padding(7), nothing) == 7
+    assert digits_clear.score(layout.padding(7), nothing) == 5
     assert clear.reference(FOUR, [], nothing) == [1, 1, 1, 1, 1]
-    assert clear.reference(FOUR, [None, [0] * 6 + [6, 0, 1]], nothing) == [0, 1, 0, 0, 0]
+    assert clear.reference(FOUR, [None, [0] * 6 + [4, 0, 1]], nothing) == [0, 1, 0, 0, 0]
 
 
 def lookup(table: list[int], phase: int) -> int:
@@ -58,26 +58,36 @@ def lookup(table: list[int], phase: int) -> int:
     return table[phase] if phase < 16 else -table[phase - 16]
 
 
-LEVEL = [min(value, 7) - 4 for value in range(16)]
-MISFIT = [1 if value < 10 else -1 for value in range(16)]
-SCORE = [value if value < 8 else 7 for value in range(16)]
-"""The three last tables before the scores, by phase; those of signed numbers begin at -8."""
+SCORE = [-3, -2, -1, 1, 2] + [3] * 11
+"""The table of scores, by phase."""
+
+FINER = [min(value, 5) - 3 if value < 8 else 3 for value in range(16)]
 
 
 def test_any_phase_becomes_an_honest_score() -> None:
-    for phase, other in itertools.product(range(32), repeat=2):
-        joined = lookup(LEVEL, phase) + 4 * lookup(MISFIT, other) + 8
-        assert 0 <= joined <= 16
-        assert 0 <= lookup(SCORE, joined) <= 7
+    assert {lookup(SCORE, phase) for phase in range(32)} == set(SCORE) == set(tables.SCORES)
+    assert tables.INFEASIBLE == max(SCORE) == SCORE[INFEASIBLE_LEVEL]
 
 
-def test_honest_phases_become_the_reference_score() -> None:
-    for level, single, rest in itertools.product(range(8), (0, 8), (-4, 4)):
-        expected = 7 if single or rest > 0 else level
-        assert lookup(SCORE, LEVEL[single + level] + rest + 8) == expected
+def test_any_phase_becomes_an_honest_finer_level() -> None:
+    assert {lookup(FINER, phase) for phase in range(32)} == set(range(-3, 4))
+    assert [FINER[value] for value in range(FINER_LEVELS)] == [-3, -2, -1, 0, 1, 2]
 
 
-def test_levels_that_are_not_centred_would_win() -> None:
-    plain = [min(value, 7) for value in range(16)]
-    reached = {lookup(plain, phase) + shift for phase in range(32) for shift in (0, 8)}
-    assert min(lookup(SCORE, value % 32) for value in reached) < 0
+def test_differences_of_honest_scores_have_four_bits() -> None:
+    differences = {one - other for one, other in itertools.product(SCORE, repeat=2)}
+    assert min(differences) >= -8
+    assert max(differences) <= 7
+
+
+def test_scores_keep_the_order_of_levels_and_what_fits_not_is_last() -> None:
+    assert list(tables.SCORES) == sorted(tables.SCORES)
+    for level, single, rest in itertools.product(range(6), (0, 1), (0, 1)):
+        expected = INFEASIBLE_LEVEL if single or rest else level
+        assert level + 5 * single + 5 * rest < 16
+        assert lookup(SCORE, level + 5 * single + 5 * rest) == tables.SCORES[expected]
+
+
+def test_a_table_that_is_not_closed_lets_a_candidate_win_that_does_not_fit() -> None:
+    plain = [min(value, 5) for value in range(16)]
+    assert min(lookup(plain, phase) for phase in range(32)) < 0
