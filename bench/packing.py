@@ -48,12 +48,12 @@ POLICIES: dict[str, Make] = {
     BASELINE: lambda past, seed: Exact(past, "best-fit", seed),
     **{profile: _encoded(profile) for profile in PROFILES},
     **{f"{profile}+fallback": _encoded(profile, fallback=True) for profile in PROFILES},
-    "default, no reference": _encoded("default", named=False),
+    "no reference": _encoded("default", named=False),
     "first-fit": lambda past, seed: Exact(past, "first-fit", seed),
     "random": lambda past, seed: Exact(past, "random", seed),
     "spread": lambda past, seed: Exact(past, "spread", seed),
 }
-"""Profiles measure nodes against REFERENCE unless they are said not to."""
+"""Profiles measure nodes against REFERENCE; "no reference" is ``default`` without one."""
 
 AGES = {"fresh": 0, "stale": 10}
 """Arrivals between what nodes tell and what is decided by it. A round asks for fresh telemetry; a batch of ten has the age 10."""
@@ -156,9 +156,9 @@ def _usual(by_mix: dict[str, Loss]) -> list[Loss]:
 
 
 def _bars(found: dict[str, dict[str, Loss]]) -> dict[str, list[tuple[float, float]]]:
-    return {
-        name: [(one.mean_pct, one.spread_pct) for one in by_mix.values()] for name, by_mix in found.items() if name != BASELINE
-    }
+    """Profiles with fallback, as nodes do it."""
+    shown = {name: by_mix for name, by_mix in found.items() if name not in (BASELINE, *PROFILES)}
+    return {name: [(one.mean_pct, one.spread_pct) for one in by_mix.values()] for name, by_mix in shown.items()}
 
 
 def _points(found: dict[str, dict[str, Loss]]) -> dict[str, tuple[float, float]]:
