@@ -34,7 +34,7 @@ def test_a_wrong_manifest_names_file_line_and_path(cluster: Cluster, tmp_path: P
 
 
 def test_what_fits_nowhere_stays_pending_and_says_so(cluster: Cluster, manifest: Callable[..., Path]) -> None:
-    cluster.veil("apply", "-f", str(manifest("huge", cpu="40", memory="200Gi")))
+    cluster.veil("apply", "-f", str(manifest("huge", cpu="30", memory="200Gi")))
 
     def reason() -> str:
         conditions = cluster.get("workload", "huge").get("status", {}).get("conditions", [])

@@ -69,7 +69,7 @@ class CircuitInfo(Message, frozen=True, tag="veil/circuit.2"):
     """One registered circuit: its profile, its shape, its size, the digests of its server part and its public parameters."""
 
     name: Name
-    """Unique in its epoch, for example ``digc7b-n4-r4``."""
+    """Unique in its epoch, for example ``default-choose-4``."""
     profile: Profile
     shape: Shape
     candidates: Annotated[int, Meta(ge=1, le=64)]

@@ -108,7 +108,7 @@ async def test_a_confidential_template_is_opened_by_the_winner_alone(cluster):
 
 async def test_a_demand_that_fits_nowhere_waits_with_a_reason_and_costs_less_and_less_budget(cluster):
     async with cluster:
-        huge = Figures(cpu_milli=60_000, memory_bytes=GIB, disk_bytes=0, gpu_count=0)
+        huge = Figures(cpu_milli=30_000, memory_bytes=GIB, disk_bytes=0, gpu_count=0)
         workload = await cluster.apply("huge", 1, figures=huge)
         reports = [member.reports for member in cluster.members]
         (key,) = cluster.keys(workload)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from veil.fhe.concrete_import import fhe
-from veil.fhe.encoding import INFEASIBLE_LEVEL
+from veil.fhe.encoding import INFEASIBLE_LEVEL, MESSAGE_BITS
 
 SCORES = (-3, -2, -1, 1, 2, 3)
 """By level; the last is that of the infeasible. Closed under negation."""
