@@ -392,6 +392,23 @@ def test_a_wrong_partial_in_a_quorum_of_two_more_is_a_lie_of_its_member():
     assert lies(Scene(4, committee=4).audit()) == {}
 
 
+def test_a_partial_that_its_member_signed_and_that_is_none_is_that_members_lie():
+    scene = Scene()
+    partials = (scene.kept.partials[0], scene.member_partial(2, partial=b"rubbish"), scene.kept.partials[2])
+    assert lies(scene.audit(coordinator=changed(scene.kept, partials=partials))) == {"decision": (scene.peer(1),)}
+
+
+def test_a_result_that_is_none_is_a_lie_of_the_members_that_signed_it():
+    scene = Scene(2)
+    rubbish = b"no result at all"
+    root = transcript_root(scene.kept.open, scene.kept.inputs, sha256(rubbish))
+    partials = tuple(scene.member_partial(member, evaluation=sha256(rubbish), transcript=root) for member in (1, 2))
+    kept = changed(scene.kept, result=rubbish, evaluation=sha256(rubbish), partials=partials)
+    scene.place(scene.order[0], transcript=root)
+    report = scene.audit(coordinator=kept, member=None, in_committee=False)
+    assert set(lies(report)["decision"]) == {scene.peer(0), scene.peer(1)}
+
+
 def test_a_leaf_that_says_checked_when_nobody_checked_is_a_lie_of_the_coordinator():
     assert lies(Scene(2, checked=True).audit())["decision"]
     assert lies(Scene(2, checked=False).audit()) == {}
