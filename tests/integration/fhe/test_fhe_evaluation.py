@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from veil.errors import CiphertextInvalid, DeadlineExceeded, FheUnavailable
+from veil.errors import CiphertextInvalid, ClassUnreachable, DeadlineExceeded, FheUnavailable
 from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import default_encoding
@@ -140,7 +140,7 @@ async def test_memory_time_and_class_are_bounded(world) -> None:
     await small.close()
 
     foreign = ChildEvaluator(dataclasses.replace(material, classes=(b"\1" * 32,)), start_attempts=2)
-    with pytest.raises(FheUnavailable, match="determinism class after 2 starts"):
+    with pytest.raises(ClassUnreachable, match="determinism class after 2 starts"):
         await foreign.start()
     assert foreign.child_pid is None
     await foreign.close()
