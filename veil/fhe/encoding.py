@@ -195,9 +195,10 @@ def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
     Disks of 1 GiB to 4 TiB, each size four times the one before; 0 to 6 or 8 GPUs. No bundle but the last, which is as large as
     a replica may be, has GPUs: whoever places GPUs with the profile ``fast`` publishes a catalogue of its own.
 
-    ``reference`` is the node by which all nodes measure how full they are, best the cluster's mean node. It is public, hence an
-    operator's choice and never a measurement. Without one each node measures itself, and small empty nodes look like large
-    ones: fine where nodes are alike, elsewhere it costs 2 to 3 % of the cluster (``python -m bench.packing``).
+    ``reference`` is the node by which all nodes measure how full they are: name the cluster's mean node, rather rounded up than
+    down (docs/concepts/placement.md has what others lose). It is public, hence an operator's choice, never a measurement. Without
+    one each node measures itself, and small empty nodes look like large ones: fine where nodes are alike, elsewhere it costs 2 to
+    3 % of the cluster (``python -m bench.packing``).
     """
     return Encoding(
         version=3,
