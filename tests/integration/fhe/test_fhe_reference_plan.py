@@ -40,13 +40,14 @@ class Told:
 
 @pytest.mark.parametrize("designated", [False, True], ids=["threshold", "designated"])
 async def test_a_plan_becomes_an_epoch_that_decides(tmp_path: Path, designated: bool) -> None:
-    dealer = await reachable_classes("plain")
+    plan = KeyPlan(threshold=1, mode="designated", candidates=(4,)) if designated else read_plan(PLAN)
+    assert plan.parameters == "flooded"
+    dealer = await reachable_classes(plan.parameters)
     peers = [Identity.generate() for _ in range(1 if designated else 3)]
     committee_file = tmp_path / "committee.yaml"
     head = "apiVersion: veil.dev/v1alpha1\nkind: Committee\nmetadata: {name: all}\nspec:\n  members:\n"
     committee_file.write_text(head + "".join(entry(one.peer_id, sign_report(one, CLUSTER, dealer)) for one in peers))
     committee = read_committee(committee_file, CLUSTER, {one.peer_id for one in peers})
-    plan = KeyPlan(threshold=1, mode="designated", candidates=(4,)) if designated else read_plan(PLAN)
 
     told, directory = Told(), tmp_path / "epoch"
     dealt = await hold(plan, committee, Epoch(7), dealer=dealer, directory=directory, progress=told)
