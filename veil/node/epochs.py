@@ -153,9 +153,7 @@ class EpochKeeper:
     async def _forget(self, wanted: set[Digest]) -> None:
         """End what is neither active, nor next, nor the last one within its overlap."""
         if self._last is not None and asyncio.get_running_loop().time() >= self._last_until_s:
-            last, self._last = self._last, None
-            if last not in wanted:
-                await self._drop(last)
+            self._last = None
         for digest in [digest for digest in self._loaded if digest not in wanted | {self._last, self._working}]:
             await self._drop(digest)
 

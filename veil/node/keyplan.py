@@ -18,6 +18,7 @@ from veil.manifest.validate import default, validate
 Mode = Literal["threshold", "designated"]
 
 DEFAULT_PARAMETERS: Parameters = "flooded"
+"""``plain`` hides too little of a decryption for production."""
 DEFAULT_CANDIDATES = (4, 8, 16)
 
 _RESOURCES = {"cpu": "cpu_milli", "memory": "memory_bytes", "disk": "disk_bytes", "gpu": "gpu_count"}
