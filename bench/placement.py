@@ -67,6 +67,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     pbs_ms: float
     cores: int
     load_average: float
+    unmeasured: str = f"round_s: {NO_ROUND}"
+    """What is null, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ def main() -> None:
         print(json.dumps(values))
         return
     for name, value in values.items():
-        print(f"{name:16} {'not measured: ' + NO_ROUND if value is None else value}")
+        print(f"{name:16} {'-' if value is None else value}")
 
 
 if __name__ == "__main__":

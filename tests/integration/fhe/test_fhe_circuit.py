@@ -1,5 +1,6 @@
 """The compiled circuits: parameters cannot move silently, and in simulation each is its reference on many inputs."""
 
+import itertools
 import json
 
 import numpy as np
@@ -92,6 +93,14 @@ def test_flooded_circuits_differ_by_one_wide_look_up_for_each_output_bit() -> No
         assert forms == [{(4, vectors.DIMENSION)}, {(22, vectors.DIMENSION)}]
 
 
+def simulated(circuit, spec, telemetry: np.ndarray, demand: np.ndarray) -> list[int]:
+    """The circuit's look-ups on clear numbers."""
+    parts = layout.inputs(spec.profile, list(telemetry.astype(np.uint64)), demand.astype(np.uint64))
+    outputs = circuit.graph(*(part.astype(np.int64) for part in parts))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return [int(bit) for output in outputs for bit in np.ravel(output)]
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_the_body_is_the_reference_on_random_and_extreme_digits(circuits, spec) -> None:
     from veil.fhe.circuits import build
@@ -100,11 +109,48 @@ def test_the_body_is_the_reference_on_random_and_extreme_digits(circuits, spec) 
     radixes = np.array([resource.high_radix for resource in ENCODING.resources])
     for kind in range(build.EXTREMES + RANDOM_CASES):
         telemetry, demand = build.honest_digits(generator, spec.candidates, radixes, kind)
-        parts = layout.inputs(spec.profile, list(telemetry.astype(np.uint64)), demand.astype(np.uint64))
-        outputs = circuits[spec].graph(*(part.astype(np.int64) for part in parts))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        bits = [int(bit) for output in outputs for bit in np.ravel(output)]
-        assert bits == clear.reference(spec, telemetry.tolist(), demand.tolist())
+        expected = clear.reference(spec, telemetry.tolist(), demand.tolist())
+        assert simulated(circuits[spec], spec, telemetry, demand) == expected
+
+
+TOPS = (4, 4, 7, 7, 7, 7)
+DEMANDS = ([0] * 6 + [1], [*TOPS, 8], [2, 2, 3, 3, 4, 4, 4], [1, 0, 0, 0, 0, 7, 2], [0, 4, 7, 1, 7, 0, 7])
+
+
+def nearest(demand: list[int]) -> list[list[int]]:
+    """What is free when it just suffices, when one digit is one less or more; the same with one bundle less or more."""
+    digits, bundle = demand[:6], demand[6]
+    moved = [
+        [*digits[:place], digits[place] + step, *digits[place + 1 :]]
+        for place, top in enumerate(TOPS)
+        for step in (-1, 1)
+        if 0 <= digits[place] + step <= top
+    ]
+    free = [digits, list(TOPS), [0] * 6, *moved]
+    return [[*one, max(0, min(8, bundle + step))] for one in free for step in (0, -1, 1)]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_the_body_is_the_reference_at_every_boundary(circuits, spec) -> None:
+    """Each digit just enough and one off, with levels that are all equal, or differ by one step, or are out of the running."""
+    count = spec.candidates
+    orders = [
+        [(0, 0)] * count,
+        [(4, 5)] * count,
+        [(5, 0)] * count,
+        [(place % 6, place % 6) for place in range(count)],
+        [(5 - place % 6, 0) for place in range(count)],
+        [(2, 5 - place % 6) for place in range(count)],
+        [(3, 1)] * (count - 1) + [(3, 0)],
+        [(3, 1)] * (count - 1) + [(2, 5)],
+    ]
+    for demand in DEMANDS:
+        free = nearest(demand)
+        for order, start in itertools.product(orders, range(0, len(free), max(1, count - 1))):
+            chosen = [free[(start + place) % len(free)] for place in range(count)]
+            telemetry = [[*one[:6], *levels, one[6]] for one, levels in zip(chosen, order, strict=True)]
+            expected = clear.reference(spec, telemetry, demand)
+            assert simulated(circuits[spec], spec, np.array(telemetry), np.array(demand)) == expected
 
 
 def test_values_are_read_and_written_as_concrete_does(circuit) -> None:
