@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from veil.errors import ConfigInvalid, StorageUnavailable
+from veil.store.database import open_durable
 from veil.store.journal import Binding, Journal, PendingTransaction, RestartRow
+from veil.store.journal.schema import MIGRATIONS
 from veil.types import Epoch, Generation, ObjectId, RoundId, Secret
 
 OBJECT = ObjectId(b"o" * 32)
@@ -216,6 +218,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from veil.store.journal import Journal
+from veil.store.journal.schema import MIGRATIONS
 from veil.types import Epoch, ObjectId, RoundId
 journal = Journal(Path(sys.argv[1]))
 while True:
@@ -251,4 +254,16 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(path: Path, round_trip: i
         round_id = RoundId(number.to_bytes(16, "big"))
         other = (Epoch(1), round_id, "0x", OBJECT, (0,), "c", (1, 2), b"x" * 32, 0)
         assert not journal.rounds.spend(*other), "spent before the kill, spent after it"
+    journal.close()
+
+
+def test_an_older_journal_is_migrated_and_its_rounds_stay_spent(path: Path) -> None:
+    old = open_durable(path, MIGRATIONS[:1])
+    row = (REQUEST["round"], 1, "0xOwner", OBJECT, 0, "digc7-n4-r4", b"\x92\x01\x02", b"e" * 32, 100)
+    old.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    old.commit()
+    old.close()
+    journal = Journal(path)
+    assert journal.rounds.count(Epoch(1)) == 1
+    assert not journal.rounds.spend(**REQUEST)
     journal.close()
