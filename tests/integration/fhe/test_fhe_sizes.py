@@ -49,7 +49,7 @@ class Epochs:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def epoch():
     ceremony = await hold_ceremony(Epoch(3), members=3, threshold=2, circuits=SPECS)
-    evaluator = ChildEvaluator(ceremony.material)
+    evaluator = ChildEvaluator(ceremony.material, evaluate_deadline_s=120.0)
     await evaluator.start()
     yield Epochs(ceremony, evaluator, PublicKey.from_bytes(ceremony.material.public_key))
     await evaluator.close()
