@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from e2e_cluster import Cluster
+from e2e_cluster import Cluster, eventually
 
 from veil.wire.codec import decode, encode, sha256
 from veil.wire.rounds import Transcript
@@ -19,11 +19,11 @@ NODES = ("node-1", "node-2", "node-3")
 
 
 @pytest.fixture(scope="module")
-def placement(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A replica's placement, as `veil audit` names it."""
+def placement(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A replica's placement, as `veil audit` names it; the workload is gone afterwards, because other tests count containers."""
     path = tmp_path_factory.mktemp("audit") / "audited.yaml"
     container = {"name": "main", "image": "veil.dev/busybox:1", "command": ["/bin/sleep", "1000"]}
-    spec = {"replicas": 1, "template": {"containers": [container]}}
+    spec = {"replicas": 1, "template": {"terminationGracePeriodSeconds": 1, "containers": [container]}}
     path.write_text(
         json.dumps({"apiVersion": "veil.dev/v1alpha1", "kind": "Workload", "metadata": {"name": "audited"}, "spec": spec})
     )
@@ -31,7 +31,9 @@ def placement(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str
     cluster.veil("wait", "workload/audited", "--for=condition=Available", "--timeout", "60s")
     (instance,) = [one for one in cluster.get("instances") if one["spec"]["workload"] == "audited"]
     placed = instance["status"]["placement"]
-    return f"{placed['shard']}-{placed['sequence']}-0"
+    yield f"{placed['shard']}-{placed['sequence']}-0"
+    cluster.veil("delete", "workload", "audited")
+    eventually(lambda: not any(cluster.all_containers().values()), what="no container left")
 
 
 def audit(cluster: Cluster, placement: str, at: str) -> tuple[int, dict[str, Any]]:
