@@ -1,52 +1,53 @@
-"""How figures become the digits of a vector: public, JSON, named by its digest in the key epoch.
+"""How figures become a table and slots of it: public, JSON, named by its digest in the key epoch.
 
-Each resource has a fixed list of sizes. What is free is rounded down to a size and what is asked is rounded up, so that a
-demand whose size fits is a demand that fits: a node never has to refuse because of rounding. A size's place in the list
-(its level) is written as a high and a low digit for the first two resources, as one digit for those after them, which only
-have to be enough. Sizes grow quadratically where small ones need fine steps; logarithmic spacing of cpu and memory was
-measured to lose 8-10 % of a cluster. Eight sizes of a disk cannot be fine: they grow fourfold, so that a small one is there.
+Each resource has a fixed list of sizes. A demand is rounded up to one size of each, and two resources' sizes together are one
+slot: first cpu with memory, then disk with GPUs. A candidate's table says for every slot what it answers to whoever asks for
+that much: INFEASIBLE_LEVEL where it has not both, else (in the first table) how much it wants the replica. A demand selects its
+one or two slots, and what is selected is summed, so whatever is short makes the sum INFEASIBLE_LEVEL or more.
 
-Beside sizes there is a catalogue of eight bundles of all resources, none smaller than the one before: what is free is the
-number of bundles that fit, what is asked is the first that covers it. The profile ``fast`` compares nothing else.
+A slot answers for all demands that are rounded up to it. Ordinarily a candidate says that they fit when the largest of them
+does, so that it never has to refuse because of rounding; optimistically when the least of them does, so that nothing that fits
+is missed.
 
-Best-fit needs no demand: the node with the least left over before is the node with the least left over after. So each
-candidate computes its own score at full precision, in clear, and only encrypts its level: one of 5, and with a finer digit
-beside it one of 30. All arithmetic that two machines must agree on is in integers.
+The order of sizes, and with it which slot a demand selects, is in integers: two machines must agree on it. A level is the
+candidate's own word, which nobody computes again.
 """
 
 import hashlib
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from functools import cached_property
 from itertools import pairwise
 from math import nextafter
-from operator import ge
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from veil.errors import CiphertextInvalid, LimitExceeded
 from veil.fhe.ports import Figures
+from veil.fhe.sizes import GIB, round_sizes
 from veil.types import Digest
 
-LOW_RADIX = 8
-"""Values of a low digit and of a single digit."""
+Table = npt.NDArray[np.uint8]
 
-FINE_RESOURCES = 2
-"""The first so many resources have two digits, at most as many after them have one."""
+SLOTS = 2048
+"""Of a table: the coefficients of one ring element."""
 
-CHAINED_RADIX = 5
-"""Values of a high digit whose look-up also takes another resource's infeasibility; 8 where it does not."""
+FINER_SLOT = SLOTS - 1
+"""Has the finer level, which the profile ``precise`` reads; no demand selects it."""
 
-LEFT_OVER_LEVELS = 5
-"""Levels 0..4 of what a feasible candidate has left; 5 stands for infeasible. Two more would cost a look-up a candidate."""
+VALUES = 16
+"""Of a slot, and of the sum of those that a demand selects."""
 
-INFEASIBLE_LEVEL = 5
+LEFT_OVER_LEVELS = 6
+"""Levels 0..5 of a candidate with room, the least of which wins."""
+
+INFEASIBLE_LEVEL = 6
+"""From here on a candidate has no room. Twice this is below VALUES."""
 
 FINER_LEVELS = 6
 """Finer levels inside each level, which the profile ``precise`` looks at."""
-
-BUNDLES = 8
-"""Of the catalogue: as many as one look-up compares."""
 
 SCORE_MAX = 1.0
 """A score is below it; at it or above, a candidate is infeasible whatever is asked."""
@@ -54,39 +55,27 @@ SCORE_MAX = 1.0
 MESSAGE_BITS: Literal[4] = 4
 """Width of every number in a circuit: the widest that a cheap look-up takes."""
 
-GIB = 1 << 30
+SIZES_MAX = SLOTS
+"""Of one resource."""
+
+Name = Literal["cpu_milli", "memory_bytes", "disk_bytes", "gpu_count"]
 
 
 class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One resource's sizes: level k of L has ``maximum * (k / (L-1))`` to the power 1 (linear) or 2 (quadratic).
+    """One resource's sizes, ascending from 0, in the unit of the name."""
 
-    With ``fourfold`` spacing level 0 is nothing and each further one is four times the one before, up to ``maximum``.
-    """
-
-    name: Literal["cpu_milli", "memory_bytes", "disk_bytes", "gpu_count"]
-    spacing: Literal["linear", "quadratic", "fourfold"]
-    maximum: Annotated[int, msgspec.Meta(ge=1, lt=1 << 60)]
-    high_radix: Annotated[int, msgspec.Meta(ge=2, le=LOW_RADIX)]
-    digits: Literal[1, 2]
+    name: Name
+    sizes: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)], ...], msgspec.Meta(min_length=2, max_length=SIZES_MAX)]
 
     @property
-    def levels(self) -> int:
-        return self.high_radix * (LOW_RADIX if self.digits == 2 else 1)
-
-    def sizes(self) -> list[int]:
-        """All sizes, ascending from 0 to ``maximum``, in the unit of the name."""
-        last = self.levels - 1
-        if self.spacing == "linear":
-            return [self.maximum * level // last for level in range(self.levels)]
-        if self.spacing == "fourfold":
-            return [0, *(self.maximum >> 2 * (last - level) for level in range(1, self.levels))]
-        return [self.maximum * level * level // (last * last) for level in range(self.levels)]
+    def maximum(self) -> int:
+        return self.sizes[-1]
 
 
 class LeftOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a candidate computes what it has left over: ``mean(free / reference) ** exponent``, below 1."""
 
-    resources: tuple[str, ...]
+    resources: tuple[Name, ...]
     exponent: Annotated[float, msgspec.Meta(gt=0, le=1)]
     """0.6 to 0.7 lost least in simulation: fine steps where little is left."""
     reference: dict[str, int] | None = None
@@ -94,33 +83,27 @@ class LeftOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """The description of vectors, which have the digits of every profile.
+    """The description of tables and slots.
 
-    A demand is high (or single) digits, low digits, bundle; a telemetry vector the same digits of what is free with the level and
-    the finer level before the number of bundles (:mod:`veil.fhe.circuits.layout`).
-
-    ``version`` and ``design`` change with the layout, so that no evaluator reads digits of one layout as those of another.
+    The slot of the first two resources' sizes i and j is ``i * len(second) + j``; those of the third and fourth follow, in the
+    same order. ``version`` and ``design`` change with the layout, so that no evaluator reads one layout as another.
     """
 
-    version: Literal[3]
-    design: Literal["digc5"]
+    version: Literal[4]
+    design: Literal["tables"]
     message_bits: Literal[4]
-    resources: tuple[Resource, ...]
+    resources: Annotated[tuple[Resource, ...], msgspec.Meta(min_length=2, max_length=4)]
     left_over: LeftOver
-    catalogue: tuple[tuple[int, ...], ...]
-    """Bundles of all resources, in the order and unit of ``resources``; the last has the maximum of each."""
 
     @cached_property
-    def _sizes(self) -> list[list[int]]:
-        return [resource.sizes() for resource in self.resources]
+    def _sizes(self) -> list[npt.NDArray[np.int64]]:
+        return [np.array(resource.sizes, np.int64) for resource in self.resources]
 
     @property
-    def telemetry_values(self) -> int:
-        return self.demand_values + 2
-
-    @property
-    def demand_values(self) -> int:
-        return len(self.resources) + FINE_RESOURCES + 1
+    def used(self) -> int:
+        """Slots that a demand can select: the first so many."""
+        counts = [len(resource.sizes) for resource in self.resources]
+        return counts[0] * counts[1] + (int(np.prod(counts[2:])) if counts[2:] else 0)
 
     def to_json(self) -> bytes:
         """The canonical text whose digest is published."""
@@ -131,40 +114,43 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         return Digest(hashlib.sha256(self.to_json()).digest())
 
     def resized(self, resources: tuple[Resource, ...]) -> "Encoding":
-        """The same for other maxima, or fewer resources: the catalogue's bundles grow and shrink with the maxima."""
-        places = {resource.name: place for place, resource in enumerate(self.resources)}
-        whole = self.catalogue[-1]
-        catalogue = tuple(
-            tuple(bundle[places[r.name]] * r.maximum // whole[places[r.name]] for r in resources) for bundle in self.catalogue
-        )
-        return msgspec.structs.replace(self, resources=resources, catalogue=catalogue)
+        """The same for other sizes, or fewer resources."""
+        return msgspec.structs.replace(self, resources=resources)
 
-    def telemetry_digits(self, free: Figures, score: float, *, optimistic: bool = False) -> list[int]:
-        """What is free, rounded down (up if ``optimistic``, so that everything that fits seems to fit), and the score's levels.
+    def table(self, free: Figures, score: float, *, optimistic: bool = False) -> Table:
+        """What this candidate answers to every demand: (SLOTS,), each 0 to INFEASIBLE_LEVEL.
 
-        Beyond the largest size counts as the largest.
+        ``score`` is its level for whatever fits; the least wins, and from SCORE_MAX on nothing fits.
         """
-        figures = [max(0, getattr(free, resource.name)) for resource in self.resources]
-        levels = [bisect_right(sizes, figure) - 1 for sizes, figure in zip(self._sizes, figures, strict=True)]
-        bundles = sum(all(map(ge, figures, bundle)) for bundle in self.catalogue)
-        if optimistic:
-            tops = [len(sizes) - 1 for sizes in self._sizes]
-            levels = [min(top, bisect_left(s, figure)) for top, s, figure in zip(tops, self._sizes, figures, strict=True)]
-            bundles = min(BUNDLES, bundles + 1)
-        return [*self._digits(levels), *score_digits(score), bundles]
+        level, finer = score_levels(score)
+        fits = [self._fits(place, free, optimistic=optimistic) for place in range(len(self.resources))]
+        table = self.padding()
+        first = np.where(np.logical_and.outer(fits[0], fits[1]), level, INFEASIBLE_LEVEL)
+        table[: first.size] = first.ravel()
+        if len(fits) > 2:
+            both = np.logical_and.outer(fits[2], fits[3]) if len(fits) > 3 else fits[2]
+            table[first.size : self.used] = np.where(both, 0, INFEASIBLE_LEVEL).ravel()
+        table[FINER_SLOT] = finer
+        return table
 
-    def demand_digits(self, demand: Figures) -> list[int]:
-        """What is asked, rounded up. Raises LimitExceeded past the largest size (the figure itself stays out of the message)."""
-        asked = [getattr(demand, resource.name) for resource in self.resources]
-        for resource, figure in zip(self.resources, asked, strict=True):
-            if figure < 0 or figure > resource.maximum:
-                raise LimitExceeded(
-                    f"one replica asks for more {resource.name} than this key epoch can encode: at most {resource.maximum}",
-                    hint="ask for less, or hold a key ceremony with larger sizes",
-                )
-        levels = [bisect_left(sizes, figure) for sizes, figure in zip(self._sizes, asked, strict=True)]
-        bundle = next(place for place, bundle in enumerate(self.catalogue, 1) if all(map(ge, bundle, asked)))
-        return [*self._digits(levels), bundle]
+    def padding(self) -> Table:
+        """The table of an empty place: infeasible whatever is asked, even nothing."""
+        table = np.full(SLOTS, INFEASIBLE_LEVEL, np.uint8)
+        table[FINER_SLOT] = 0
+        return table
+
+    def slots(self, demand: Figures) -> tuple[int, ...]:
+        """The slots that a demand selects, in the order of a table; two resources have one, three and four have two.
+
+        Raises LimitExceeded past the largest size (the figure itself stays out of the message).
+        """
+        at = [self._rounded_up(resource, getattr(demand, resource.name)) for resource in self.resources]
+        counts = [len(resource.sizes) for resource in self.resources]
+        first = at[0] * counts[1] + at[1]
+        if len(at) == 2:
+            return (first,)
+        second = at[2] if len(at) == 3 else at[2] * counts[3] + at[3]
+        return first, counts[0] * counts[1] + second
 
     def left_over_score(self, free: Figures, capacity: Figures) -> float:
         """0 (nearly full) to nearly 1 (empty, or larger than the reference)."""
@@ -175,12 +161,21 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         mean = sum(parts) / len(parts)
         return min(nextafter(SCORE_MAX, 0), float(mean**self.left_over.exponent))
 
-    def _digits(self, levels: list[int]) -> list[int]:
-        fine, single = levels[:FINE_RESOURCES], levels[FINE_RESOURCES:]
-        return [level // LOW_RADIX for level in fine] + single + [level % LOW_RADIX for level in fine]
+    def _rounded_up(self, resource: Resource, figure: int) -> int:
+        if figure < 0 or figure > resource.maximum:
+            raise LimitExceeded(
+                f"one replica asks for more {resource.name} than this key epoch can encode: at most {resource.maximum}",
+                hint="ask for less, or hold a key ceremony with larger sizes",
+            )
+        return bisect_left(resource.sizes, figure)
+
+    def _fits(self, place: int, free: Figures, *, optimistic: bool) -> npt.NDArray[np.bool_]:
+        """By size of one resource: whether every demand that is rounded up to it fits, or (``optimistic``) any."""
+        sizes, figure = self._sizes[place], max(0, getattr(free, self.resources[place].name))
+        return np.append(True, sizes[:-1] < figure) if optimistic else np.asarray(sizes <= figure)
 
 
-def score_digits(score: float) -> tuple[int, int]:
+def score_levels(score: float) -> tuple[int, int]:
     """Level and finer level of a score; the infeasible level from SCORE_MAX on, and for what is no number."""
     if not score < SCORE_MAX:
         return INFEASIBLE_LEVEL, 0
@@ -188,85 +183,57 @@ def score_digits(score: float) -> tuple[int, int]:
 
 
 def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
-    """Sizes for replicas of up to 32 cores and 256 GiB, on machines of any size: 21 millicores and 172 MiB at the small end.
+    """Sizes for replicas of up to 32 cores, 256 GiB of memory, 4 TiB of disk and 8 GPUs, on machines of any size.
 
     What is free counts only up to the largest replica, so that a lower maximum makes steps finer and loses less.
 
-    Disks of 1 GiB to 4 TiB, each size four times the one before; 0 to 6 or 8 GPUs. No bundle but the last, which is as large as
-    a replica may be, has GPUs: whoever places GPUs with the profile ``fast`` publishes a catalogue of its own.
-
     ``reference`` is the node by which all nodes measure how full they are: name the cluster's mean node, rather rounded up than
-    down (docs/concepts/placement.md has what others lose). It is public, hence an operator's choice, never a measurement. Without
-    one each node measures itself, and small empty nodes look like large ones: fine where nodes are alike, elsewhere it costs 2 to
-    3 % of the cluster (``python -m bench.packing``).
+    down (docs/concepts/placement.md has what others lose). It is public, hence an operator's choice, never a measurement.
     """
     return Encoding(
-        version=3,
-        design="digc5",
+        version=4,
+        design="tables",
         message_bits=MESSAGE_BITS,
-        resources=(
-            Resource("cpu_milli", "quadratic", 32_000, CHAINED_RADIX, 2),
-            Resource("memory_bytes", "quadratic", 256 * GIB, CHAINED_RADIX, 2),
-            Resource("disk_bytes", "fourfold", 4096 * GIB, 8, 1),
-            Resource("gpu_count", "linear", 8, 8, 1),
-        ),
+        resources=sized({"cpu_milli": 32_000, "memory_bytes": 256 * GIB, "disk_bytes": 4096 * GIB, "gpu_count": 8}),
         left_over=LeftOver(("cpu_milli", "memory_bytes"), 0.65, reference),
-        catalogue=(
-            (500, 4 * GIB, 64 * GIB, 0),
-            (2000, 8 * GIB, 128 * GIB, 0),
-            (4000, 16 * GIB, 256 * GIB, 0),
-            (8000, 24 * GIB, 512 * GIB, 0),
-            (16_000, 32 * GIB, 512 * GIB, 0),
-            (16_000, 64 * GIB, 512 * GIB, 0),
-            (16_000, 128 * GIB, 1024 * GIB, 0),
-            (32_000, 256 * GIB, 4096 * GIB, 8),
-        ),
     )
+
+
+def sized(maxima: dict[Name, int]) -> tuple[Resource, ...]:
+    """Resources up to these maxima, in this order, with as many round sizes as there are slots for."""
+    counts: dict[Name, int] = {"cpu_milli": 40, "memory_bytes": 44, "gpu_count": min(16, maxima.get("gpu_count", 0) + 1)}
+    counts["disk_bytes"] = (FINER_SLOT - 40 * 44) // max(1, counts["gpu_count"])
+    return tuple(Resource(name, round_sizes(name, maximum, counts[name])) for name, maximum in maxima.items())
 
 
 def parse_encoding(text: bytes) -> Encoding:
     """Raises CiphertextInvalid for a description that is unknown, contradictory or not canonical."""
     try:
         encoding = msgspec.json.decode(text, type=Encoding)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise CiphertextInvalid(
             f"the epoch's encoding is not understood: {error}", hint="update veil or check the epoch"
         ) from error
-    names = {resource.name for resource in encoding.resources}
-    left = encoding.left_over
-    sound = (
-        encoding.to_json() == text
-        and len(names) == len(encoding.resources)
-        and len(left.resources) > 0
-        and set(left.resources) <= names
-        and (left.reference is None or all(left.reference.get(name, 0) > 0 for name in left.resources))
-        and _takes(encoding.resources)
-        and _covers(encoding.catalogue, encoding.resources)
-    )
-    if not sound:
-        raise CiphertextInvalid("the epoch's encoding contradicts itself or is not canonical", hint="check the epoch's publisher")
+    if wrong := _contradiction(encoding, text):
+        raise CiphertextInvalid(f"the epoch's encoding is not sound: {wrong}", hint="check the epoch's publisher")
     return encoding
 
 
-def _takes(resources: tuple[Resource, ...]) -> bool:
-    """Whether the circuit has the place for these digits, and every list of sizes ascends."""
-    fine, single = resources[:FINE_RESOURCES], resources[FINE_RESOURCES:]
-    first_radix = CHAINED_RADIX if len(single) == FINE_RESOURCES else LOW_RADIX
-    return (
-        len(fine) == FINE_RESOURCES >= len(single)
-        and all(resource.digits == 2 for resource in fine)
-        and all(resource.digits == 1 for resource in single)
-        and fine[0].high_radix <= first_radix
-        and fine[1].high_radix <= CHAINED_RADIX
-        and all(smaller < larger for resource in resources for smaller, larger in pairwise(resource.sizes()))
-    )
-
-
-def _covers(catalogue: tuple[tuple[int, ...], ...], resources: tuple[Resource, ...]) -> bool:
-    """Whether every bundle has all of the one before and more of something, and the last one all that can be asked."""
-    return (
-        len(catalogue) == BUNDLES
-        and all(len(bundle) == len(resources) and min(bundle) >= 0 for bundle in catalogue)
-        and all(smaller != larger and all(map(ge, larger, smaller)) for smaller, larger in pairwise(catalogue))
-        and catalogue[-1] == tuple(resource.maximum for resource in resources)
-    )
+def _contradiction(encoding: Encoding, text: bytes) -> str | None:
+    """What is wrong with a description whose every field is of its type."""
+    names = [str(resource.name) for resource in encoding.resources]
+    left = encoding.left_over
+    if len(set(names)) != len(names):
+        return "a resource is there twice"
+    for resource in encoding.resources:
+        if resource.sizes[0] != 0 or not all(smaller < larger for smaller, larger in pairwise(resource.sizes)):
+            return f"the sizes of {resource.name} do not ascend from 0"
+    if encoding.used > FINER_SLOT:
+        return f"its sizes need {encoding.used} slots, and there are {FINER_SLOT}"
+    if not left.resources or not set(left.resources) <= set(names):
+        return "left_over names a resource that has no sizes"
+    if left.reference is not None and not all(left.reference.get(name, 0) > 0 for name in left.resources):
+        return "the reference node lacks a resource of left_over"
+    if encoding.to_json() != text:
+        return "it is not in canonical form"
+    return None

@@ -4,12 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import msgspec
-
 from veil.errors import ConfigInvalid, ManifestInvalid, VeilError
 from veil.fhe.ceremony_plan import make_plan
 from veil.fhe.circuits.spec import CircuitSpec, circuits_of
-from veil.fhe.encoding import Encoding, default_encoding, parse_encoding
+from veil.fhe.encoding import Encoding, Name, default_encoding, parse_encoding, sized
 from veil.fhe.material import Parameters, Profile
 from veil.manifest.parse import load
 from veil.manifest.quantity import parse_bytes, parse_count, parse_cpu
@@ -21,7 +19,7 @@ DEFAULT_PARAMETERS: Parameters = "flooded"
 """``plain`` hides too little of a decryption for production."""
 DEFAULT_CANDIDATES = (4, 8, 16)
 
-_RESOURCES = {"cpu": "cpu_milli", "memory": "memory_bytes", "disk": "disk_bytes", "gpu": "gpu_count"}
+_RESOURCES: dict[str, Name] = {"cpu": "cpu_milli", "memory": "memory_bytes", "disk": "disk_bytes", "gpu": "gpu_count"}
 _PARSERS: dict[str, Any] = {"cpu": parse_cpu, "memory": parse_bytes, "disk": parse_bytes, "gpu": parse_count}
 
 
@@ -91,11 +89,8 @@ def read_plan(path: Path) -> KeyPlan:
 
 def _encoding(spec: dict[str, Any]) -> Encoding:
     """Veil's own sizes, with those of the plan in their place. Raises CiphertextInvalid when they do not ascend."""
-    reference = {_RESOURCES[name]: _PARSERS[name](value) for name, value in spec.get("referenceNode", {}).items()}
+    reference: dict[str, int] = {_RESOURCES[name]: _PARSERS[name](value) for name, value in spec.get("referenceNode", {}).items()}
     encoding = default_encoding(reference or None)
-    resources = list(encoding.resources)
-    for name, sizes in spec.get("sizes", {}).items():
-        place = next(index for index, resource in enumerate(resources) if resource.name == _RESOURCES[name])
-        spacing = {"spacing": sizes["spacing"]} if "spacing" in sizes else {}
-        resources[place] = msgspec.structs.replace(resources[place], maximum=_PARSERS[name](sizes["maximum"]), **spacing)
-    return parse_encoding(encoding.resized(tuple(resources)).to_json())
+    maxima = {resource.name: resource.maximum for resource in encoding.resources}
+    maxima |= {_RESOURCES[name]: _PARSERS[name](sizes["maximum"]) for name, sizes in spec.get("sizes", {}).items()}
+    return parse_encoding(encoding.resized(sized(maxima)).to_json())

@@ -7,7 +7,7 @@ import pytest
 
 from veil.errors import ConfigInvalid, ManifestInvalid
 from veil.fhe.ceremony_plan import make_plan
-from veil.fhe.encoding import parse_encoding
+from veil.fhe.encoding import default_encoding, parse_encoding
 from veil.node.keyplan import KeyPlan, read_plan
 
 PLANS = Path(__file__).parents[3] / "manifests" / "keys"
@@ -36,11 +36,12 @@ def test_there_is_a_reference_configuration_for_each_use() -> None:
 
 def test_a_plan_says_sizes_and_reference_node(tmp_path: Path) -> None:
     plan = read_plan(PLANS / "small.yaml")
-    sizes = {resource.name: resource.sizes() for resource in plan.encoding.resources}
+    sizes = {resource.name: resource.sizes for resource in plan.encoding.resources}
     assert (sizes["cpu_milli"][-1], sizes["memory_bytes"][-1], len(sizes["cpu_milli"])) == (8000, 32 << 30, 40)
     assert plan.encoding.left_over.reference == {"cpu_milli": 8000, "memory_bytes": 32 << 30}
-    linear = plan_of(tmp_path, "  members: 3\n  threshold: 2\n  sizes:\n    cpu: {maximum: 4, spacing: linear}")
-    assert linear.encoding.resources[0].sizes()[1] == 4000 // 39
+    own = plan_of(tmp_path, "  members: 3\n  threshold: 2\n  sizes:\n    gpu: {maximum: 2}")
+    assert own.encoding.resources[3].sizes == (0, 1, 2)
+    assert own.encoding.resources[0] == default_encoding().resources[0]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_a_plan_says_sizes_and_reference_node(tmp_path: Path) -> None:
         ("  members: 3\n  threshold: 2\n  candidates: [1]", 7, "spec.candidates[0]"),
         ("  members: 3\n  threshold: 2\n  parameters: strong", 7, "spec.parameters"),
         ("  members: 3\n  treshold: 2", 6, "spec.treshold"),
-        ("  members: 3\n  threshold: 2\n  sizes:\n    cpu: {maximum: 1m}", 7, "spec.sizes"),
+        ("  members: 3\n  threshold: 2\n  sizes:\n    cpu: {maximum: 0}", 7, "spec.sizes"),
         ("  members: 3\n  threshold: 2\n  referenceNode: {cpu: many, memory: 1Gi}", 7, "spec.referenceNode.cpu"),
     ],
 )
