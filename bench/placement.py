@@ -114,8 +114,8 @@ class Bench:
                 decrypt_ms.append(opened_ms)
                 checked_ms.append(checking_ms)
             sizes |= {len(vector) for vector in telemetry}
-            digits = [self._encoding.telemetry_digits(figures, score) for figures, score in zip(free, scores, strict=True)]
-            wrong += not bits == again == clear.reference(spec, digits, self._encoding.demand_digits(demand))
+            tables = [self._encoding.table(figures, score) for figures, score in zip(free, scores, strict=True)]
+            wrong += not bits == again == clear.reference(spec, tables, self._encoding.slots(demand))
         middle = statistics.median
         (size,) = sizes
         return Decisions(middle(wall_s), middle(encrypt_ms), middle(decrypt_ms), middle(checked_ms), wrong, size)
@@ -158,8 +158,8 @@ async def measure(nodes: int, resources: int, profile: Profile, rounds: int) -> 
         rss_bytes = evaluator.child_rss_bytes
     finally:
         await evaluator.close()
-    single_s, wrong = await _single_pbs_s(bench, resources, rounds)
-    pbs = lookups(spec, resources)
+    single_s, wrong = await _single_pbs_s(bench, rounds)
+    pbs = lookups(spec)
     return Figure(
         nodes=nodes,
         resources=resources,
@@ -183,7 +183,7 @@ async def measure(nodes: int, resources: int, profile: Profile, rounds: int) -> 
     )
 
 
-async def _single_pbs_s(bench: Bench, resources: int, rounds: int) -> tuple[float, int]:
+async def _single_pbs_s(bench: Bench, rounds: int) -> tuple[float, int]:
     """Seconds of one bootstrap on one thread, and wrong decisions on the way."""
     evaluator = ChildEvaluator(bench.material, threads=1)
     await evaluator.start()
@@ -191,7 +191,7 @@ async def _single_pbs_s(bench: Bench, resources: int, rounds: int) -> tuple[floa
         taken = [await bench.decide(evaluator, spec, spec.candidates, rounds) for spec in bench.specs]
     finally:
         await evaluator.close()
-    counts = [lookups(spec, resources) for spec in bench.specs]
+    counts = [lookups(spec) for spec in bench.specs]
     slope_s = (taken[0].wall_s - taken[1].wall_s) / (counts[0] - counts[1])
     return slope_s, sum(one.wrong for one in taken)
 

@@ -33,7 +33,7 @@ def get(output: str, directory: Path) -> None:
 
 
 @policy.command("set")
-@click.option("--profile", type=click.Choice(["fast", "default", "precise"]), help="of all placement rounds")
+@click.option("--profile", type=click.Choice(["default", "precise"]), help="of all placement rounds")
 @click.option("--transcript-retention-s", type=click.IntRange(0, 365 * 24 * 3600), help="how long rounds can be audited")
 @output_option
 @keystore_option

@@ -16,7 +16,7 @@ import msgspec
 
 from veil.errors import DeadlineExceeded, FheUnavailable
 from veil.fhe import evaluator, frames
-from veil.fhe.ceremony_plan import CeremonyPlan, make_plan
+from veil.fhe.ceremony_plan import CeremonyPlan, known_question, make_plan
 from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.combiner import ThresholdCombiner
@@ -147,6 +147,6 @@ def _prove(material: EpochMaterial, shares: tuple[Secret, ...], result: bytes) -
     bits = ThresholdCombiner(material.public_key, material.threshold).open(result, members, partials).bits
     first = material.circuits[0]
     spec = CircuitSpec(first.profile, first.shape, first.candidates)
-    telemetry = [[2] * encoding.telemetry_values for _ in range(spec.candidates)]
-    if bits != clear.reference(spec, telemetry, [1] * encoding.demand_values):
+    slots, tables = known_question(encoding, spec.candidates)
+    if bits != clear.reference(spec, tables, slots):
         raise FheUnavailable("the new epoch's keys decide wrongly", hint="run the fhe tests on this machine")

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from veil.errors import CiphertextInvalid
-from veil.fhe import child, flooding, frames, keyshare, publickey, values, vectors
-from veil.fhe.ceremony_plan import CeremonyPlan
+from veil.fhe import child, flooding, frames, keyshare, publickey, selection, values, vectors
+from veil.fhe.ceremony_plan import CeremonyPlan, known_question
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import MESSAGE_BITS, Encoding, parse_encoding
 from veil.fhe.material import CircuitMaterial, EpochMaterial, Parameters
@@ -41,7 +41,7 @@ def hold(plan: CeremonyPlan, encoding: Encoding) -> list[bytes]:
     """The material (its classes still empty), then each member's share."""
     from veil.fhe.circuits.build import compiled  # imports Concrete: only here
 
-    circuits = compiled(plan.circuits, encoding, plan.parameters)
+    circuits = compiled(plan.circuits, plan.parameters)
     first = next(iter(circuits.values()))
     first.keygen()
     materials = tuple(_material(spec, circuit) for spec, circuit in circuits.items())
@@ -114,10 +114,10 @@ def _common(gates: Iterable[list[dict[str, Any]]], width: int) -> _Gates:
 
 
 def _known_input(public: publickey.PublicKey, encoding: Encoding, candidates: int) -> bytes:
-    """A public question whose answer tells evaluators' classes apart; its numbers mean nothing."""
-    demand = public.encrypt(vectors.DEMAND, [1] * encoding.demand_values)
-    telemetry = [public.encrypt(vectors.TELEMETRY, [2] * encoding.telemetry_values) for _ in range(candidates)]
-    return frames.pack([demand, *telemetry])
+    """A public question whose answer tells evaluators' classes apart."""
+    slots, tables = known_question(encoding, candidates)
+    demand = selection.encrypt_demand(public, slots)
+    return frames.pack([demand, *(selection.encrypt_table(public, table) for table in tables)])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import msgspec
 
 from veil.errors import ConfigInvalid
 from veil.fhe.circuits.spec import CircuitSpec, check_spec
+from veil.fhe.encoding import FINER_LEVELS, FINER_SLOT, LEFT_OVER_LEVELS, Encoding, Table
 from veil.fhe.flooding import max_decryptions
 from veil.fhe.material import Parameters
+from veil.fhe.ports import Figures
 from veil.fhe.threshold import MEMBERS_MAX
 
 
@@ -19,6 +21,16 @@ class CeremonyPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     threshold: int
     circuits: tuple[CircuitSpec, ...]
     parameters: Parameters
+
+
+def known_question(encoding: Encoding, candidates: int) -> tuple[tuple[int, ...], list[Table]]:
+    """The slots and tables whose encryption is an epoch's known input: candidates of all levels, the last without room."""
+    slots = encoding.slots(Figures(**dict.fromkeys(Figures.__slots__, 1)))
+    tables = [encoding.padding() for _ in range(candidates)]
+    for place, table in enumerate(tables[:-1]):
+        table[list(slots)] = 0
+        table[slots[0]], table[FINER_SLOT] = place % LEFT_OVER_LEVELS, place % FINER_LEVELS
+    return slots, tables
 
 
 def make_plan(epoch: int, members: int, threshold: int, circuits: tuple[CircuitSpec, ...], parameters: str) -> CeremonyPlan:

@@ -1,6 +1,6 @@
 """Encryptor under the epoch's public key: what nodes and admission use. Needs numpy only."""
 
-from veil.fhe import vectors
+from veil.fhe import selection, vectors
 from veil.fhe.encoding import parse_encoding
 from veil.fhe.ports import Figures
 from veil.fhe.publickey import PublicKey
@@ -19,13 +19,13 @@ class PublicKeyEncryptor:
         return self._encoding.left_over_score(free, capacity)
 
     def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
-        return self._key.encrypt(vectors.TELEMETRY, self._encoding.telemetry_digits(free, score, optimistic=optimistic))
+        return selection.encrypt_table(self._key, self._encoding.table(free, score, optimistic=optimistic))
 
     def demand(self, demand: Figures) -> bytes:
-        return self._key.encrypt(vectors.DEMAND, self._encoding.demand_digits(demand))
+        return selection.encrypt_demand(self._key, self._encoding.slots(demand))
 
     def check_telemetry(self, vector: bytes) -> None:
-        vectors.check_vector(vector, vectors.TELEMETRY, self._key.name, self._encoding.telemetry_values)
+        vectors.check_telemetry(vector, self._key.name)
 
     def check_demand(self, vector: bytes) -> None:
-        vectors.check_vector(vector, vectors.DEMAND, self._key.name, self._encoding.demand_values)
+        vectors.check_demand(vector, self._key.name)

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from veil.errors import CiphertextInvalid
-from veil.fhe import values, vectors
+from veil.fhe import ring, values, vectors
 from veil.fhe.circuits import layout
 from veil.fhe.concrete_import import fhe
-from veil.fhe.encoding import parse_encoding
+from veil.fhe.encoding import FINER_SLOT
 from veil.fhe.material import CircuitMaterial, EpochMaterial
 from veil.fhe.publickey import PublicKey
+from veil.fhe.selection import Selector
 
 
 class LoadedCircuit:
@@ -40,7 +43,6 @@ class Evaluations:
 
     def __init__(self, material: EpochMaterial) -> None:
         self._key = PublicKey.from_bytes(material.public_key).name
-        self._encoding = parse_encoding(material.encoding)
         self._circuits = {circuit.name: LoadedCircuit(circuit) for circuit in material.circuits}
         self._keys: Any = fhe.EvaluationKeys.deserialize(material.evaluation_keys)
 
@@ -51,14 +53,17 @@ class Evaluations:
         if circuit is None:
             raise CiphertextInvalid(f"no circuit {name!r} in epoch {self._key.epoch}", hint="use one of the key epoch's circuits")
         vectors.check_candidates(telemetry, circuit.candidates)
-        places = [self._place(vector) for vector in telemetry]
-        places += [self._place(None)] * (circuit.candidates - len(places))
-        vectors.check_vector(demand, vectors.DEMAND, self._key, self._encoding.demand_values)
-        rows = circuit.run(self._keys, layout.inputs(circuit.profile, places, vectors.expand(demand)))
+        inputs = self._inputs(demand, telemetry, circuit.candidates)
+        rows = circuit.run(self._keys, [inputs[name] for name in layout.INPUTS[circuit.profile]])
         return vectors.pack_result(self._key, layout.result(rows)), time.monotonic() - begin_s
 
-    def _place(self, vector: bytes | None) -> values.Rows:
-        if vector is None:
-            return vectors.trivial(layout.padding(self._encoding.demand_values))
-        vectors.check_vector(vector, vectors.TELEMETRY, self._key, self._encoding.telemetry_values)
-        return vectors.expand(vector)
+    def _inputs(self, demand: bytes, telemetry: Sequence[bytes | None], candidates: int) -> dict[str, values.Rows]:
+        """All that circuits read (candidates, N + 1), by name; public constants where a place is empty."""
+        selector = Selector(vectors.open_demand(demand, self._key))
+        inputs = {name: vectors.trivial([number] * candidates) for name, number in layout.PADDING.items()}
+        taken = [place for place, vector in enumerate(telemetry) if vector is not None]
+        if taken:
+            given = np.stack([vectors.open_telemetry(vector, self._key) for vector in telemetry if vector is not None])
+            inputs["level"][taken] = selector.select(given)
+            inputs["finer"][taken] = ring.extract(given[:, 0], given[:, 1], FINER_SLOT)
+        return inputs

@@ -13,7 +13,6 @@ from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_af
 
 from veil.errors import CiphertextInvalid, ClassUnreachable, FheUnavailable
 from veil.fhe import vectors
-from veil.fhe.encoding import parse_encoding
 from veil.fhe.evalchild import EvalChild
 from veil.fhe.material import EpochMaterial
 from veil.fhe.ports import Evaluation
@@ -60,7 +59,6 @@ class ChildEvaluator:
         self._material = material
         self._material_bytes = material.to_bytes()
         self._key = PublicKey.from_bytes(material.public_key).name
-        self._encoding = parse_encoding(material.encoding)
         self._candidates = {circuit.name: circuit.candidates for circuit in material.circuits}
         self._start_attempts = start_attempts
         self._start_deadline_s = start_deadline_s
@@ -126,10 +124,10 @@ class ChildEvaluator:
         if candidates is None:
             raise CiphertextInvalid(f"no circuit {circuit!r} in epoch {self.epoch}", hint="use one of the key epoch's circuits")
         vectors.check_candidates(telemetry, candidates)
-        vectors.check_vector(demand, vectors.DEMAND, self._key, self._encoding.demand_values)
+        vectors.check_demand(demand, self._key)
         for vector in telemetry:
             if vector is not None:
-                vectors.check_vector(vector, vectors.TELEMETRY, self._key, self._encoding.telemetry_values)
+                vectors.check_telemetry(vector, self._key)
 
     async def _ready(self) -> EvalChild:
         """The living child of the right class, started if need be. Called in turn only."""

@@ -1,6 +1,6 @@
-"""TEST ONLY: the ports of this package on CLEAR digits, for tests of rounds in virtual time. Hides nothing.
+"""TEST ONLY: the ports of this package on CLEAR tables, for tests of rounds in virtual time. Hides nothing.
 
-Nothing in ``veil`` imports this module (a test asserts it). Digits, sizes and decisions are those of the real circuit, the
+Nothing in ``veil`` imports this module (a test asserts it). Tables, slots and decisions are those of the real circuit, the
 errors are those of the real ports, and each fake can be made to fail on purpose. A fake vector differs each time, as a real
 one does.
 """
@@ -13,13 +13,15 @@ from collections.abc import Collection, Mapping, Sequence
 from veil.errors import CiphertextInvalid, FheUnavailable, PartialInvalid, VeilError
 from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
-from veil.fhe.encoding import Encoding, default_encoding
+from veil.fhe.encoding import SLOTS, Encoding, default_encoding
 from veil.fhe.ports import Evaluation, Figures, Opened
 from veil.fhe.quorum import Subset, answered, check_quorum, subsets, verdict
 from veil.types import Digest, Epoch
 
 TELEMETRY, DEMAND, RESULT, PARTIAL = 1, 2, 3, 4
 _HEADER = struct.Struct(">4sBQ16s")
+_SLOTS = struct.Struct(">2H")
+"""A demand's slots; SLOTS stands for none."""
 _MAGIC = b"FAKE"
 
 
@@ -34,19 +36,20 @@ class FakeEncryptor:
         return self.encoding.left_over_score(free, capacity)
 
     def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
-        return self._vector(TELEMETRY, self.encoding.telemetry_digits(free, score, optimistic=optimistic))
+        return self._vector(TELEMETRY, self.encoding.table(free, score, optimistic=optimistic).tobytes())
 
     def demand(self, demand: Figures) -> bytes:
-        return self._vector(DEMAND, self.encoding.demand_digits(demand))
+        slots = self.encoding.slots(demand)
+        return self._vector(DEMAND, _SLOTS.pack(*slots, *[SLOTS] * (2 - len(slots))))
 
     def check_telemetry(self, vector: bytes) -> None:
-        _open(vector, TELEMETRY, self.epoch, self.encoding.telemetry_values)
+        _open(vector, TELEMETRY, self.epoch, SLOTS)
 
     def check_demand(self, vector: bytes) -> None:
-        _open(vector, DEMAND, self.epoch, self.encoding.demand_values)
+        _open(vector, DEMAND, self.epoch, _SLOTS.size)
 
-    def _vector(self, kind: int, digits: list[int]) -> bytes:
-        return _HEADER.pack(_MAGIC, kind, self.epoch, os.urandom(16)) + bytes(digits)
+    def _vector(self, kind: int, body: bytes) -> bytes:
+        return _HEADER.pack(_MAGIC, kind, self.epoch, os.urandom(16)) + body
 
 
 class FakeEvaluator:
@@ -61,14 +64,12 @@ class FakeEvaluator:
         self,
         epoch: Epoch,
         circuits: Mapping[str, CircuitSpec | int],
-        encoding: Encoding | None = None,
         *,
         wall_s: float = 0.0,
         other_class: bool = False,
     ) -> None:
         self.epoch = epoch
         self.circuits = dict(circuits)
-        self.encoding = encoding or default_encoding()
         self.wall_s = wall_s
         self.other_class = other_class
         self.faults: list[VeilError] = []
@@ -94,12 +95,9 @@ class FakeEvaluator:
             raise CiphertextInvalid(
                 f"{len(telemetry)} candidates for {spec.candidates} places", hint="use a larger circuit or fewer candidates"
             )
-        asked = _open(demand, DEMAND, self.epoch, self.encoding.demand_values)
-        offers = [
-            None if vector is None else list(_open(vector, TELEMETRY, self.epoch, self.encoding.telemetry_values))
-            for vector in telemetry
-        ]
-        bits = clear.reference(spec, offers, list(asked))
+        slots = _SLOTS.unpack(_open(demand, DEMAND, self.epoch, _SLOTS.size))
+        tables = [None if vector is None else list(_open(vector, TELEMETRY, self.epoch, SLOTS)) for vector in telemetry]
+        bits = clear.reference(spec, tables, [slot for slot in slots if slot < SLOTS])
         seed = hashlib.sha256(repr((circuit, demand, list(telemetry), self.other_class)).encode()).digest()[:16]
         result = _HEADER.pack(_MAGIC, RESULT, self.epoch, seed) + bytes(bits)
         self.evaluations += 1

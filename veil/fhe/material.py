@@ -10,7 +10,7 @@ from veil.fhe import frames
 from veil.types import Digest, Epoch
 
 Parameters = Literal["plain", "flooded"]
-Profile = Literal["fast", "default", "precise"]
+Profile = Literal["default", "precise"]
 Shape = Literal["choose", "rank"]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from veil.fhe import child, fourier_plan, frames, values
+from veil.fhe import child, fourier_plan, frames, values, vectors
 from veil.fhe.material import Parameters
 from veil.fhe.probe import Probe
+from veil.fhe.selection import Selector
 
 PLACES = 4
 """Look-ups of the probe."""
@@ -17,7 +18,7 @@ PLACES = 4
 TABLE = tuple((5 * value * value + 3 * value + 1) % 16 for value in range(16))
 """Any table without symmetry, of the width that all circuits have."""
 
-_DOMAIN = b"veil/probe.1"
+_DOMAIN = b"veil/probe.2"
 
 
 def main() -> int:
@@ -42,17 +43,25 @@ def probe(parameters: Parameters) -> Probe:
     circuit.client.keygen(True)
     keys = values.with_payloads(circuit.keys.evaluation.serialize(), _stream)
     gates, _ = values.gates(circuit.client.specs.serialize())
-    shape = tuple(gates[0]["rawInfo"]["shape"]["dimensions"])
-    rows = np.frombuffer(_stream("input", 8 * int(np.prod(shape))), dtype="<u8").reshape(shape).astype(np.uint64)
     inputs = hashlib.sha256(_DOMAIN + circuit.client.specs.serialize())
     for part in values.payloads(keys):
         inputs.update(hashlib.sha256(part).digest())
-    argument, evaluation_keys = fhe.Value.deserialize(values.craft(gates[0], rows)), fhe.EvaluationKeys.deserialize(keys)
+    argument, evaluation_keys = fhe.Value.deserialize(values.craft(gates[0], _selected())), fhe.EvaluationKeys.deserialize(keys)
     with fourier_plan.pinned() as pinned:
         result = circuit.server.run(argument, evaluation_keys=evaluation_keys)
     output = result[0] if isinstance(result, tuple) else result
     known = hashlib.sha256(values.rows_of(output.serialize()).tobytes())
     return Probe(inputs=inputs.hexdigest(), known=known.hexdigest(), pinned=pinned)
+
+
+def _selected() -> values.Rows:
+    """Inputs of PLACES look-ups, as a demand selects them from tables."""
+    demand = _words("demand", (2, 2, vectors.DIMENSION)) >> np.uint64(16) << np.uint64(16)
+    return Selector(demand).select(_words("tables", (PLACES, 2, vectors.DIMENSION)))
+
+
+def _words(name: str, shape: tuple[int, ...]) -> values.Rows:
+    return np.frombuffer(_stream(name, 8 * int(np.prod(shape))), dtype="<u8").reshape(shape).astype(np.uint64)
 
 
 def compiled(parameters: Parameters) -> Any:

@@ -1,9 +1,8 @@
 """Public-key encryption for circuits whose compiler has none.
 
 The circuits' input key is a binary vector of 2048 bits: read as a ring element s, one RLWE sample (a from a seed,
-b = a*s + e) is a public key. A vector is (a*r + e1, b*r + e2 + m) with fresh r, e1, e2, cut down to the bodies it needs; the
-receiver extracts LWE samples (Joye, "TFHE Public-Key Encryption Revisited", 2024). The noise this adds is about 2^20 of
-2^64, against 2^58 that a digit may be off and 2^50 that the circuit itself makes.
+b = a*s + e) is a public key. (a*r + e1, b*r + e2 + m) with fresh r, e1, e2 encrypts 2048 coefficients m at once
+(Joye, "TFHE Public-Key Encryption Revisited", 2024). The noise this adds is about 2^20 of 2^64.
 """
 
 import hashlib
@@ -12,7 +11,6 @@ import os
 import struct
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +41,10 @@ class PublicKey:
         return np.frombuffer(stream, dtype="<u8").astype(np.uint64)
 
     @cached_property
+    def _spectra(self) -> tuple[ring.Spectra, ring.Spectra]:
+        return ring.spectra(self.a[None]), ring.spectra(self.b[None])
+
+    @cached_property
     def name(self) -> vectors.KeyName:
         return vectors.KeyName(self.epoch, hashlib.sha256(self.to_bytes()).digest()[:16])
 
@@ -66,14 +68,12 @@ class PublicKey:
             raise CiphertextInvalid("a public key that is not canonical", hint="check the epoch's publisher")
         return key
 
-    def encrypt(self, kind: Literal[1, 2], numbers: list[int]) -> bytes:
-        """A fresh vector of numbers 0..15; about 1 ms."""
-        count = len(numbers)
-        r = ring.ternary(vectors.DIMENSION)
-        mask = ring.negacyclic_product(self.a, r) + ring.gaussian(vectors.DIMENSION, self.deviation)
-        bodies = (ring.extract_masks(self.b, count) * r.view(np.uint64)).sum(axis=1, dtype=np.uint64)
-        bodies += ring.gaussian(count, self.deviation) + vectors.encode(numbers)
-        return vectors.pack_vector(kind, self.name, mask, bodies)
+    def encrypt(self, plaintexts: ring.Polynomial) -> ring.Polynomial:
+        """Fresh RLWE ciphertexts (..., 2, N), mask and body, of polynomials (..., N) of torus elements; about 1 ms each."""
+        r = ring.ternary(plaintexts.shape)[..., None, :]
+        noise = ring.gaussian((*plaintexts.shape[:-1], 2, plaintexts.shape[-1]), self.deviation)
+        noise[..., 1, :] += plaintexts
+        return np.stack([ring.sum_of_products(part, r) for part in self._spectra], axis=-2) + noise
 
     @property
     def noise_deviation(self) -> float:

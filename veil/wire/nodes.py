@@ -48,7 +48,7 @@ def check_possession(proof: bytes, cluster: ClusterId, peer: PeerId, operator: A
     open_signed(signed, cluster, PossessionProof, by=peer)
 
 
-Profile = Literal["fast", "default", "precise"]
+Profile = Literal["default", "precise"]
 """How finely sizes and left-over levels are compared (docs/concepts/placement.md)."""
 
 Shape = Literal["choose", "rank"]

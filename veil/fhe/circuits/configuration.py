@@ -1,17 +1,19 @@
-"""How circuits are compiled: a function of the parameter set, so that all circuits of an epoch can share one key set.
+"""How circuits are compiled: under stated cryptographic parameters, so that all circuits of an epoch share one key set.
 
-Concrete's optimiser chooses the cryptographic parameters from what is set here and from the circuit's widths. Whatever changes
-them changes keys, times and noise: tests assert the outcome.
+Left alone, Concrete's optimiser chooses parameters for the noisiest sum of each circuit, and then circuits have different keys: a
+rank of 16, which sums 15 look-ups, has a look-up dimension of 806 and all others 805. So the keys are stated here, as the optimiser
+chose them for that rank, and it only says whether a circuit keeps P_ERROR under them: if not, it does not compile. (Only the
+strategy ``multi`` takes keys that are stated; ``mono`` ignores them. With one key it makes the same circuit.)
 
 A decryption is flooded with noise far above the output's own, so ``flooded`` wants outputs with little noise. The optimiser
 takes no such wish, but it grants the precision that an output's width needs. So each output bit of a ``flooded`` circuit goes
 through one more look-up, which writes it as the highest of many bits: it is where the one bit of a narrow output would be, and
-below it is almost no noise. With parameters by precision (the strategy ``multi``) these look-ups alone pay for it: they read
-one bit, all others read four. They have a bootstrapping key of their own, and outputs are under another secret key than
-inputs.
+below it is almost no noise. With parameters by precision these look-ups alone pay for it: they read one bit, all others read
+four. They have a bootstrapping key of their own, and outputs are under another secret key than inputs.
 """
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -26,20 +28,37 @@ P_ERROR = 2.0**-64
 OUTPUT_WIDTHS: dict[Parameters, int] = {"plain": 1, "flooded": 22}
 """Bits of an output, of which the highest one tells something."""
 
-_FLOODED_RINGS = ((1, 11), (2, 10))
-"""Dimension and base-2 logarithm of degree: without this, more dimensions of degree 512 take 20 % more memory and time."""
+_LOOK_UPS = {
+    "lwe_secret_keys": [{"lwe_dimension": 2048}, {"lwe_dimension": 806}],
+    "lwe_bootstrap_keys": [
+        {"level_count": 1, "base_log": 23, "glwe_dimension": 1, "polynomial_size": 2048, "input_lwe_dimension": 806}
+    ],
+    "lwe_keyswitch_keys": [{"level_count": 5, "base_log": 3, "input_lwe_dimension": 2048, "output_lwe_dimension": 806}],
+}
+_WIDE_OUTPUTS = {
+    "lwe_secret_keys": [{"lwe_dimension": 2048}, {"lwe_dimension": 634}],
+    "lwe_bootstrap_keys": [
+        {"level_count": 4, "base_log": 9, "glwe_dimension": 2, "polynomial_size": 1024, "input_lwe_dimension": 634}
+    ],
+    "lwe_keyswitch_keys": [{"level_count": 5, "base_log": 2, "input_lwe_dimension": 2048, "output_lwe_dimension": 634}],
+}
+
+KEYS: dict[Parameters, dict[str, list[dict[str, int]]]] = {
+    "plain": _LOOK_UPS,
+    "flooded": {kind: _LOOK_UPS[kind] + _WIDE_OUTPUTS[kind] for kind in _LOOK_UPS},
+}
+"""Of each parameter set, in Concrete's own words."""
 
 
 def configuration(parameters: Parameters = "plain") -> Any:
     """A ``concrete.fhe.Configuration``: outputs as wide as they are, evaluation keys compressed."""
-    flooded = parameters == "flooded"
     return fhe.Configuration(
         p_error=P_ERROR,
         loop_parallelize=True,
         dataflow_parallelize=False,
-        parameter_selection_strategy="multi" if flooded else "mono",
-        range_restriction=_rings() if flooded else None,
-        enable_tlu_fusing=not flooded,
+        parameter_selection_strategy="multi",
+        keyset_restriction=fhe.compilation.configuration.KeysetRestriction.from_json(json.dumps({"info": KEYS[parameters]})),
+        enable_tlu_fusing=parameters == "plain",
         single_precision=False,
         compress_evaluation_keys=True,
         show_progress=False,
@@ -59,11 +78,3 @@ def with_output_width(function: Callable[..., Any], parameters: Parameters) -> C
         return tuple(widen(output) for output in outputs) if isinstance(outputs, tuple) else widen(outputs)
 
     return widened
-
-
-def _rings() -> Any:
-    restriction = fhe.compilation.configuration.RangeRestriction()
-    for dimension, log_degree in _FLOODED_RINGS:
-        restriction.add_available_glwe_dimension(dimension)
-        restriction.add_available_glwe_log_polynomial_size(log_degree)
-    return restriction

@@ -1,6 +1,6 @@
 """The profile ``precise``: among the candidates of least score those with the least finer level, and of these the first.
 
-(R+9) n look-ups or so. A candidate's finer level t is one look-up on ``8 b + v``: b is 0 where it has the least score, else 1,
+7 n look-ups or so. A candidate's finer level t is one look-up on ``8 b + v``: b is 0 where it has the least score, else 1,
 and v is what it sent, honestly 0..5. It gives -3..2 by v where b is 0, and 3 where b is 1. Any v makes it return one of these or
 (past the padding bit) its negative, which again is -3..3: one that an honest candidate could have, namely 3 that of one which
 has not the least score, and any other that of one which has it. Sending the least score changes neither the least score nor the
@@ -8,6 +8,7 @@ others' part, so outputs are those of some honest digits.
 
 The first of several marks is the one with none before it in its group and no group with a mark before its own. All these
 counts are at least 0 and only their sum matters: a mark is the first where ``marks before + (1 - mark) + groups before`` is 0.
+With eight groups of eight that is at most 15, the sum of 15 look-ups.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from veil.fhe.circuits import tables
-from veil.fhe.circuits.spec import GROUP, group_size
+from veil.fhe.circuits.spec import group_size
 from veil.fhe.encoding import FINER_LEVELS
 
 OTHERS = 8
@@ -44,10 +45,7 @@ def _first(marks: Any) -> Any:
     before = grouped @ _earlier(size) + (1 - grouped)
     if groups > 1:
         marked = _is_other(np.sum(grouped, axis=1))
-        groups_before = marked @ _earlier(groups)
-        if groups > GROUP // 2:  # a sum of more look-ups than this would be the circuit's noisiest
-            groups_before = _is_other(groups_before)
-        before = before + groups_before.reshape((groups, 1))
+        before = before + (marked @ _earlier(groups)).reshape((groups, 1))
     return tables.is_zero(before).reshape((count,))
 
 

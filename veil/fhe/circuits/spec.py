@@ -1,8 +1,6 @@
 """Which circuits there are: a profile says how finely candidates are told apart, a shape what the result means.
 
-* ``default`` compares every resource (:mod:`veil.fhe.circuits.digits`); ``fast`` knows eight bundles of all resources
-  (:mod:`veil.fhe.circuits.catalogue`); ``precise`` is ``default`` with finer levels and exactly one mark
-  (:mod:`veil.fhe.circuits.precise`).
+* ``default`` tells six levels apart; ``precise`` has finer levels too and exactly one mark (:mod:`veil.fhe.circuits.precise`).
 * ``choose`` marks the best candidates (:mod:`veil.fhe.circuits.choose`), ``rank`` puts them in an order
   (:mod:`veil.fhe.circuits.rank`).
 
@@ -14,7 +12,6 @@ from collections.abc import Sequence
 import msgspec
 
 from veil.errors import ConfigInvalid
-from veil.fhe.encoding import FINE_RESOURCES
 from veil.fhe.material import Profile, Shape
 
 CANDIDATES_MAX = 64
@@ -76,7 +73,7 @@ def _problem(spec: CircuitSpec) -> str | None:
     if not 2 <= spec.candidates <= CANDIDATES_MAX:
         return f"sizes are 2 to {CANDIDATES_MAX} candidates"
     if spec.profile == "precise" and spec.shape == "rank":
-        return "the profile 'precise' does not rank: rank with 'default' or 'fast'"
+        return "the profile 'precise' does not rank: rank with 'default'"
     if spec.profile == "precise" and spec.candidates % group_size(spec.candidates):
         return f"sizes of 'precise' are up to {GROUP}, or multiples of {GROUP}"
     if spec.shape == "rank" and PAIRS_MAX < spec.candidates < CLASSES_MIN:
@@ -93,17 +90,15 @@ def circuits_of(profiles: Sequence[Profile], sizes: Sequence[int]) -> tuple[Circ
     return (*choosing, *(spec for spec in ranking if _problem(spec) is None))
 
 
-def lookups(spec: CircuitSpec, resources: int) -> int:
-    """Programmable bootstraps of one evaluation."""
+def lookups(spec: CircuitSpec) -> int:
+    """Programmable bootstraps of one evaluation, without those of wide outputs."""
     count = spec.candidates
     tree = count - 1
-    scores = 2 * count if spec.profile == "fast" else (resources + FINE_RESOURCES + 1) * count
     if spec.shape == "rank" and count <= PAIRS_MAX:
-        return scores + count * tree // 2 + count * (rank_bits(count) + 1)
+        return count + count * tree // 2 + count * (rank_bits(count) + 1)
     if spec.shape == "rank":
-        return scores + RANK_MINIMA * (tree + count) + (RANK_MINIMA - 1) * count + count
+        return count + RANK_MINIMA * (tree + count) + (RANK_MINIMA - 1) * count + count
     if spec.profile == "precise":
         groups = count // group_size(count)
-        joined = (groups if groups > 1 else 0) + (groups if groups > GROUP // 2 else 0)
-        return scores + tree + 1 + 2 * count + tree + 2 * count + joined
-    return scores + tree + count + 1
+        return count + tree + 1 + 2 * count + tree + 2 * count + (groups if groups > 1 else 0)
+    return count + tree + count + 1

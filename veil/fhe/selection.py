@@ -1,0 +1,88 @@
+"""What a candidate answers to a demand, without either being seen: the external product of TFHE.
+
+A candidate's table is one RLWE ciphertext (A, B) whose coefficients are its slots. A demand is an RGSW ciphertext of
+``M = sum of X^-slot``: two rows, encryptions of zero with ``M * 2^43`` added to the mask of the first and to the body of the
+second. No secret is needed for that: what is added to a mask has the phase ``-M * 2^43 * s``. With digits d(A), d(B), the
+highest 21 bits of each coefficient, rounded and centred,
+
+    d(A) * row 0 + d(B) * row 1    has the phase    M * (B - A s) + noise,
+
+and its constant coefficient is the sum of the table's selected slots (Chillotti, Gama, Georgieva, Izabachène 2020, section 3.3).
+That coefficient is one LWE ciphertext under the circuits' own input key: extracted, not computed.
+
+Everything is integers modulo 2^64, so all evaluators get the same bits, also from ciphertexts that nobody encrypted.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from veil.fhe import ring, vectors
+from veil.fhe.publickey import PublicKey
+
+DIGIT_BITS = 21
+"""Of the decomposition, which has one level: fewer lose precision of the table, more take up the rows' noise."""
+
+_GADGET_LOG2 = 64 - DIGIT_BITS
+
+_LIMBS = (16, 28, 40, 52)
+"""Of rows, whose lowest 16 bits are not sent. Two products of 2048 terms, 12 and 20 bits: 2^44."""
+
+NOISE_LOG2 = 47.5
+"""Standard deviation of a selected sum, at most, of 2^64: :func:`noise_deviation` says why; a value may be off by 2^58."""
+
+DEMAND_SLOTS_MAX = 2
+"""Slots that are summed: that noise is for as many."""
+
+
+def encrypt_table(key: PublicKey, table: Sequence[int] | npt.NDArray[np.uint8]) -> bytes:
+    """A telemetry vector of one value 0..15 for each slot."""
+    return vectors.pack_telemetry(key.name, key.encrypt(vectors.encode(table)))
+
+
+def encrypt_demand(key: PublicKey, slots: tuple[int, ...]) -> bytes:
+    """A demand vector that selects ``slots``, one or two."""
+    assert 1 <= len(slots) <= DEMAND_SLOTS_MAX
+    rows = key.encrypt(np.zeros((2, vectors.DIMENSION), dtype=np.uint64))
+    selector = ring.monomials(slots, vectors.DIMENSION).view(np.uint64) << np.uint64(_GADGET_LOG2)
+    rows[0, 0] += selector
+    rows[1, 1] += selector
+    return vectors.pack_demand(key.name, rows)
+
+
+class Selector:
+    """A demand, prepared to select from many tables."""
+
+    def __init__(self, demand: ring.Polynomial) -> None:
+        """``demand`` as :func:`veil.fhe.vectors.open_demand` gives it: (2 rows, mask and body, N)."""
+        self._masks = ring.spectra(demand[:, 0], _LIMBS)
+        self._bodies = ring.constant_row(demand[:, 1]).reshape(-1)
+
+    def select(self, tables: ring.Polynomial) -> npt.NDArray[np.uint64]:
+        """LWE rows (n, N + 1) of the selected slots' sums, from tables (n, mask and body, N)."""
+        digits = _digits(tables)
+        masks = ring.sum_of_products(self._masks, digits)
+        bodies = digits.view(np.uint64).reshape(len(digits), -1) @ self._bodies
+        return np.concatenate([ring.constant_row(masks), bodies[:, None]], axis=1)
+
+
+def noise_deviation(key: PublicKey) -> float:
+    """Of a selected sum of two slots, at most, of 2^64.
+
+    What a digit leaves of A meets s, and what it leaves of B stands alone, both once a slot; half of the ones of s meet the same
+    in two slots that are close together, so that two have the variance of three. Each row's own noise, and what the wire rounds
+    off it, meets digits of 2 N coefficients.
+    """
+    degree = vectors.DIMENSION
+    met = degree / 2 + 1
+    fresh = (key.noise_deviation * 2.0**64) ** 2
+    table = fresh + met * (2.0 ** (2 * _GADGET_LOG2) + 2.0 ** (2 * (64 - vectors.TELEMETRY_BITS))) / 12
+    row = fresh + met * 2.0 ** (2 * (64 - vectors.DEMAND_BITS)) / 12
+    return math.sqrt(3 * table + 2 * degree * 2.0 ** (2 * DIGIT_BITS) / 12 * row)
+
+
+def _digits(words: ring.Polynomial) -> ring.Small:
+    """The highest DIGIT_BITS of each word, rounded, in -2^20..2^20 - 1."""
+    return (words + np.uint64(1 << (_GADGET_LOG2 - 1))).view(np.int64) >> _GADGET_LOG2
