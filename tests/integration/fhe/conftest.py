@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
+from fhe_answers import SLOTS_ASKED, answers
 
-from veil.fhe import vectors
+from veil.fhe import selection
 from veil.fhe.ceremony import CeremonyResult, run_ceremony
 from veil.fhe.circuits.spec import circuits_of
 from veil.fhe.combiner import ThresholdCombiner
@@ -16,12 +17,12 @@ from veil.fhe.evaluator import ChildEvaluator
 from veil.fhe.publickey import PublicKey
 from veil.types import Epoch
 
-SPECS = circuits_of(("default", "fast", "precise"), (4,))
+SPECS = circuits_of(("default", "precise"), (4,))
 
 
 @dataclass(frozen=True)
 class World:
-    """The epoch and its holders; ``raw`` encrypts digits that no honest Encryptor would."""
+    """The epoch and its holders; ``raw`` encrypts what no honest Encryptor would."""
 
     ceremony: CeremonyResult
     encryptor: PublicKeyEncryptor
@@ -33,11 +34,11 @@ class World:
         partials = {member: self.decryptors[member].partial(result, members) for member in members}
         return self.combiner.open(result, members, partials).bits
 
-    def raw_telemetry(self, digits: list[int]) -> bytes:
-        return self.key.encrypt(vectors.TELEMETRY, digits)
+    def raw_telemetry(self, level: int, finer: int = 0) -> bytes:
+        return selection.encrypt_table(self.key, answers(level, finer))
 
-    def raw_demand(self, digits: list[int]) -> bytes:
-        return self.key.encrypt(vectors.DEMAND, digits)
+    def raw_demand(self) -> bytes:
+        return selection.encrypt_demand(self.key, SLOTS_ASKED)
 
 
 @pytest.fixture(scope="session")

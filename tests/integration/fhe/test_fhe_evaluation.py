@@ -11,7 +11,7 @@ import pytest
 from veil.errors import CiphertextInvalid, ClassUnreachable, DeadlineExceeded, FheUnavailable
 from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
-from veil.fhe.encoding import default_encoding
+from veil.fhe.encoding import Table, default_encoding
 from veil.fhe.evaluator import ChildEvaluator
 from veil.fhe.ports import Evaluator, Figures
 
@@ -35,8 +35,8 @@ def some_figures(rng: random.Random, part: float) -> Figures:
     )
 
 
-def told_digits(figures: Figures) -> list[int]:
-    return ENCODING.telemetry_digits(figures, ENCODING.left_over_score(figures, NODE))
+def told_table(figures: Figures) -> Table:
+    return ENCODING.table(figures, ENCODING.left_over_score(figures, NODE))
 
 
 def told(world, figures: Figures) -> bytes:
@@ -51,31 +51,30 @@ async def test_random_figures_are_decided_as_in_clear(world, evaluator: ChildEva
         free = [some_figures(rng, 1.0) for _ in range(4)]
         demand = some_figures(rng, 0.9 if case % 3 == 0 else 0.4)
         done = await port.evaluate(CIRCUIT, world.encryptor.demand(demand), [told(world, f) for f in free])
-        digits = [told_digits(figures) for figures in free]
-        expected = clear.reference(SPEC, digits, ENCODING.demand_digits(demand))
+        expected = clear.reference(SPEC, [told_table(figures) for figures in free], ENCODING.slots(demand))
         assert world.open(done.result, [(1, 2), (1, 3), (2, 3)][case % 3]) == expected
         none_fits += expected[-1]
     assert 0 < none_fits < 10
 
 
-async def test_boundary_digits_are_decided_as_in_clear(world, evaluator: ChildEvaluator) -> None:
-    most, nothing = [4, 4, 7, 7, 7, 7], [0] * 6
-    less = [[*most[:place], most[place] - 1, *most[place + 1 :], 0] for place in range(6)]
-    cases = [
-        ([[*most, 4], [*most, 0], None, [*nothing, 0]], most),
-        ([[*most, 4], [*nothing, 4]], nothing),
-        ([less[0], less[1], less[2], [*most, 4]], most),
-        ([less[3], less[4], less[5], [*most, 3]], most),
-        ([less[0], [0, 4, 7, 7, 7, 7, 0], less[4]], most),
-        ([[4, 4, 7, 0, 7, 7, 1], [4, 4, 0, 7, 7, 7, 2], [*most, 3]], [0, 0, 0, 1, 0, 0]),
-        ([[4, 4, 7, 0, 7, 7, 1], [4, 4, 0, 7, 7, 7, 2], [*most, 3]], [0, 0, 1, 0, 0, 0]),
+async def test_boundary_figures_are_decided_as_in_clear(world, evaluator: ChildEvaluator) -> None:
+    """What is free just suffices, or one unit of one resource is missing; nothing is asked, nobody is there."""
+    asked = Figures(**{resource.name: resource.sizes[len(resource.sizes) // 2] for resource in ENCODING.resources})
+    nothing = Figures(**dict.fromkeys(Figures.__slots__, 0))
+    largest = Figures(**{resource.name: resource.maximum for resource in ENCODING.resources})
+    short = [dataclasses.replace(asked, **{name: getattr(asked, name) - 1}) for name in Figures.__slots__]
+    for telemetry, demand in (
+        ([asked, *short[:3]], asked),
+        ([short[3], short[0], None, asked], asked),
+        (short, asked),
+        ([nothing, None, nothing], nothing),
+        ([largest, asked], largest),
         ([], nothing),
-    ]
-    for short, asked in cases:
-        telemetry, demand = [None if digits is None else [*digits, 0, 8] for digits in short], [*asked, 1]
-        vectors_or_none = [None if digits is None else world.raw_telemetry(digits) for digits in telemetry]
-        done = await evaluator.evaluate(CIRCUIT, world.raw_demand(demand), vectors_or_none)
-        assert world.open(done.result) == clear.reference(SPEC, telemetry, demand)
+    ):
+        tables = [None if figures is None else told_table(figures) for figures in telemetry]
+        given = [None if figures is None else told(world, figures) for figures in telemetry]
+        done = await evaluator.evaluate(CIRCUIT, world.encryptor.demand(demand), given)
+        assert world.open(done.result) == clear.reference(SPEC, tables, ENCODING.slots(demand))
 
 
 async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator) -> None:
@@ -86,7 +85,7 @@ async def test_two_processes_agree_bit_for_bit(world, evaluator: ChildEvaluator)
         for seed, circuit in enumerate(world.ceremony.material.circuits):
             rng = random.Random(seed)
             demand = world.encryptor.demand(SMALL)
-            telemetry = [told(world, some_figures(rng, 1.0)), None, world.raw_telemetry([15] * 9)]
+            telemetry = [told(world, some_figures(rng, 1.0)), None, world.raw_telemetry(15, 15)]
             mine = await evaluator.evaluate(circuit.name, demand, telemetry)
             theirs = await other.evaluate(circuit.name, demand, telemetry)
             assert mine.result == theirs.result
@@ -103,6 +102,7 @@ async def test_malformed_bytes_do_not_reach_the_child(world, evaluator: ChildEva
         (CIRCUIT, telemetry, [telemetry]),
         (CIRCUIT, demand, [demand]),
         (CIRCUIT, demand, [telemetry[:-8]]),
+        (CIRCUIT, demand[:-8], [telemetry]),
         (CIRCUIT, demand, [telemetry] * 5),
     ]:
         with pytest.raises(CiphertextInvalid):

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from fhe_answers import SLOTS_ASKED, answers
 
-from veil.fhe import flooding, vectors
+from veil.fhe import flooding, selection, vectors
 from veil.fhe.ceremony import CeremonyResult, hold_ceremony
 from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
-from veil.fhe.encoding import parse_encoding
 from veil.fhe.evaluator import ChildEvaluator
 from veil.fhe.keyshare import KeyShare
 from veil.fhe.publickey import PublicKey
@@ -22,7 +22,7 @@ from veil.types import Epoch, Secret
 
 pytestmark = [pytest.mark.fhe, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
-SPECS = (CircuitSpec("default", "choose", 4), CircuitSpec("default", "choose", 8))
+SPECS = (CircuitSpec("default", "choose", 4), CircuitSpec("default", "rank", 4), CircuitSpec("precise", "choose", 8))
 EVALUATIONS = 4
 RSS_MAX_BYTES = 640 << 20
 
@@ -53,21 +53,19 @@ async def _noise(ceremony: CeremonyResult, evaluator: ChildEvaluator, spec: Circ
     """Of all outputs of some decisions, each of which is the clear reference's."""
     material = ceremony.material
     key = PublicKey.from_bytes(material.public_key)
-    encoding = parse_encoding(material.encoding)
     combiner = ThresholdCombiner(material.public_key, material.threshold)
     quorum = (1, 2, 3)
     noise: list[float] = []
     walls = []
     for _ in range(EVALUATIONS):
-        demand = [rng.randrange(4) for _ in range(encoding.demand_values)]
-        telemetry = [[rng.randrange(4) for _ in range(encoding.telemetry_values)] for _ in range(spec.candidates)]
-        vectors_of = [key.encrypt(vectors.TELEMETRY, digits) for digits in telemetry]
-        done = await evaluator.evaluate(spec.name, key.encrypt(vectors.DEMAND, demand), vectors_of)
+        tables = [answers(rng.randrange(8), rng.randrange(6)) for _ in range(spec.candidates)]
+        telemetry = [selection.encrypt_table(key, table) for table in tables]
+        done = await evaluator.evaluate(spec.name, selection.encrypt_demand(key, SLOTS_ASKED), telemetry)
         walls.append(done.wall_s)
         partials = {member: ThresholdDecryptor(ceremony.shares[member - 1]).partial(done.result, quorum) for member in quorum}
         opened = combiner.open(done.result, quorum, partials)
         assert opened.checked
-        assert opened.bits == clear.reference(spec, telemetry, demand)
+        assert opened.bits == clear.reference(spec, tables, SLOTS_ASKED)
         noise += _noise_of(ceremony.shares, done.result, key.name, opened.bits)
     print(f"{spec.name}: {min(walls):.2f} s at best")
     return noise

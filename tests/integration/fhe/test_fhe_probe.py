@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from veil.fhe.circuits.spec import CircuitSpec
-from veil.fhe.encoding import default_encoding
 from veil.fhe.probe import reachable_classes
 
 pytestmark = [pytest.mark.fhe, pytest.mark.timeout(240)]
@@ -71,5 +70,5 @@ def test_the_probe_has_the_parameters_of_the_circuits(world) -> None:
 
     probed = parameters(compiled("plain").client.specs.serialize())
     assert probed == parameters(world.ceremony.material.circuits[0].client)
-    flooded = build(CircuitSpec("default", "choose", 4), default_encoding(), "flooded")
+    flooded = build(CircuitSpec("default", "choose", 4), "flooded")
     assert parameters(compiled("flooded").client.specs.serialize()) == parameters(flooded.client.specs.serialize())

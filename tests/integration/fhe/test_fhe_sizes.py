@@ -10,21 +10,23 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from veil.fhe import decision, vectors
+from veil.fhe import decision, selection
 from veil.fhe.ceremony import CeremonyResult, hold_ceremony
 from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec, circuits_of
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
+from veil.fhe.encoding import LEFT_OVER_LEVELS, Table, default_encoding
 from veil.fhe.evaluator import ChildEvaluator
+from veil.fhe.ports import Figures
 from veil.fhe.publickey import PublicKey
 from veil.types import Epoch
 
 SOAK = int(os.environ.get("SOAK_FHE_CASES", "0"))
 CASES_OF_FOUR, CASES = 20, 2
 SIZES = (4, 8, 16, 32, 64)
-SPECS = (*circuits_of(("default", "precise"), SIZES), *(CircuitSpec("fast", "choose", size) for size in SIZES))
-MOST = [4, 4, 7, 7, 7, 7]
+SPECS = circuits_of(("default", "precise"), SIZES)
+ENCODING = default_encoding()
 SEED = 16
 
 pytestmark = [pytest.mark.fhe, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240 + 40 * SOAK)]
@@ -38,9 +40,9 @@ class Epochs:
     evaluator: ChildEvaluator
     key: PublicKey
 
-    async def bits(self, spec: CircuitSpec, telemetry: list[list[int]], demand: list[int]) -> list[int]:
-        given = [self.key.encrypt(vectors.TELEMETRY, digits) for digits in telemetry]
-        done = await self.evaluator.evaluate(spec.name, self.key.encrypt(vectors.DEMAND, demand), given)
+    async def bits(self, spec: CircuitSpec, tables: list[Table], slots: tuple[int, ...]) -> list[int]:
+        given = [selection.encrypt_table(self.key, table) for table in tables]
+        done = await self.evaluator.evaluate(spec.name, selection.encrypt_demand(self.key, slots), given)
         decryptors = [ThresholdDecryptor(share) for share in self.ceremony.shares[:2]]
         partials = {decryptor.member: decryptor.partial(done.result, (1, 2)) for decryptor in decryptors}
         return ThresholdCombiner(self.ceremony.material.public_key, 2).open(done.result, (1, 2), partials).bits
@@ -55,16 +57,17 @@ async def epoch():
     await evaluator.close()
 
 
-def case(rng: random.Random, number: int, spec: CircuitSpec) -> tuple[list[list[int]], list[int]]:
-    """Random digits; odd cases have fewer candidates than places, every fifth asks for much, every seventh has many ties."""
-    part = 1 if number % 5 == 4 else 2
-    demand = [*(rng.randint(0, top // part) for top in MOST), rng.randint(1, 8 // part)]
+def case(rng: random.Random, number: int, spec: CircuitSpec) -> tuple[list[Table], tuple[int, ...]]:
+    """Random figures; odd cases have fewer candidates than places, every fifth asks for much, every seventh has many ties."""
+    part = 0.9 if number % 5 == 4 else 0.4
     count = spec.candidates - number % 2 * rng.randint(1, spec.candidates - 1)
-    levels = 2 if number % 7 == 6 else 5
-    telemetry = [
-        [*(rng.randint(0, top) for top in MOST), rng.randrange(levels), rng.randrange(6), rng.randrange(9)] for _ in range(count)
-    ]
-    return telemetry, demand
+    levels = 2 if number % 7 == 6 else LEFT_OVER_LEVELS
+    scores = [(rng.randrange(levels) + rng.random()) / LEFT_OVER_LEVELS for _ in range(count)]
+    return [ENCODING.table(figures(rng, 1.0), score) for score in scores], ENCODING.slots(figures(rng, part))
+
+
+def figures(rng: random.Random, part: float) -> Figures:
+    return Figures(**{resource.name: int(resource.maximum * part * rng.random() ** 0.3) for resource in ENCODING.resources})
 
 
 async def test_one_small_key_set_serves_them_all(epoch: Epochs) -> None:
@@ -80,8 +83,8 @@ async def test_every_circuit_is_its_reference(epoch: Epochs, spec: CircuitSpec) 
     print(f"seed {SEED}")
     placed = 0
     for number in range(SOAK or (CASES_OF_FOUR if spec.candidates == 4 else CASES)):
-        telemetry, demand = case(rng, number, spec)
-        bits = await epoch.bits(spec, telemetry, demand)
-        assert bits == clear.reference(spec, telemetry, demand), f"case {number}"
-        placed += len(decision.order_of(spec.shape, bits, len(telemetry))) > 0
+        tables, slots = case(rng, number, spec)
+        bits = await epoch.bits(spec, tables, slots)
+        assert bits == clear.reference(spec, tables, slots), f"case {number}"
+        placed += len(decision.order_of(spec.shape, bits, len(tables))) > 0
     assert placed > 0

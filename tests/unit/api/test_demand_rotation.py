@@ -227,7 +227,7 @@ async def test_figures_that_the_next_epoch_cannot_encode_keep_nobody_else_waitin
     await world.first.admission.apply(valid(a_workload()), None)
     small = default_encoding()
     resources = list(small.resources)
-    resources[0] = structs.replace(resources[0], maximum=4000)
+    resources[0] = structs.replace(resources[0], sizes=tuple(size for size in resources[0].sizes if size <= 4000))
     encryptor = FakeEncryptor(NEXT, structs.replace(small, resources=tuple(resources)))
     assert await completed(world, world.first, replace(following, encryptor=encryptor)) == 1
     assert world.first.admission.demands.anchored(HELLO, NEXT) is not None

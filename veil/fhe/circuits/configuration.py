@@ -1,9 +1,9 @@
 """How circuits are compiled: under stated cryptographic parameters, so that all circuits of an epoch share one key set.
 
-Left alone, Concrete's optimiser chooses parameters for the noisiest sum of each circuit, and then circuits have different keys: a
-rank of 16, which sums 15 look-ups, has a look-up dimension of 806 and all others 805. So the keys are stated here, as the optimiser
-chose them for that rank, and it only says whether a circuit keeps P_ERROR under them: if not, it does not compile. (Only the
-strategy ``multi`` takes keys that are stated; ``mono`` ignores them. With one key it makes the same circuit.)
+Left alone, Concrete's optimiser chooses parameters for the noisiest sum of each circuit, and then circuits have different keys:
+a rank of 16, which sums 15 look-ups, has a look-up dimension of 806 and all others 805. So the keys are stated here, as the
+optimiser chose them for that rank, and it only says whether a circuit keeps P_ERROR under them: if not, it does not compile.
+(Only the strategy ``multi`` takes keys that are stated; ``mono`` ignores them. With one key it makes the same circuit.)
 
 A decryption is flooded with noise far above the output's own, so ``flooded`` wants outputs with little noise. The optimiser
 takes no such wish, but it grants the precision that an output's width needs. So each output bit of a ``flooded`` circuit goes

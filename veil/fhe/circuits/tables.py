@@ -1,9 +1,9 @@
 """Look-ups that several circuits use, the score among them, and the halving tree for a least score.
 
-A score is one look-up on the sum of the slots that a demand selects of a candidate's table: -3 to 2 by its level 0 to 5, and 3 from
-6 on, where something does not fit. A candidate's ciphertext may hold any number, or noise, and so may a demand: then the look-up
-gives one of these or (past the padding bit) the negative of one. The values are closed under negation, so that is again one of
-them, and everything after sees an honest score.
+A score is one look-up on the sum of the slots that a demand selects of a candidate's table: -3 to 2 by its level 0 to 5, and 3
+from 6 on, where something does not fit. A candidate's ciphertext may hold any number, or noise, and so may a demand: then the
+look-up gives one of these or (past the padding bit) the negative of one. The values are closed under negation, so that is again
+one of them, and everything after sees an honest score.
 """
 
 from typing import Any
