@@ -1,7 +1,7 @@
 """What placement asks of the cryptography: numbers in, ciphertexts, bits out. Knows nothing of nodes or workloads.
 
-A *vector* is the opaque ciphertext of one candidate's (or one demand's) digits, of constant size. A *result* is the
-concatenation of bit ciphertexts; :mod:`veil.fhe.decision` says what the bits mean.
+A *vector* is the opaque ciphertext of one candidate's table, or of the slots that one demand selects, of constant size. A
+*result* is the concatenation of bit ciphertexts; :mod:`veil.fhe.decision` says what the bits mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class Encryptor(Protocol):
         ...
 
     def demand(self, demand: Figures) -> bytes:
-        """One fresh vector of what is asked; digits rounded up. Raises LimitExceeded past the largest encodable size."""
+        """One fresh vector of what is asked; sizes rounded up. Raises LimitExceeded past the largest encodable size."""
         ...
 
     def check_telemetry(self, vector: bytes) -> None:

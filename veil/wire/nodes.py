@@ -92,7 +92,7 @@ class KeyEpoch(Message, frozen=True, tag="veil/key-epoch.2"):
     evaluation_keys: Bytes32
     circuits: Annotated[tuple[CircuitInfo, ...], Meta(max_length=32)]
     encoding: Bytes32
-    """Digest of the JSON text that says how figures become the digits of a vector (:mod:`veil.fhe.encoding`)."""
+    """Digest of the JSON text that says how figures become a table, or slots of one (:mod:`veil.fhe.encoding`)."""
     classes: Annotated[tuple[Bytes32, ...], Meta(max_length=8)]
     """Known answers of the determinism classes that evaluators may be in (the digest of one evaluation's output)."""
     known_input: Bytes32

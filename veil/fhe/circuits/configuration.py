@@ -2,8 +2,8 @@
 
 Left alone, Concrete's optimiser chooses parameters for the noisiest sum of each circuit, and then circuits have different keys:
 a rank of 16, which sums 15 look-ups, has a look-up dimension of 806 and all others 805. So the keys are stated here, as the
-optimiser chose them for that rank, and it only says whether a circuit keeps P_ERROR under them: if not, it does not compile.
-(Only the strategy ``multi`` takes keys that are stated; ``mono`` ignores them. With one key it makes the same circuit.)
+optimiser chose them for that rank. It takes them where P_ERROR can be kept under them, and else others, without a word: hence
+:func:`has_stated_keys`. (Only the strategy ``multi`` takes stated keys. With one of them it makes the same circuit as ``mono``.)
 
 A decryption is flooded with noise far above the output's own, so ``flooded`` wants outputs with little noise. The optimiser
 takes no such wish, but it grants the precision that an output's width needs. So each output bit of a ``flooded`` circuit goes
@@ -63,6 +63,12 @@ def configuration(parameters: Parameters = "plain") -> Any:
         compress_evaluation_keys=True,
         show_progress=False,
     )
+
+
+def has_stated_keys(circuit: Any, parameters: Parameters) -> bool:
+    """Whether a compiled circuit is for KEYS."""
+    made = circuit.client.specs.program_info.get_keyset_info().get_restriction().to_json()
+    return bool(json.loads(made) == {"info": KEYS[parameters]})
 
 
 def with_output_width(function: Callable[..., Any], parameters: Parameters) -> Callable[..., Any]:

@@ -4,7 +4,7 @@
 and v is what it sent, honestly 0..5. It gives -3..2 by v where b is 0, and 3 where b is 1. Any v makes it return one of these or
 (past the padding bit) its negative, which again is -3..3: one that an honest candidate could have, namely 3 that of one which
 has not the least score, and any other that of one which has it. Sending the least score changes neither the least score nor the
-others' part, so outputs are those of some honest digits.
+others' part, so outputs are those of some honest table.
 
 The first of several marks is the one with none before it in its group and no group with a mark before its own. All these
 counts are at least 0 and only their sum matters: a mark is the first where ``marks before + (1 - mark) + groups before`` is 0.

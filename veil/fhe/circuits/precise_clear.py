@@ -1,4 +1,4 @@
-"""What the profile ``precise`` chooses, in clear, for honest digits."""
+"""What the profile ``precise`` chooses, in clear, for honest tables."""
 
 from collections.abc import Sequence
 
