@@ -109,7 +109,7 @@ async def test_a_demander_gets_what_some_honest_tables_give(world, evaluator: Ch
     assert evaluator.child_pid == pid
 
 
-def test_a_circuit_whose_scores_are_not_closed_lets_out_what_no_honest_table_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_circuit_whose_scores_are_not_closed_lets_out_what_no_honest_table_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """The property can fail: with levels as scores, what is past the padding bit beats every honest candidate."""
     from veil.fhe.circuits import build
     from veil.fhe.concrete_import import fhe
