@@ -6,7 +6,7 @@ import msgspec
 
 from veil.errors import ConfigInvalid
 from veil.fhe.circuits.spec import CircuitSpec, check_spec
-from veil.fhe.encoding import FINER_LEVELS, FINER_SLOT, LEFT_OVER_LEVELS, Encoding, Table
+from veil.fhe.encoding import FINER_LEVELS, FINER_SHIFT, LEFT_OVER_LEVELS, Encoding, Table
 from veil.fhe.flooding import max_decryptions
 from veil.fhe.material import Parameters
 from veil.fhe.ports import Figures
@@ -29,7 +29,7 @@ def known_question(encoding: Encoding, candidates: int) -> tuple[tuple[int, ...]
     tables = [encoding.padding() for _ in range(candidates)]
     for place, table in enumerate(tables[:-1]):
         table[list(slots)] = 0
-        table[slots[0]], table[FINER_SLOT] = place % LEFT_OVER_LEVELS, place % FINER_LEVELS
+        table[slots[0]], table[slots[0] + FINER_SHIFT] = place % LEFT_OVER_LEVELS, place % FINER_LEVELS
     return slots, tables
 
 

@@ -1,23 +1,28 @@
 """How figures become a table and slots of it: public, JSON, named by its digest in the key epoch.
 
-Each resource has a fixed list of sizes. A demand is rounded up to one size of each, and two resources' sizes together are one
-slot: first cpu with memory, then disk with GPUs. A candidate's table says for every slot what it answers to whoever asks for
-that much: INFEASIBLE_LEVEL where it has not both, else (in the first table) how much it wants the replica. A demand selects its
-one or two slots, and what is selected is summed, so whatever is short makes the sum INFEASIBLE_LEVEL or more.
+A candidate's table says for every demand how much it wants the replica and what it is short of. A demand selects slots of it, and
+what these hold is summed:
 
-A slot answers for all demands that are rounded up to it. Ordinarily a candidate says that they fit when the largest of them
-does, so that it never has to refuse because of rounding; optimistically when the least of them does, so that nothing that fits
-is missed.
+    level  +  5 if short of cpu  +  5 if short of memory  +  5 if short of disk or of GPUs
 
-The order of sizes, and with it which slot a demand selects, is in integers: two machines must agree on it. A level is the
-candidate's own word, which nobody computes again.
+Below INFEASIBLE_LEVEL the sum is a level, the least of which wins. Cpu and memory have long lists of sizes, one slot a size:
+whether there is enough of one does not depend on the other. A level depends on both and takes coarser steps: it has a slot for
+each pair of *cells*, which are a few of those sizes. Disk and GPUs have a slot for each pair of sizes. A cell that
+fits in neither cpu nor memory has level 0, and only there both can be short: so the sum stays below VALUES.
+
+A size stands for all demands that are rounded up to it. Ordinarily a candidate says that it has enough if it has for the largest
+of them, so that it never has to refuse because of rounding; optimistically if it has for the least of them, so that nothing that
+fits is missed.
+
+Which slots a demand selects is in integers: two machines must agree on it. A level is the candidate's own word, which nobody
+computes again.
 """
 
 import hashlib
 from bisect import bisect_left
 from functools import cached_property
-from itertools import pairwise
-from math import nextafter
+from itertools import accumulate, pairwise
+from math import nextafter, prod
 from typing import Annotated, Literal
 
 import msgspec
@@ -34,20 +39,23 @@ Table = npt.NDArray[np.uint8]
 SLOTS = 2048
 """Of a table: the coefficients of one ring element."""
 
-FINER_SLOT = SLOTS - 1
-"""Has the finer level, which the profile ``precise`` reads; no demand selects it."""
+FINER_SHIFT = SLOTS // 2
+"""Demands select slots below it. So far after a level is its finer level, for the profile ``precise``; after other slots, 0."""
 
 VALUES = 16
 """Of a slot, and of the sum of those that a demand selects."""
 
-LEFT_OVER_LEVELS = 6
-"""Levels 0..5 of a candidate with room, the least of which wins."""
+LEFT_OVER_LEVELS = 5
+"""Levels 0..4 of a candidate with room, the least of which wins."""
 
-INFEASIBLE_LEVEL = 6
-"""From here on a candidate has no room. Twice this is below VALUES."""
+INFEASIBLE_LEVEL = 5
+"""From here on a candidate has no room; three times this are below VALUES."""
 
 FINER_LEVELS = 6
 """Finer levels inside each level, which the profile ``precise`` looks at."""
+
+SELECTED_MAX = 4
+"""Slots that a demand selects: of level, cpu, memory, disk with GPUs."""
 
 SCORE_MAX = 1.0
 """A score is below it; at it or above, a candidate is infeasible whatever is asked."""
@@ -55,55 +63,63 @@ SCORE_MAX = 1.0
 MESSAGE_BITS: Literal[4] = 4
 """Width of every number in a circuit: the widest that a cheap look-up takes."""
 
-SIZES_MAX = SLOTS
-"""Of one resource."""
+REFERENCE_PART, DEMAND_TIMES = 0.5, 4.0
+"""How much left over is as good as any more, see :meth:`Encoding.table`; half or double of either packs about as well."""
+
+CELLED = 2
+"""The first so many resources have cells."""
 
 Name = Literal["cpu_milli", "memory_bytes", "disk_bytes", "gpu_count"]
+Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
+Sizes = Annotated[tuple[Size, ...], msgspec.Meta(min_length=2, max_length=FINER_SHIFT)]
 
 
 class Resource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One resource's sizes, ascending from 0, in the unit of the name."""
+    """One resource's sizes, ascending from 0, in the unit of the name. Cells are some of them, from the first to the last."""
 
     name: Name
-    sizes: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)], ...], msgspec.Meta(min_length=2, max_length=SIZES_MAX)]
+    sizes: Sizes
+    cells: Sizes | None = None
 
     @property
     def maximum(self) -> int:
         return self.sizes[-1]
 
 
-class LeftOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a candidate computes what it has left over: ``mean(free / reference) ** exponent``, below 1."""
-
-    resources: tuple[Name, ...]
-    exponent: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    """0.6 to 0.7 lost least in simulation: fine steps where little is left."""
-    reference: dict[str, int] | None = None
-    """The mean node of the cluster, by resource; None compares each node with its own capacity."""
-
-
 class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """The description of tables and slots.
+    """The description of tables and slots: first the levels, then cpu, memory, disk with GPUs.
 
-    The slot of the first two resources' sizes i and j is ``i * len(second) + j``; those of the third and fourth follow, in the
-    same order. ``version`` and ``design`` change with the layout, so that no evaluator reads one layout as another.
+    ``version`` and ``design`` change with the layout and with what a level means, so that no two machines take one for another.
     """
 
     version: Literal[4]
     design: Literal["tables"]
     message_bits: Literal[4]
     resources: Annotated[tuple[Resource, ...], msgspec.Meta(min_length=2, max_length=4)]
-    left_over: LeftOver
+    """Two with cells, what is left over of which makes the level; then up to two of which there only has to be enough."""
+    reference: dict[Name, Size]
+    """Of the first two: the unit in which every node measures what it has left over. Public."""
 
     @cached_property
     def _sizes(self) -> list[npt.NDArray[np.int64]]:
         return [np.array(resource.sizes, np.int64) for resource in self.resources]
 
+    @cached_property
+    def _cells(self) -> list[npt.NDArray[np.int64]]:
+        return [np.array(resource.cells, np.int64) for resource in self.resources[:CELLED]]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where each part of the slots begins; last, where they end."""
+        counts = [len(resource.sizes) for resource in self.resources]
+        others = [prod(counts[CELLED:])] if counts[CELLED:] else []
+        cells = prod(len(resource.cells or ()) for resource in self.resources[:CELLED])
+        return list(accumulate([cells, *counts[:CELLED], *others], initial=0))
+
     @property
     def used(self) -> int:
         """Slots that a demand can select: the first so many."""
-        counts = [len(resource.sizes) for resource in self.resources]
-        return counts[0] * counts[1] + (int(np.prod(counts[2:])) if counts[2:] else 0)
+        return self._starts[-1]
 
     def to_json(self) -> bytes:
         """The canonical text whose digest is published."""
@@ -113,53 +129,73 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     def digest(self) -> Digest:
         return Digest(hashlib.sha256(self.to_json()).digest())
 
-    def resized(self, resources: tuple[Resource, ...]) -> "Encoding":
-        """The same for other sizes, or fewer resources."""
-        return msgspec.structs.replace(self, resources=resources)
+    def resized(self, resources: tuple[Resource, ...], reference: dict[Name, int] | None = None) -> "Encoding":
+        """The same for other sizes, or fewer resources. Without a reference it is the largest replica."""
+        units = reference or {resource.name: resource.maximum for resource in resources[:CELLED]}
+        return msgspec.structs.replace(self, resources=resources, reference=units)
 
-    def table(self, free: Figures, score: float, *, optimistic: bool = False) -> Table:
+    def table(self, free: Figures, score: float | None, *, optimistic: bool = False) -> Table:
         """What this candidate answers to every demand: (SLOTS,), each 0 to INFEASIBLE_LEVEL.
 
-        ``score`` is its level for whatever fits; the least wins, and from SCORE_MAX on nothing fits.
+        ``score`` is how little it wants the replica, whatever is asked; from SCORE_MAX on it has no room. None is best-fit: the
+        level comes from what would be left over, as a part of REFERENCE_PART of the reference and DEMAND_TIMES what is asked. The
+        root of that part is divided evenly: fine steps where little is left, whether much is asked or little.
         """
-        level, finer = score_levels(score)
+        table = np.zeros(SLOTS, np.uint8)
+        levels = self._starts[1]
+        if score is not None and not score < SCORE_MAX:
+            table[:levels] = INFEASIBLE_LEVEL
+            return table
+        cells_fit = [cells <= self._figure(place, free) for place, cells in enumerate(self._cells)]
+        finest = self._best_fit(free) if score is None else finest_level(score)
+        finest = np.where(np.logical_or.outer(*cells_fit), finest, 0).ravel()
+        table[:levels] = finest // FINER_LEVELS
+        table[FINER_SHIFT : FINER_SHIFT + levels] = finest % FINER_LEVELS
         fits = [self._fits(place, free, optimistic=optimistic) for place in range(len(self.resources))]
-        table = self.padding()
-        first = np.where(np.logical_and.outer(fits[0], fits[1]), level, INFEASIBLE_LEVEL)
-        table[: first.size] = first.ravel()
-        if len(fits) > 2:
-            both = np.logical_and.outer(fits[2], fits[3]) if len(fits) > 3 else fits[2]
-            table[first.size : self.used] = np.where(both, 0, INFEASIBLE_LEVEL).ravel()
-        table[FINER_SLOT] = finer
+        if len(fits) > CELLED:
+            fits[CELLED:] = [np.logical_and.outer(*fits[CELLED:]).ravel() if len(fits) > CELLED + 1 else fits[CELLED]]
+        table[levels : self.used] = np.where(np.concatenate(fits), 0, INFEASIBLE_LEVEL)
         return table
 
     def padding(self) -> Table:
         """The table of an empty place: infeasible whatever is asked, even nothing."""
-        table = np.full(SLOTS, INFEASIBLE_LEVEL, np.uint8)
-        table[FINER_SLOT] = 0
-        return table
+        return self.table(Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0), SCORE_MAX)
 
     def slots(self, demand: Figures) -> tuple[int, ...]:
-        """The slots that a demand selects, in the order of a table; two resources have one, three and four have two.
+        """The slots that a demand selects: of level, cpu, memory and, where there are further resources, those.
 
         Raises LimitExceeded past the largest size (the figure itself stays out of the message).
         """
         at = [self._rounded_up(resource, getattr(demand, resource.name)) for resource in self.resources]
-        counts = [len(resource.sizes) for resource in self.resources]
-        first = at[0] * counts[1] + at[1]
-        if len(at) == 2:
-            return (first,)
-        second = at[2] if len(at) == 3 else at[2] * counts[3] + at[3]
-        return first, counts[0] * counts[1] + second
+        cells = [bisect_left(resource.cells or (), getattr(demand, resource.name)) for resource in self.resources[:CELLED]]
+        places = [cells[0] * len(self.resources[1].cells or ()) + cells[1], *at[:CELLED]]
+        if at[CELLED:]:
+            places.append(at[CELLED] * len(self.resources[-1].sizes) + at[-1] if len(at) > CELLED + 1 else at[CELLED])
+        return tuple(start + place for start, place in zip(self._starts, places, strict=False))
 
     def left_over_score(self, free: Figures, capacity: Figures) -> float:
-        """0 (nearly full) to nearly 1 (empty, or larger than the reference)."""
-        parts = []
-        for name in self.left_over.resources:
-            whole = self.left_over.reference[name] if self.left_over.reference else getattr(capacity, name)
-            parts.append(min(1.0, max(0.0, getattr(free, name) / whole)) if whole > 0 else 0.0)
-        mean = sum(parts) / len(parts)
-        return min(nextafter(SCORE_MAX, 0), float(mean**self.left_over.exponent))
+        """0 (full) to nearly 1 (empty): the mean of cpu and memory as parts of the node's own."""
+        wholes = {resource.name: getattr(capacity, resource.name) for resource in self.resources[:CELLED]}
+        parts = [min(1.0, self._figure(place, free) / whole) if whole > 0 else 0.0 for place, whole in enumerate(wholes.values())]
+        return min(nextafter(SCORE_MAX, 0), float(np.mean(parts)))
+
+    def _figure(self, place: int, free: Figures) -> int:
+        figure: int = getattr(free, self.resources[place].name)
+        return max(0, figure)
+
+    def _fits(self, place: int, free: Figures, *, optimistic: bool) -> npt.NDArray[np.bool_]:
+        """By size of one resource: whether every demand that is rounded up to it fits, or (``optimistic``) any."""
+        sizes, figure = self._sizes[place], self._figure(place, free)
+        return np.append(True, sizes[:-1] < figure) if optimistic else np.asarray(sizes <= figure)
+
+    def _best_fit(self, free: Figures) -> npt.NDArray[np.int64]:
+        """By pair of cells: the finest level of what would be left over after the largest demand in it."""
+        units = [self.reference[resource.name] for resource in self.resources[:CELLED]]
+        asked = np.add.outer(*(cells / unit for cells, unit in zip(self._cells, units, strict=True))) / CELLED
+        had = sum(self._figure(place, free) / unit for place, unit in enumerate(units)) / CELLED
+        part = np.maximum(had - asked, 0) / (REFERENCE_PART + DEMAND_TIMES * asked)
+        finest: npt.NDArray[np.int64] = np.minimum(np.sqrt(part) * FINEST_LEVELS, FINEST_LEVELS - 1).astype(np.int64)
+        return finest
 
     def _rounded_up(self, resource: Resource, figure: int) -> int:
         if figure < 0 or figure > resource.maximum:
@@ -169,41 +205,49 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
             )
         return bisect_left(resource.sizes, figure)
 
-    def _fits(self, place: int, free: Figures, *, optimistic: bool) -> npt.NDArray[np.bool_]:
-        """By size of one resource: whether every demand that is rounded up to it fits, or (``optimistic``) any."""
-        sizes, figure = self._sizes[place], max(0, getattr(free, self.resources[place].name))
-        return np.append(True, sizes[:-1] < figure) if optimistic else np.asarray(sizes <= figure)
+
+FINEST_LEVELS = LEFT_OVER_LEVELS * FINER_LEVELS
+"""Level and finer level as one number."""
 
 
-def score_levels(score: float) -> tuple[int, int]:
-    """Level and finer level of a score; the infeasible level from SCORE_MAX on, and for what is no number."""
-    if not score < SCORE_MAX:
-        return INFEASIBLE_LEVEL, 0
-    return divmod(int(max(0.0, score) * LEFT_OVER_LEVELS * FINER_LEVELS), FINER_LEVELS)
+def finest_level(score: float) -> int:
+    """0 to FINEST_LEVELS - 1, of a score below SCORE_MAX."""
+    return int(max(0.0, score) * FINEST_LEVELS)
 
 
-def default_encoding(reference: dict[str, int] | None = None) -> Encoding:
-    """Sizes for replicas of up to 32 cores, 256 GiB of memory, 4 TiB of disk and 8 GPUs, on machines of any size.
+CELLS = 14
+"""Of cpu and of memory: 10 pack worse, 18 not better."""
 
-    What is free counts only up to the largest replica, so that a lower maximum makes steps finer and loses less.
+DISK_GPU_SLOTS = 288
+"""At most so many slots for pairs of disk and GPU sizes, and GPU_SIZES_MAX of GPUs: the others are for cpu and memory."""
 
-    ``reference`` is the node by which all nodes measure how full they are: name the cluster's mean node, rather rounded up than
-    down (docs/concepts/placement.md has what others lose). It is public, hence an operator's choice, never a measurement.
-    """
-    return Encoding(
-        version=4,
-        design="tables",
-        message_bits=MESSAGE_BITS,
-        resources=sized({"cpu_milli": 32_000, "memory_bytes": 256 * GIB, "disk_bytes": 4096 * GIB, "gpu_count": 8}),
-        left_over=LeftOver(("cpu_milli", "memory_bytes"), 0.65, reference),
-    )
+GPU_SIZES_MAX = 16
 
 
 def sized(maxima: dict[Name, int]) -> tuple[Resource, ...]:
-    """Resources up to these maxima, in this order, with as many round sizes as there are slots for."""
-    counts: dict[Name, int] = {"cpu_milli": 40, "memory_bytes": 44, "gpu_count": min(16, maxima.get("gpu_count", 0) + 1)}
-    counts["disk_bytes"] = (FINER_SLOT - 40 * 44) // max(1, counts["gpu_count"])
-    return tuple(Resource(name, round_sizes(name, maximum, counts[name])) for name, maximum in maxima.items())
+    """Resources up to these maxima, in this order, cpu and memory first: round sizes, as many as there are slots for."""
+    gpus = min(GPU_SIZES_MAX, maxima.get("gpu_count", 0) + 1)
+    others = DISK_GPU_SLOTS if len(maxima) > CELLED else 0
+    counts = {"disk_bytes": DISK_GPU_SLOTS // gpus, "gpu_count": gpus}
+    fine = (FINER_SHIFT - CELLS**2 - others) // CELLED
+    return tuple(
+        Resource(
+            name,
+            round_sizes(name, maximum, counts.get(name, fine)),
+            None if name in counts else round_sizes(name, maximum, CELLS),
+        )
+        for name, maximum in maxima.items()
+    )
+
+
+def default_encoding(reference: dict[Name, int] | None = None) -> Encoding:
+    """Sizes for replicas of up to 32 cores, 256 GiB of memory, 4 TiB of disk and 8 GPUs, on machines of any size.
+
+    ``reference`` is about the mean node of the cluster, by default the largest replica; ten times more or less costs little
+    (docs/concepts/placement.md). It is public, hence an operator's choice, never a measurement.
+    """
+    resources = sized({"cpu_milli": 32_000, "memory_bytes": 256 * GIB, "disk_bytes": 4096 * GIB, "gpu_count": 8})
+    return Encoding(4, "tables", MESSAGE_BITS, resources, {}).resized(resources, reference)
 
 
 def parse_encoding(text: bytes) -> Encoding:
@@ -221,19 +265,19 @@ def parse_encoding(text: bytes) -> Encoding:
 
 def _contradiction(encoding: Encoding, text: bytes) -> str | None:
     """What is wrong with a description whose every field is of its type."""
-    names = [str(resource.name) for resource in encoding.resources]
-    left = encoding.left_over
-    if len(set(names)) != len(names):
+    celled = {resource.name for resource in encoding.resources[:CELLED]}
+    if len({resource.name for resource in encoding.resources}) != len(encoding.resources):
         return "a resource is there twice"
-    for resource in encoding.resources:
-        if resource.sizes[0] != 0 or not all(smaller < larger for smaller, larger in pairwise(resource.sizes)):
-            return f"the sizes of {resource.name} do not ascend from 0"
-    if encoding.used > FINER_SLOT:
-        return f"its sizes need {encoding.used} slots, and there are {FINER_SLOT}"
-    if not left.resources or not set(left.resources) <= set(names):
-        return "left_over names a resource that has no sizes"
-    if left.reference is not None and not all(left.reference.get(name, 0) > 0 for name in left.resources):
-        return "the reference node lacks a resource of left_over"
-    if encoding.to_json() != text:
-        return "it is not in canonical form"
-    return None
+    for place, resource in enumerate(encoding.resources):
+        for sizes in (resource.sizes, resource.cells or resource.sizes):
+            if sizes[0] != 0 or not all(smaller < larger for smaller, larger in pairwise(sizes)):
+                return f"the sizes of {resource.name} do not ascend from 0"
+        if (resource.cells is not None) != (place < CELLED):
+            return f"the first {CELLED} resources have cells and no others have, unlike {resource.name}"
+        if resource.cells and not (set(resource.cells) <= set(resource.sizes) and resource.cells[-1] == resource.maximum):
+            return f"the cells of {resource.name} are not sizes up to the largest"
+    if encoding.used > FINER_SHIFT:
+        return f"it needs {encoding.used} slots, and there are {FINER_SHIFT}"
+    if set(encoding.reference) != celled or not all(encoding.reference.values()):
+        return "the reference is not of the resources that have cells"
+    return None if encoding.to_json() == text else "it is not in canonical form"

@@ -18,7 +18,7 @@ class PublicKeyEncryptor:
     def left_over(self, free: Figures, capacity: Figures) -> float:
         return self._encoding.left_over_score(free, capacity)
 
-    def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
+    def telemetry(self, free: Figures, score: float | None, *, optimistic: bool = False) -> bytes:
         return selection.encrypt_table(self._key, self._encoding.table(free, score, optimistic=optimistic))
 
     def demand(self, demand: Figures) -> bytes:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from veil.errors import CiphertextInvalid
-from veil.fhe import ring, values, vectors
+from veil.fhe import values, vectors
 from veil.fhe.circuits import layout
 from veil.fhe.concrete_import import fhe
-from veil.fhe.encoding import FINER_SLOT
 from veil.fhe.material import CircuitMaterial, EpochMaterial
 from veil.fhe.publickey import PublicKey
 from veil.fhe.selection import Selector
@@ -53,17 +52,17 @@ class Evaluations:
         if circuit is None:
             raise CiphertextInvalid(f"no circuit {name!r} in epoch {self._key.epoch}", hint="use one of the key epoch's circuits")
         vectors.check_candidates(telemetry, circuit.candidates)
-        inputs = self._inputs(demand, telemetry, circuit.candidates)
-        rows = circuit.run(self._keys, [inputs[name] for name in layout.INPUTS[circuit.profile]])
+        rows = circuit.run(self._keys, self._inputs(demand, telemetry, circuit))
         return vectors.pack_result(self._key, layout.result(rows)), time.monotonic() - begin_s
 
-    def _inputs(self, demand: bytes, telemetry: Sequence[bytes | None], candidates: int) -> dict[str, values.Rows]:
-        """All that circuits read (candidates, N + 1), by name; public constants where a place is empty."""
+    def _inputs(self, demand: bytes, telemetry: Sequence[bytes | None], circuit: LoadedCircuit) -> list[values.Rows]:
+        """What the circuit reads, each (candidates, N + 1); public constants where a place is empty."""
         selector = Selector(vectors.open_demand(demand, self._key))
-        inputs = {name: vectors.trivial([number] * candidates) for name, number in layout.PADDING.items()}
+        names = layout.INPUTS[circuit.profile]
+        inputs = {name: vectors.trivial([layout.PADDING[name]] * circuit.candidates) for name in names}
         taken = [place for place, vector in enumerate(telemetry) if vector is not None]
         if taken:
             given = np.stack([vectors.open_telemetry(vector, self._key) for vector in telemetry if vector is not None])
-            inputs["level"][taken] = selector.select(given)
-            inputs["finer"][taken] = ring.extract(given[:, 0], given[:, 1], FINER_SLOT)
-        return inputs
+            for name in names:
+                inputs[name][taken] = selector.select(given, layout.SHIFTS[name])
+        return [inputs[name] for name in names]

@@ -13,14 +13,14 @@ from collections.abc import Collection, Mapping, Sequence
 from veil.errors import CiphertextInvalid, FheUnavailable, PartialInvalid, VeilError
 from veil.fhe.circuits import clear
 from veil.fhe.circuits.spec import CircuitSpec
-from veil.fhe.encoding import SLOTS, Encoding, default_encoding
+from veil.fhe.encoding import SELECTED_MAX, SLOTS, Encoding, default_encoding
 from veil.fhe.ports import Evaluation, Figures, Opened
 from veil.fhe.quorum import Subset, answered, check_quorum, subsets, verdict
 from veil.types import Digest, Epoch
 
 TELEMETRY, DEMAND, RESULT, PARTIAL = 1, 2, 3, 4
 _HEADER = struct.Struct(">4sBQ16s")
-_SLOTS = struct.Struct(">2H")
+_SLOTS = struct.Struct(f">{SELECTED_MAX}H")
 """A demand's slots; SLOTS stands for none."""
 _MAGIC = b"FAKE"
 
@@ -35,12 +35,12 @@ class FakeEncryptor:
     def left_over(self, free: Figures, capacity: Figures) -> float:
         return self.encoding.left_over_score(free, capacity)
 
-    def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
+    def telemetry(self, free: Figures, score: float | None, *, optimistic: bool = False) -> bytes:
         return self._vector(TELEMETRY, self.encoding.table(free, score, optimistic=optimistic).tobytes())
 
     def demand(self, demand: Figures) -> bytes:
         slots = self.encoding.slots(demand)
-        return self._vector(DEMAND, _SLOTS.pack(*slots, *[SLOTS] * (2 - len(slots))))
+        return self._vector(DEMAND, _SLOTS.pack(*slots, *[SLOTS] * (SELECTED_MAX - len(slots))))
 
     def check_telemetry(self, vector: bytes) -> None:
         _open(vector, TELEMETRY, self.epoch, SLOTS)

@@ -36,13 +36,14 @@ class Encryptor(Protocol):
     epoch: Epoch
 
     def left_over(self, free: Figures, capacity: Figures) -> float:
-        """The exact score of best-fit: 0 (nearly full) to nearly 1 (empty). Never 1 or above."""
+        """How empty a node is: 0 (full) to nearly 1. Never 1 or above."""
         ...
 
-    def telemetry(self, free: Figures, score: float, *, optimistic: bool = False) -> bytes:
+    def telemetry(self, free: Figures, score: float | None, *, optimistic: bool = False) -> bytes:
         """One fresh vector of what is free, rounded down, or up where ``optimistic`` (then the node may have to refuse).
 
-        The least ``score`` (in [0, 1), rounded to levels) wins; from 1.0 on the candidate is infeasible whatever is asked.
+        The least ``score`` (in [0, 1), rounded to levels) wins; from 1.0 on the candidate is infeasible whatever is asked. None
+        is best-fit: the less would be left over of what is free, the better.
         """
         ...
 

@@ -63,9 +63,9 @@ def negacyclic_product(a: Polynomial, small: Small) -> Polynomial:
     return sum_of_products(spectra(a[None]), small[..., None, :])
 
 
-def constant_row(polynomial: Polynomial) -> Polynomial:
-    """The row whose scalar product with another polynomial's coefficients is the constant coefficient of their product."""
-    return np.concatenate([polynomial[..., :1], np.uint64(0) - polynomial[..., :0:-1]], axis=-1)
+def row(polynomial: Polynomial, coefficient: int) -> Polynomial:
+    """The row whose scalar product with another polynomial's coefficients is that coefficient of their product."""
+    return np.concatenate([polynomial[..., coefficient::-1], np.uint64(0) - polynomial[..., :coefficient:-1]], axis=-1)
 
 
 def extract(a: Polynomial, b: Polynomial, coefficient: int) -> npt.NDArray[np.uint64]:
@@ -73,8 +73,7 @@ def extract(a: Polynomial, b: Polynomial, coefficient: int) -> npt.NDArray[np.ui
 
     That coefficient of ``a * s`` is the scalar product of the mask with s (Chillotti and others 2020, section 4.2).
     """
-    moved = np.concatenate([a[..., coefficient::-1], np.uint64(0) - a[..., :coefficient:-1]], axis=-1)
-    return np.concatenate([moved, b[..., coefficient : coefficient + 1]], axis=-1)
+    return np.concatenate([row(a, coefficient), b[..., coefficient : coefficient + 1]], axis=-1)
 
 
 def monomials(exponents: tuple[int, ...], degree: int) -> Small:

@@ -7,8 +7,9 @@ highest 21 bits of each coefficient, rounded and centred,
 
     d(A) * row 0 + d(B) * row 1    has the phase    M * (B - A s) + noise,
 
-and its constant coefficient is the sum of the table's selected slots (Chillotti, Gama, Georgieva, Izabachène 2020, section 3.3).
-That coefficient is one LWE ciphertext under the circuits' own input key: extracted, not computed.
+and its constant coefficient is the sum of the table's selected slots (Chillotti, Gama, Georgieva, Izabachène 2020, section 3.3),
+its k-th that of the slots k further. A coefficient is one LWE ciphertext under the circuits' own
+input key: extracted, not computed.
 
 Everything is integers modulo 2^64, so all evaluators get the same bits, also from ciphertexts that nobody encrypted.
 """
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veil.fhe import ring, vectors
+from veil.fhe.encoding import SELECTED_MAX
 from veil.fhe.publickey import PublicKey
 
 DIGIT_BITS = 21
@@ -30,11 +32,8 @@ _GADGET_LOG2 = 64 - DIGIT_BITS
 _LIMBS = (16, 28, 40, 52)
 """Of rows, whose lowest 16 bits are not sent. Two products of 2048 terms, 12 and 20 bits: 2^44."""
 
-NOISE_LOG2 = 47.5
+NOISE_LOG2 = 48.0
 """Standard deviation of a selected sum, at most, of 2^64: :func:`noise_deviation` says why; a value may be off by 2^58."""
-
-DEMAND_SLOTS_MAX = 2
-"""Slots that are summed: that noise is for as many."""
 
 
 def encrypt_table(key: PublicKey, table: Sequence[int] | npt.NDArray[np.uint8]) -> bytes:
@@ -43,8 +42,8 @@ def encrypt_table(key: PublicKey, table: Sequence[int] | npt.NDArray[np.uint8]) 
 
 
 def encrypt_demand(key: PublicKey, slots: tuple[int, ...]) -> bytes:
-    """A demand vector that selects ``slots``, one or two."""
-    assert 1 <= len(slots) <= DEMAND_SLOTS_MAX
+    """A demand vector that selects ``slots``."""
+    assert 1 <= len(slots) <= SELECTED_MAX
     rows = key.encrypt(np.zeros((2, vectors.DIMENSION), dtype=np.uint64))
     selector = ring.monomials(slots, vectors.DIMENSION).view(np.uint64) << np.uint64(_GADGET_LOG2)
     rows[0, 0] += selector
@@ -58,29 +57,29 @@ class Selector:
     def __init__(self, demand: ring.Polynomial) -> None:
         """``demand`` as :func:`veil.fhe.vectors.open_demand` gives it: (2 rows, mask and body, N)."""
         self._masks = ring.spectra(demand[:, 0], _LIMBS)
-        self._bodies = ring.constant_row(demand[:, 1]).reshape(-1)
+        self._bodies = demand[:, 1]
 
-    def select(self, tables: ring.Polynomial) -> npt.NDArray[np.uint64]:
-        """LWE rows (n, N + 1) of the selected slots' sums, from tables (n, mask and body, N)."""
+    def select(self, tables: ring.Polynomial, shift: int = 0) -> npt.NDArray[np.uint64]:
+        """LWE rows (n, N + 1) of the sums of the slots ``shift`` after the selected ones, from tables (n, mask and body, N)."""
         digits = _digits(tables)
         masks = ring.sum_of_products(self._masks, digits)
-        bodies = digits.view(np.uint64).reshape(len(digits), -1) @ self._bodies
-        return np.concatenate([ring.constant_row(masks), bodies[:, None]], axis=1)
+        bodies = digits.view(np.uint64).reshape(len(digits), -1) @ ring.row(self._bodies, shift).reshape(-1)
+        return np.concatenate([ring.row(masks, shift), bodies[:, None]], axis=1)
 
 
-def noise_deviation(key: PublicKey) -> float:
-    """Of a selected sum of two slots, at most, of 2^64.
+def noise_deviation(key: PublicKey, slots: int = SELECTED_MAX) -> float:
+    """Of a selected sum of so many slots, at most, of 2^64.
 
     What a digit leaves of A meets s, and what it leaves of B stands alone, both once a slot; half of the ones of s meet the same
-    in two slots that are close together, so that two have the variance of three. Each row's own noise, and what the wire rounds
-    off it, meets digits of 2 N coefficients.
+    in two slots that are close together, so that each two add the variance of one. Each row's own noise, and what the wire
+    rounds off it, meets digits of 2 N coefficients.
     """
     degree = vectors.DIMENSION
     met = degree / 2 + 1
     fresh = (key.noise_deviation * 2.0**64) ** 2
     table = fresh + met * (2.0 ** (2 * _GADGET_LOG2) + 2.0 ** (2 * (64 - vectors.TELEMETRY_BITS))) / 12
     row = fresh + met * 2.0 ** (2 * (64 - vectors.DEMAND_BITS)) / 12
-    return math.sqrt(3 * table + 2 * degree * 2.0 ** (2 * DIGIT_BITS) / 12 * row)
+    return math.sqrt(slots * (slots + 1) / 2 * table + 2 * degree * 2.0 ** (2 * DIGIT_BITS) / 12 * row)
 
 
 def _digits(words: ring.Polynomial) -> ring.Small:

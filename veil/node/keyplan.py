@@ -89,8 +89,10 @@ def read_plan(path: Path) -> KeyPlan:
 
 def _encoding(spec: dict[str, Any]) -> Encoding:
     """Veil's own sizes, with those of the plan in their place. Raises CiphertextInvalid when they do not ascend."""
-    reference: dict[str, int] = {_RESOURCES[name]: _PARSERS[name](value) for name, value in spec.get("referenceNode", {}).items()}
-    encoding = default_encoding(reference or None)
+    reference: dict[Name, int] = {
+        _RESOURCES[name]: _PARSERS[name](value) for name, value in spec.get("referenceNode", {}).items()
+    }
+    encoding = default_encoding()
     maxima = {resource.name: resource.maximum for resource in encoding.resources}
     maxima |= {_RESOURCES[name]: _PARSERS[name](sizes["maximum"]) for name, sizes in spec.get("sizes", {}).items()}
-    return parse_encoding(encoding.resized(sized(maxima)).to_json())
+    return parse_encoding(encoding.resized(sized(maxima), reference or None).to_json())

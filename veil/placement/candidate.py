@@ -131,7 +131,7 @@ class Candidate:
             return []
         return self._to_committee(parts, COVER_ROUND, vector)
 
-    def _score(self, parts: EpochParts, found: Anchored) -> float:
+    def _score(self, parts: EpochParts, found: Anchored) -> float | None:
         """How much this node is to get a replica of that workload, by the workload's policy."""
         left_over = parts.encryptor.left_over(self._capacity.free(), self._capacity.total())
         return score(found.envelope, self.local.traits, self._standing(found, left_over))

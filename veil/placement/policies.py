@@ -80,13 +80,16 @@ def forbids(envelope: Envelope, traits: Traits, standing: Standing) -> bool:
     return traits.quota > 0 and standing.held_of_owner >= traits.quota
 
 
-def score(envelope: Envelope, traits: Traits, standing: Standing) -> float:
-    """0 (wanted most) to below NEVER, or NEVER. An unknown policy is NEVER: this node cannot say what it would mean."""
+def score(envelope: Envelope, traits: Traits, standing: Standing) -> float | None:
+    """0 (wanted most) to below NEVER, or NEVER; None for best-fit, which depends on what is asked, and nobody here knows that.
+
+    An unknown policy is NEVER: this node cannot say what it would mean.
+    """
     if forbids(envelope, traits, standing):
         return NEVER
     match envelope.policy:
         case "BinPack":
-            value = standing.left_over
+            return None
         case "Spread":
             value = 1.0 - standing.left_over
         case "PriorityRoundRobin":

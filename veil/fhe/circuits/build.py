@@ -13,14 +13,14 @@ from veil.fhe.circuits.precise import choose_one
 from veil.fhe.circuits.rank import rank
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.concrete_import import fhe
-from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL
+from veil.fhe.encoding import FINER_LEVELS, VALUES
 from veil.fhe.material import Parameters
 
 SAMPLES = 300
 """Random inputs, beside the extremes, from which the compiler measures ranges."""
 
-MOST = {"level": 2 * INFEASIBLE_LEVEL, "finer": FINER_LEVELS - 1}
-"""The largest honest inputs: two slots are summed."""
+MOST = {"level": VALUES - 1, "finer": FINER_LEVELS - 1}
+"""The largest honest inputs: without cpu, memory and disk."""
 
 
 def compiled(specs: Sequence[CircuitSpec], parameters: Parameters = "plain") -> dict[CircuitSpec, Any]:

@@ -13,7 +13,7 @@ Table = Sequence[int] | npt.NDArray[np.uint8]
 
 
 def score(level: int) -> int:
-    """0..5 by level, 6 where something does not fit."""
+    """0..4 by level, 5 where something does not fit."""
     return min(level, INFEASIBLE_LEVEL)
 
 
@@ -25,7 +25,7 @@ def reference(spec: CircuitSpec, tables: Sequence[Table | None], slots: Sequence
 
 
 def result_of(spec: CircuitSpec, scores: Sequence[int], finer: Sequence[int]) -> list[int]:
-    """The bits that every candidate's score 0..6 and finer level 0..5 make."""
+    """The bits that every candidate's score 0..5 and finer level 0..5 make."""
     if spec.shape == "rank":
         return rank_clear.rank(scores)
     if spec.profile == "precise":

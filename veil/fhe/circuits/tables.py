@@ -1,7 +1,7 @@
 """Look-ups that several circuits use, the score among them, and the halving tree for a least score.
 
-A score is one look-up on the sum of the slots that a demand selects of a candidate's table: -3 to 2 by its level 0 to 5, and 3
-from 6 on, where something does not fit. A candidate's ciphertext may hold any number, or noise, and so may a demand: then the
+A score is one look-up on the sum of the slots that a demand selects of a candidate's table: -3, -2, -1, 1 or 2 by level 0 to 4,
+and 3 from 5 on, where something is short. A candidate's ciphertext may hold any number, or noise, and so may a demand: then the
 look-up gives one of these or (past the padding bit) the negative of one. The values are closed under negation, so that is again
 one of them, and everything after sees an honest score.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from veil.fhe.concrete_import import fhe
 from veil.fhe.encoding import INFEASIBLE_LEVEL, MESSAGE_BITS
 
-SCORES = (-3, -2, -1, 0, 1, 2, 3)
+SCORES = (-3, -2, -1, 1, 2, 3)
 """By level; the last is that of the infeasible. Closed under negation."""
 
 INFEASIBLE = SCORES[INFEASIBLE_LEVEL]
