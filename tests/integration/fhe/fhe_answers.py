@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from veil.fhe.encoding import FINER_SLOT, INFEASIBLE_LEVEL, SLOTS, Table
+from veil.fhe.encoding import FINER_SHIFT, INFEASIBLE_LEVEL, SLOTS, Table
 
-SLOTS_ASKED = (17, 1900)
+SLOTS_ASKED = (17, 900, 1000)
 """What the tests' demands select."""
 
 
 def answers(level: int, finer: int = 0) -> Table:
-    """A table that answers ``level``, as one sum, to SLOTS_ASKED. Honest levels are 0 to 12."""
+    """A table that answers ``level``, as one sum, to SLOTS_ASKED. Honest levels are 0 to 15."""
     table = np.full(SLOTS, INFEASIBLE_LEVEL, np.uint8)
-    table[SLOTS_ASKED[0]] = min(level, INFEASIBLE_LEVEL)
-    table[SLOTS_ASKED[1]] = level - min(level, INFEASIBLE_LEVEL)
-    table[FINER_SLOT] = finer
+    table[FINER_SHIFT:] = 0
+    for slot in SLOTS_ASKED:
+        table[slot] = min(level, INFEASIBLE_LEVEL)
+        level -= table[slot]
+    table[SLOTS_ASKED[0] + FINER_SHIFT] = finer
     return table

@@ -16,7 +16,7 @@ from fhe_answers import SLOTS_ASKED, answers
 from veil.fhe import publickey, ring, selection, values, vectors
 from veil.fhe.circuits import clear, tables
 from veil.fhe.circuits.spec import CircuitSpec, circuits_of
-from veil.fhe.encoding import INFEASIBLE_LEVEL, MESSAGE_BITS, SLOTS, VALUES
+from veil.fhe.encoding import FINER_SHIFT, INFEASIBLE_LEVEL, MESSAGE_BITS, SLOTS, VALUES
 from veil.fhe.evaluator import ChildEvaluator
 
 pytestmark = [pytest.mark.fhe, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
@@ -34,7 +34,8 @@ STEP = np.uint64(1 << (63 - MESSAGE_BITS))
 def table_of(phases: Sequence[int]) -> np.ndarray:
     """Slots of any of the 32 phases, the padding bit with them: the level, then the finer level."""
     table = np.full(SLOTS, INFEASIBLE_LEVEL, np.uint64)
-    table[SLOTS_ASKED[0]], table[SLOTS_ASKED[1]], table[-1] = phases[0], 0, phases[1]
+    table[FINER_SHIFT:], table[list(SLOTS_ASKED)] = 0, 0
+    table[SLOTS_ASKED[0]], table[SLOTS_ASKED[0] + FINER_SHIFT] = phases
     return table * STEP
 
 
@@ -50,7 +51,7 @@ def lies(world, rng: random.Random, good: bytes) -> list[bytes]:
 
 
 def misfit_demands(world, rng: random.Random) -> list[bytes]:
-    """Rows that are noise, nothing, all ones, and well-made ones of what is no sum of two slots."""
+    """Rows that are noise, nothing, all ones, and well-made ones of what is no sum of slots."""
     key, good = world.key, world.raw_demand()
     header, rest = good[:HEADER_BYTES], len(good) - HEADER_BYTES
     found = [header + rng.randbytes(rest) for _ in range(max(RANDOM_CASES, SOAK))]

@@ -5,7 +5,7 @@ import random
 
 from veil.fhe.circuits import clear, layout, tables
 from veil.fhe.circuits.spec import CircuitSpec
-from veil.fhe.encoding import FINER_LEVELS, FINER_SLOT, INFEASIBLE_LEVEL, LEFT_OVER_LEVELS, VALUES, default_encoding
+from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL, LEFT_OVER_LEVELS, VALUES, default_encoding
 from veil.fhe.ports import Figures
 
 ENCODING = default_encoding()
@@ -16,7 +16,6 @@ NOTHING = ENCODING.slots(Figures(**dict.fromkeys(Figures.__slots__, 0)))
 
 def test_it_marks_the_fullest_node_that_fits() -> None:
     rng = random.Random(11)
-    capacity = Figures(cpu_milli=16_000, memory_bytes=64 * GIB, disk_bytes=500 * GIB, gpu_count=4)
     for _ in range(200):
         parts = [rng.random() for _ in range(4)]
         free = [
@@ -29,7 +28,7 @@ def test_it_marks_the_fullest_node_that_fits() -> None:
             cpu_milli=rng.randrange(8000), memory_bytes=rng.randrange(32 * GIB), disk_bytes=GIB, gpu_count=rng.randrange(3)
         )
         slots = ENCODING.slots(demand)
-        telemetry = [ENCODING.table(node, ENCODING.left_over_score(node, capacity)) for node in free]
+        telemetry = [ENCODING.table(node, None) for node in free]
         levels = [layout.levels(table, slots)["level"] for table in telemetry]
         *bits, none = clear.reference(FOUR, telemetry, slots)
         chosen = [place for place, bit in enumerate(bits) if bit]
@@ -49,7 +48,7 @@ def test_empty_places_are_infeasible_even_for_nothing() -> None:
     assert clear.score(layout.PADDING["level"]) == INFEASIBLE_LEVEL
     assert clear.reference(FOUR, [], NOTHING) == [1, 1, 1, 1, 1]
     full = ENCODING.table(Figures(**dict.fromkeys(Figures.__slots__, 0)), 0.99)
-    assert full[FINER_SLOT] < FINER_LEVELS
+    assert layout.levels(full, NOTHING)["finer"] < FINER_LEVELS
     assert clear.reference(FOUR, [None, full], NOTHING) == [0, 1, 0, 0, 0]
 
 
@@ -58,7 +57,7 @@ def lookup(table: list[int], phase: int) -> int:
     return table[phase] if phase < VALUES else -table[phase - VALUES]
 
 
-SCORE = [-3, -2, -1, 0, 1, 2] + [3] * 10
+SCORE = [-3, -2, -1, 1, 2] + [3] * 11
 """The table of scores, by phase."""
 
 FINER = [min(value, 5) - 3 if value < 8 else 3 for value in range(16)]
@@ -82,10 +81,10 @@ def test_differences_of_honest_scores_have_four_bits() -> None:
 
 def test_scores_keep_the_order_of_levels_and_what_fits_not_is_last() -> None:
     assert list(tables.SCORES) == sorted(tables.SCORES)
-    for first, second in itertools.product(range(INFEASIBLE_LEVEL + 1), (0, INFEASIBLE_LEVEL)):
-        expected = INFEASIBLE_LEVEL if second else first
-        assert first + second < VALUES
-        assert lookup(SCORE, first + second) == tables.SCORES[expected]
+    for level, short in itertools.product(range(INFEASIBLE_LEVEL + 1), range(3)):
+        expected = INFEASIBLE_LEVEL if short else level
+        assert level + INFEASIBLE_LEVEL * short < VALUES
+        assert lookup(SCORE, level + INFEASIBLE_LEVEL * short) == tables.SCORES[expected]
     assert len(tables.SCORES) == LEFT_OVER_LEVELS + 1
 
 

@@ -37,8 +37,8 @@ def test_there_is_a_reference_configuration_for_each_use() -> None:
 def test_a_plan_says_sizes_and_reference_node(tmp_path: Path) -> None:
     plan = read_plan(PLANS / "small.yaml")
     sizes = {resource.name: resource.sizes for resource in plan.encoding.resources}
-    assert (sizes["cpu_milli"][-1], sizes["memory_bytes"][-1], len(sizes["cpu_milli"])) == (8000, 32 << 30, 40)
-    assert plan.encoding.left_over.reference == {"cpu_milli": 8000, "memory_bytes": 32 << 30}
+    assert (sizes["cpu_milli"][-1], sizes["memory_bytes"][-1], len(sizes["cpu_milli"])) == (8000, 32 << 30, 270)
+    assert plan.encoding.reference == {"cpu_milli": 8000, "memory_bytes": 32 << 30}
     own = plan_of(tmp_path, "  members: 3\n  threshold: 2\n  sizes:\n    gpu: {maximum: 2}")
     assert own.encoding.resources[3].sizes == (0, 1, 2)
     assert own.encoding.resources[0] == default_encoding().resources[0]
