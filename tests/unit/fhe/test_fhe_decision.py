@@ -7,7 +7,9 @@ import pytest
 from veil.fhe.circuits import choose_clear, precise_clear, rank_clear
 from veil.fhe.circuits.spec import CLASSES_MIN, PAIRS_MAX, CircuitSpec
 from veil.fhe.decision import order_of
+from veil.fhe.encoding import INFEASIBLE_LEVEL
 
+LAST = INFEASIBLE_LEVEL
 SIZES = [2, 3, 4, 8, 15, 16, CLASSES_MIN, 32, 64]
 
 
@@ -24,11 +26,11 @@ def test_rank_gives_the_feasible_by_score_and_position(size: int) -> None:
     rng = random.Random(size)
     for case in range(100):
         count = rng.randint(1, size)
-        scores = [rng.randint(0, 6) if case % 3 else 6 * rng.randint(0, 1) for _ in range(count)] + [6] * (size - count)
+        scores = [rng.randint(0, LAST) if case % 3 else LAST * rng.randint(0, 1) for _ in range(count)] + [LAST] * (size - count)
         bits = rank_clear.rank(scores)
         assert len(bits) == CircuitSpec("default", "rank", size).result_bits
         assert set(bits) <= {0, 1}
-        expected = sorted((place for place in range(count) if scores[place] < 6), key=lambda place: (scores[place], place))
+        expected = sorted((place for place in range(count) if scores[place] < LAST), key=lambda place: (scores[place], place))
         found = order_of("rank", bits, count)
         assert sorted(found) == sorted(expected)
         if size <= PAIRS_MAX:
@@ -42,7 +44,7 @@ def test_rank_gives_the_feasible_by_score_and_position(size: int) -> None:
 @pytest.mark.parametrize("size", [4, 16])
 def test_a_strict_order_hides_levels_and_ties(size: int) -> None:
     """The same order of different scores gives the same bits."""
-    tied, apart, far = [0] * size, [min(5, place) for place in range(size)], [3] * size
+    tied, apart, far = [0] * size, [min(LAST - 1, place) for place in range(size)], [3] * size
     assert rank_clear.rank(tied) == rank_clear.rank(apart) == rank_clear.rank(far)
     assert choose_clear.choose(tied) != choose_clear.choose(apart)
 
@@ -60,9 +62,9 @@ def test_results_of_another_length_mean_nothing() -> None:
 def test_precise_marks_exactly_one() -> None:
     rng = random.Random(4)
     for _ in range(300):
-        scores, finer = [rng.randint(0, 6) for _ in range(8)], [rng.randrange(6) for _ in range(8)]
+        scores, finer = [rng.randint(0, LAST) for _ in range(8)], [rng.randrange(6) for _ in range(8)]
         *marks, none = precise_clear.choose_one(scores, finer)
         assert sum(marks) == 1
-        assert none == (min(scores) == 6)
+        assert none == (min(scores) == LAST)
         chosen = marks.index(1)
         assert (scores[chosen], finer[chosen], chosen) == min(zip(scores, finer, range(8), strict=True))
