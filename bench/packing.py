@@ -20,14 +20,19 @@ from bench.packing_plot import bar_chart, scatter_chart
 from bench.packing_policies import Encoded, Exact, Policy
 from bench.packing_sim import simulate
 from veil.fhe.circuits.spec import CircuitSpec, lookups
-from veil.fhe.encoding import GIB, default_encoding
+from veil.fhe.encoding import Name, default_encoding
 from veil.fhe.material import Profile
+from veil.fhe.sizes import GIB
 
 SEEDS = 8
 """Clusters and histories for each mix and load."""
 
-REFERENCE = {"cpu_milli": 32_000, "memory_bytes": 128 * GIB}
-"""A round figure near the mean of the simulated nodes, which an epoch can name for all nodes to measure themselves against."""
+REFERENCES: dict[str, dict[Name, int] | None] = {
+    "": None,
+    ", reference / 8": {"cpu_milli": 4_000, "memory_bytes": 32 * GIB},
+    ", reference x 8": {"cpu_milli": 256_000, "memory_bytes": 2048 * GIB},
+}
+"""None is the largest replica, 32 cores and 256 GiB, as in an epoch that names none; the simulated nodes' mean is near it."""
 
 BASELINE = "best-fit"
 
@@ -37,26 +42,29 @@ PBS_S, FIXED_S = 0.0082, 0.041
 Make = Callable[[History, int], Policy]
 
 
-def _encoded(profile: Profile, *, named: bool = True, fallback: bool = False) -> Make:
-    encoding = default_encoding(REFERENCE if named else None)
+def _encoded(profile: Profile, *, reference: str = "", fallback: bool = False) -> Make:
+    encoding = default_encoding(REFERENCES[reference])
     return lambda past, seed: Encoded(past, encoding, seed, profile=profile, fallback=fallback)
 
 
-PROFILES: tuple[Profile, ...] = ("fast", "default", "precise")
+PROFILES: tuple[Profile, ...] = ("default", "precise")
 
 POLICIES: dict[str, Make] = {
     BASELINE: lambda past, seed: Exact(past, "best-fit", seed),
     **{profile: _encoded(profile) for profile in PROFILES},
     **{f"{profile}+fallback": _encoded(profile, fallback=True) for profile in PROFILES},
-    "no reference": _encoded("default", named=False),
+    **{f"default{other}": _encoded("default", reference=other) for other in REFERENCES if other},
     "first-fit": lambda past, seed: Exact(past, "first-fit", seed),
     "random": lambda past, seed: Exact(past, "random", seed),
     "spread": lambda past, seed: Exact(past, "spread", seed),
 }
-"""Profiles measure nodes against REFERENCE; "no reference" is ``default`` without one."""
 
 AGES = {"fresh": 0, "stale": 10}
 """Arrivals between what nodes tell and what is decided by it. A round asks for fresh telemetry; a batch of ten has the age 10."""
+
+
+COUNTS = ("2", str(len(RESOURCES)))
+"""Of resources: cpu and memory, or all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +96,11 @@ def measure(past: History, seed: int, policies: dict[str, Make] = POLICIES, *, a
 
 
 def loss_of(profile: Profile, *, seed: int = 1, jobs: int = 3000) -> float:
-    """A short run: percent that a profile with fallback loses against exact best-fit, R=2, mean of the three usual mixes."""
+    """A short run: percent that a profile with fallback loses against exact best-fit, R=2, mean of all mixes."""
     past = history(seeds=range(seed, seed + 2), nodes=32, jobs=jobs, resources=2)
     policies = {BASELINE: POLICIES[BASELINE], profile: POLICIES[f"{profile}+fallback"]}
     found = measure(past, seed, policies)[profile]
-    return float(np.mean([found[mix].mean_pct for mix in MIXES if mix != "bundles"]))
+    return float(np.mean([found[mix].mean_pct for mix in MIXES]))
 
 
 def table(title: str, found: dict[str, dict[str, Loss]]) -> str:
@@ -113,20 +121,38 @@ def table(title: str, found: dict[str, dict[str, Loss]]) -> str:
 @click.option("--nodes", default=32, show_default=True, type=click.IntRange(2, 64), help="Nodes of a cluster.")
 @click.option("--jobs", default=6000, show_default=True, type=click.IntRange(min=100), help="Workloads that arrive in a history.")
 @click.option("--alike", is_flag=True, help="Nodes of one size (32 cores, 128 GiB) instead of a mixture.")
+@click.option(
+    "--resources", "counts", type=click.Choice(COUNTS), multiple=True, default=COUNTS, help="Only with so many; repeatable."
+)
+@click.option(
+    "--telemetry", "ages", type=click.Choice(tuple(AGES)), multiple=True, default=tuple(AGES), help="Only fresh, or stale."
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of tables.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a bar chart (SVG).")
 @click.option("--latency-plot", type=click.Path(dir_okay=False, path_type=Path), help="Write latency against loss (SVG).")
-def main(seed: int, nodes: int, jobs: int, alike: bool, as_json: bool, plot: Path | None, latency_plot: Path | None) -> None:
+def main(
+    seed: int,
+    nodes: int,
+    jobs: int,
+    alike: bool,
+    counts: tuple[str, ...],
+    ages: tuple[str, ...],
+    as_json: bool,
+    plot: Path | None,
+    latency_plot: Path | None,
+) -> None:
     """Simulate packing by exact and by encoded policies, and print what each loses."""
     started_s = time.monotonic()
     seeds = range(seed, seed + SEEDS)
-    pasts = {count: history(seeds=seeds, nodes=nodes, jobs=jobs, resources=count, alike=alike) for count in (2, len(RESOURCES))}
-    found = {f"R={count}, {name}": measure(past, seed, age=age) for count, past in pasts.items() for name, age in AGES.items()}
+    found: dict[str, dict[str, dict[str, Loss]]] = {}
+    for count in counts:
+        past = history(seeds=seeds, nodes=nodes, jobs=jobs, resources=int(count), alike=alike)
+        found |= {f"R={count}, {name}": measure(past, seed, age=AGES[name]) for name in ages}
     first = next(iter(found.values()))
     if plot is not None:
         plot.write_text(bar_chart(_bars(first), list(MIXES)), encoding="utf-8")
     if latency_plot is not None:
-        latency_plot.write_text(scatter_chart(_points(first), "seconds for one decision, 16 nodes, R=2"), encoding="utf-8")
+        latency_plot.write_text(scatter_chart(_points(first), "seconds for one decision, 16 nodes"), encoding="utf-8")
     wall_s = time.monotonic() - started_s
     if as_json:
         result = {
@@ -135,7 +161,7 @@ def main(seed: int, nodes: int, jobs: int, alike: bool, as_json: bool, plot: Pat
             "nodes": nodes,
             "jobs": jobs,
             "alike": alike,
-            "packing_loss": {profile: max(one.mean_pct for one in _usual(first[profile])) for profile in PROFILES},
+            "packing_loss": {profile: max(one.mean_pct for one in first[profile].values()) for profile in PROFILES},
             "loss": found,
             "wall_s": wall_s,
         }
@@ -150,25 +176,22 @@ def main(seed: int, nodes: int, jobs: int, alike: bool, as_json: bool, plot: Pat
         click.echo("\n" + table(title, losses))
 
 
-def _usual(by_mix: dict[str, Loss]) -> list[Loss]:
-    """Without the mix that is made for one profile."""
-    return [loss for mix, loss in by_mix.items() if mix != "bundles"]
-
-
 def _bars(found: dict[str, dict[str, Loss]]) -> dict[str, list[tuple[float, float]]]:
     """Profiles with fallback, as nodes do it."""
-    shown = {name: by_mix for name, by_mix in found.items() if name not in (BASELINE, *PROFILES)}
+    shown = {name: by_mix for name, by_mix in found.items() if name not in (BASELINE, *PROFILES) and "reference" not in name}
     return {name: [(one.mean_pct, one.spread_pct) for one in by_mix.values()] for name, by_mix in shown.items()}
 
 
 def _points(found: dict[str, dict[str, Loss]]) -> dict[str, tuple[float, float]]:
-    """By policy: seconds of a decision, and the mean loss of the usual mixes. Decisions in clear take no time."""
+    """By policy: seconds of a decision, and the mean loss of all mixes. Decisions in clear take no time."""
     points = {}
     for name, by_mix in found.items():
         profile = next((one for one in PROFILES if name.startswith(one)), None)
-        bootstraps = lookups(CircuitSpec(profile, "choose", 16), 2) if profile else 0
+        if "reference" in name:
+            continue
+        bootstraps = lookups(CircuitSpec(profile, "choose", 16)) if profile else 0
         seconds = FIXED_S + PBS_S * bootstraps if profile else 0.0
-        points[name] = (seconds, float(np.mean([one.mean_pct for one in _usual(by_mix)])))
+        points[name] = (seconds, float(np.mean([one.mean_pct for one in by_mix.values()])))
     return points
 
 

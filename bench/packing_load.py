@@ -1,4 +1,4 @@
-"""What the packing simulator packs: clusters, four mixes of workload sizes, and when each workload comes and goes.
+"""What the packing simulator packs: clusters, five mixes of workload sizes, and when each workload comes and goes.
 
 A lane is one history: a mix, a load and a seed. When a workload leaves does not depend on where it was put, so the whole history
 of every lane is known before anything is placed, every policy sees the same one, and all lanes advance together, an arrival
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from veil.fhe.encoding import GIB, default_encoding
+from veil.fhe.sizes import GIB
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -31,7 +31,7 @@ CPU_MIN, CPU_MAX = 0.1, 16.0
 _CATALOGUE_CORES = np.array([0.1, 0.25, 0.5, 1, 2, 4, 8, 16])
 _CATALOGUE_SHARES = np.array([6, 8, 10, 12, 9, 6, 3, 1]) / 55
 
-_BUNDLES = np.array([bundle[:2] for bundle in default_encoding().catalogue[:-1]])
+_BUNDLES = np.array([(0.5, 4), (2, 8), (4, 16), (8, 24), (16, 32), (16, 64), (16, 128)])
 _BUNDLE_SHARES = np.array([12, 9, 6, 4, 2, 2, 1]) / 36
 
 
@@ -55,10 +55,15 @@ def _two_sizes(rng: np.random.Generator, count: int) -> tuple[Floats, Floats]:
 
 
 def _bundles(rng: np.random.Generator, count: int) -> tuple[Floats, Floats]:
-    """Exactly the bundles of the default encoding but the last, small ones more often."""
-    chosen = rng.choice(len(_BUNDLES), count, p=_BUNDLE_SHARES)
-    cpu_milli, memory_bytes = _BUNDLES[chosen].T
-    return cpu_milli / 1000, memory_bytes / GIB / (cpu_milli / 1000)
+    """Seven kinds of virtual machine, cores and GiB, small ones more often: each needs the most of what is round."""
+    cores, gib = _BUNDLES[rng.choice(len(_BUNDLES), count, p=_BUNDLE_SHARES)].T
+    return cores, gib / cores
+
+
+def _lopsided(rng: np.random.Generator, count: int) -> tuple[Floats, Floats]:
+    """Half for computing (half a GiB to 2 GiB a core), half for memory (6 to 16); any size from a quarter core to 10 cores."""
+    gib_a_core = np.where(rng.random(count) < 0.5, rng.uniform(0.5, 2, count), rng.uniform(6, 16, count))
+    return 0.25 * 40.0 ** rng.random(count), gib_a_core
 
 
 MIXES: dict[str, Callable[[np.random.Generator, int], tuple[Floats, Floats]]] = {
@@ -66,6 +71,7 @@ MIXES: dict[str, Callable[[np.random.Generator, int], tuple[Floats, Floats]]] = 
     "catalogue": _catalogue,
     "two-sizes": _two_sizes,
     "bundles": _bundles,
+    "lopsided": _lopsided,
 }
 
 

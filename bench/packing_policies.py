@@ -1,4 +1,4 @@
-"""The policies that are compared: four that see every figure exactly, and those of the profiles, which see digits.
+"""The policies that are compared: four that see every figure exactly, and those of the profiles, which see slots of tables.
 
 A policy gives every node of every lane a key, the least of which is offered the workload; infinity means "does not fit". The
 encoded policy is what the circuits compute on what :mod:`veil.fhe.encoding` makes of the figures; here the same is
@@ -9,10 +9,21 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.packing_load import RESOURCES, Floats, History, Ints
-from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL, LEFT_OVER_LEVELS, Encoding
+from veil.fhe.encoding import (
+    CELLED,
+    DEMAND_TIMES,
+    FINER_LEVELS,
+    FINEST_LEVELS,
+    INFEASIBLE_LEVEL,
+    REFERENCE_PART,
+    Encoding,
+)
 from veil.fhe.material import Profile
+
+Bools = NDArray[np.bool_]
 
 
 class Policy(Protocol):
@@ -47,7 +58,7 @@ class Exact:
 
 
 class Encoded:
-    """Digits and levels of a profile, ties in a random order drawn for each round, as the beacon's.
+    """What the circuits choose on an encoding's tables, ties in a random order drawn for each round, as the beacon's.
 
     ``rounding`` "down" is what the encoding does; "up" counts what is free upwards, which makes nodes refuse. ``levels`` off
     leaves only the random order. With ``fallback`` a workload that fits nowhere is tried once more on optimistic telemetry.
@@ -64,71 +75,56 @@ class Encoded:
         levels: bool = True,
         fallback: bool = False,
     ) -> None:
-        self._left_over = encoding.left_over
         self._levels = levels
         self._finer = profile == "precise"
-        self._capacity = history.capacity
         self._rng = np.random.default_rng([seed, 2])
-        sizes = _asked_bundles if profile == "fast" else _asked_sizes
-        asked, below = sizes(encoding, history.demand)
+        resources = {str(resource.name): resource for resource in encoding.resources}
+        named = [resources[name] for name in RESOURCES[: len(history.demand)]]
+        asked, below = _rounded_up([resource.sizes for resource in named], history.demand)
         self._needed = asked if rounding == "down" else below
         self._second = below if fallback else None
+        self._cells, _ = _rounded_up([resource.cells or () for resource in named[:CELLED]], history.demand[:CELLED])
+        self._units = np.array([encoding.reference[resource.name] for resource in named[:CELLED]], np.float64)
 
     def keys(self, step: int, free: Ints) -> Floats:
         """Score, finer level if the profile has it, random order: as digits before and after the point."""
-        scores = self.scores(step, free)
-        order = self._rng.random(scores.shape)
-        if self._finer:
-            order = (self._left_over_levels(free) % FINER_LEVELS + order) / FINER_LEVELS
-        keys: Floats = np.where(scores < INFEASIBLE_LEVEL, scores + order, np.inf)
+        fits, finest = self._answers(step, free)
+        order = self._rng.random(fits.shape)
+        keys: Floats = np.where(fits, finest + order if self._finer else finest // FINER_LEVELS + order, np.inf)
         return keys
 
     def scores(self, step: int, free: Ints) -> Ints:
-        """[L, N]: the left-over level where every resource fits, else INFEASIBLE_LEVEL."""
-        fits = (free >= self._needed[:, step, :, None]).all(axis=0)
+        """[L, N]: the level where every resource fits, else INFEASIBLE_LEVEL."""
+        fits, finest = self._answers(step, free)
+        return np.where(fits, finest // FINER_LEVELS, INFEASIBLE_LEVEL)
+
+    def finer(self, step: int, free: Ints) -> Ints:
+        """[L, N]: the finer level."""
+        return self._finest(step, free) % FINER_LEVELS
+
+    def _answers(self, step: int, free: Ints) -> tuple[Bools, Ints]:
+        """[L, N] each: who has room (as far as the round finds out), and level with finer level as one number."""
+        fits: Bools = (free >= self._needed[:, step, :, None]).all(axis=0)
         if self._second is not None:
             nowhere = ~fits.any(axis=1)
             if nowhere.any():
                 fits[nowhere] = (free[:, nowhere] >= self._second[:, step, nowhere, None]).all(axis=0)
-        levels = self._left_over_levels(free) // FINER_LEVELS if self._levels else np.zeros(fits.shape, np.int64)
-        return np.where(fits, levels, INFEASIBLE_LEVEL)
+        return fits, self._finest(step, free) if self._levels else np.zeros(fits.shape, np.int64)
 
-    def _left_over_levels(self, free: Ints) -> Ints:
-        """[L, N]: finer levels."""
-        names, reference = self._left_over.resources, self._left_over.reference
-        total = np.zeros(free.shape[1:])
-        for name in names:
-            at = RESOURCES.index(name)
-            whole = self._capacity[at] if reference is None else reference[name]
-            total += np.minimum(1.0, free[at] / whole)
-        scores = np.minimum((total / len(names)) ** self._left_over.exponent, np.nextafter(1.0, 0))
-        levels: Ints = (scores * LEFT_OVER_LEVELS * FINER_LEVELS).astype(np.int64)
-        return levels
+    def _finest(self, step: int, free: Ints) -> Ints:
+        asked = self._cells[:, step, :, None]
+        asked_part = np.tensordot(1 / self._units, asked, 1) / CELLED
+        had_part = np.tensordot(1 / self._units, free[:CELLED], 1) / CELLED
+        part = np.maximum(had_part - asked_part, 0) / (REFERENCE_PART + DEMAND_TIMES * asked_part)
+        finest = np.minimum(np.sqrt(part) * FINEST_LEVELS, FINEST_LEVELS - 1).astype(np.int64)
+        return np.where((free[:CELLED] >= asked).any(axis=0), finest, 0)
 
 
-def _asked_sizes(encoding: Encoding, demand: Ints) -> tuple[Ints, Ints]:
-    """What has to be free: the size that is asked, and for optimistic telemetry more than the size below it.
-
-    What is free, rounded down, reaches the level asked if and only if, unrounded, it reaches that level's size.
-    """
+def _rounded_up(sizes: Sequence[Sequence[int]], demand: Ints) -> tuple[Ints, Ints]:
+    """What has to be free: the size that is asked, and for optimistic telemetry more than the size below it."""
     asked, below = np.empty_like(demand), np.empty_like(demand)
-    for index, sizes in enumerate(_sizes(encoding)[: len(demand)]):
-        levels = np.searchsorted(sizes, demand[index])
-        asked[index] = np.array(sizes)[levels]
-        below[index] = np.array([-1, *sizes])[levels] + 1
+    for index, ascending in enumerate(sizes):
+        levels = np.searchsorted(ascending, demand[index])
+        asked[index] = np.array(ascending)[levels]
+        below[index] = np.array([-1, *ascending])[levels] + 1
     return asked, below
-
-
-def _asked_bundles(encoding: Encoding, demand: Ints) -> tuple[Ints, Ints]:
-    """As :func:`_asked_sizes`: the first bundle that covers the demand, and the one before it."""
-    places_of = {str(resource.name): place for place, resource in enumerate(encoding.resources)}
-    places = [places_of[name] for name in RESOURCES[: len(demand)]]
-    bundles = np.array([[0] * len(places_of), *encoding.catalogue])[:, places]
-    covers = (bundles[1:, :, None, None] >= demand).all(axis=1)
-    first = covers.argmax(axis=0)
-    return np.moveaxis(bundles[1:][first], -1, 0), np.moveaxis(bundles[first], -1, 0)
-
-
-def _sizes(encoding: Encoding) -> Sequence[list[int]]:
-    by_name = {resource.name: resource.sizes() for resource in encoding.resources}
-    return [by_name[name] for name in RESOURCES if name in by_name]
