@@ -36,11 +36,11 @@ def some_figures(rng: random.Random, part: float) -> Figures:
 
 
 def told_table(figures: Figures) -> Table:
-    return ENCODING.table(figures, ENCODING.left_over_score(figures, NODE))
+    return ENCODING.table(figures, None)
 
 
 def told(world, figures: Figures) -> bytes:
-    return world.encryptor.telemetry(figures, world.encryptor.left_over(figures, NODE))
+    return world.encryptor.telemetry(figures, None)
 
 
 async def test_random_figures_are_decided_as_in_clear(world, evaluator: ChildEvaluator) -> None:

@@ -64,7 +64,7 @@ async def test_a_plan_becomes_an_epoch_that_decides(tmp_path: Path, designated: 
     evaluator = ChildEvaluator(material)
     try:
         await evaluator.start()
-        vectors = [encryptor.telemetry(one, encryptor.left_over(one, one)) for one in free]
+        vectors = [encryptor.telemetry(one, None) for one in free]
         done = await evaluator.evaluate(circuit.name, encryptor.demand(asked), vectors)
     finally:
         await evaluator.close()

@@ -121,7 +121,7 @@ def test_a_vector_has_one_size_and_differs_each_time() -> None:
     encryptor = PublicKeyEncryptor(KEY.to_bytes(), encoding.to_json())
     idle = Figures(cpu_milli=0, memory_bytes=0, disk_bytes=0, gpu_count=0)
     frees = (NODE, NODE, idle)
-    telemetry = [encryptor.telemetry(free, encryptor.left_over(free, NODE)) for free in frees]
+    telemetry = [encryptor.telemetry(free, None) for free in frees]
     demands = [encryptor.demand(figures) for figures in (idle, idle, NODE)]
     assert len(set(telemetry)) == len(set(demands)) == 3
     assert {len(vector) for vector in telemetry} == {vectors.TELEMETRY_BYTES} == {16_416}
@@ -129,7 +129,7 @@ def test_a_vector_has_one_size_and_differs_each_time() -> None:
     for free, vector in zip(frees, telemetry, strict=True):
         encryptor.check_telemetry(vector)
         held = (ring_phases(vectors.open_telemetry(vector, KEY.name)) + np.uint64(1 << 58)) >> np.uint64(59)
-        assert held.tolist() == encoding.table(free, encryptor.left_over(free, NODE)).tolist()
+        assert held.tolist() == encoding.table(free, None).tolist()
 
 
 def test_a_table_has_a_slot_for_each_coefficient() -> None:

@@ -100,7 +100,7 @@ class Table:
 
     def make_telemetry(self, number, round=None):
         parts = parts_of(self.key_epoch, self.peers[number])
-        vector = parts.encryptor.telemetry(NODE, parts.encryptor.left_over(NODE, NODE))
+        vector = parts.encryptor.telemetry(NODE, None)
         self.telemetry[number] = Telemetry(round=round or self.round, epoch=1, vector=vector)
         return self.telemetry[number]
 
