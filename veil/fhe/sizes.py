@@ -4,8 +4,8 @@ People ask for round figures and buy machines of round figures, so a list of siz
 quadratic spacing has fine steps where small ones are needed and loses least where figures are not round.
 """
 
-from bisect import insort
-from itertools import pairwise
+from functools import cache
+from heapq import heappop, heappush
 from math import isqrt
 
 GIB = 1 << 30
@@ -22,23 +22,26 @@ ROUND: dict[str, tuple[int, ...]] = {
 """By resource, ascending: a figure is rounder the larger the last of these is of which it is a multiple."""
 
 
+@cache
 def round_sizes(name: str, maximum: int, count: int) -> tuple[int, ...]:
     """``count`` sizes from 0 to ``maximum``, or every whole figure where there are not so many.
 
     One size after the other goes into the gap that quadratic spacing finds widest (by the difference of square roots), at the
     roundest figure of that gap's middle half. Integers only: every machine makes the same list.
     """
-    sizes = [0, maximum]
+    sizes, gaps = [0, maximum], [_gap(0, maximum)]
     while len(sizes) < min(count, maximum + 1):
-        low, high = max(pairwise(sizes), key=_width)
-        insort(sizes, _roundest(ROUND[name], low, high))
-    return tuple(sizes)
+        _, low, high = heappop(gaps)
+        size = _roundest(ROUND[name], low, high)
+        sizes.append(size)
+        for gap in (_gap(low, size), _gap(size, high)):
+            heappush(gaps, gap)
+    return tuple(sorted(sizes))
 
 
-def _width(gap: tuple[int, int]) -> int:
-    """The difference of square roots, times 2^30; -1 for a gap with nothing between."""
-    low, high = gap
-    return isqrt(high << 60) - isqrt(low << 60) if high - low > 1 else -1
+def _gap(low: int, high: int) -> tuple[int, int, int]:
+    """The widest comes first in a heap, by the difference of square roots, times 2^30; last those with nothing between."""
+    return isqrt(low << 60) - isqrt(high << 60) if high - low > 1 else 1, low, high
 
 
 def _roundest(steps: tuple[int, ...], low: int, high: int) -> int:
