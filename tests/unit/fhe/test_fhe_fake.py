@@ -32,7 +32,8 @@ async def test_the_fullest_node_that_fits_is_chosen() -> None:
     await evaluator.start()
     half = Figures(cpu_milli=900, memory_bytes=10 * GIB, disk_bytes=100 * GIB, gpu_count=0)
     full = Figures(cpu_milli=50, memory_bytes=10 * GIB, disk_bytes=100 * GIB, gpu_count=0)
-    telemetry = [encryptor.telemetry(free, None) for free in (NODE, half, full)]
+    empty = Figures(cpu_milli=16_000, memory_bytes=128 * GIB, disk_bytes=100 * GIB, gpu_count=0)
+    telemetry = [encryptor.telemetry(free, None) for free in (empty, half, full)]
     done = await evaluator.evaluate(CIRCUIT, encryptor.demand(SMALL), telemetry)
     partials = {member: FakeDecryptor(EPOCH, member, threshold=2).partial(done.result, [1, 3]) for member in (1, 3)}
     assert combiner.open(done.result, [1, 3], partials) == Opened([0, 1, 0, 0, 0], checked=False, liars=())
