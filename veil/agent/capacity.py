@@ -93,7 +93,7 @@ class MeasuredCapacity:
             self._promises[key] = promise
 
     def restore(self, key: Hashable, figures: Figures) -> None:
-        """After a restart: what runs already is promised, whether it fits or not."""
+        """After a restart: what was promised before is so again, until it is released, whether it fits or not."""
         self._promises[key] = _Promise(figures, None)
 
     def release(self, key: Hashable) -> None:

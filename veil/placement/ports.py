@@ -117,6 +117,18 @@ class BindingTable(Protocol):
     def remove(self, object_id: ObjectId, generation: Generation, replica: int) -> None: ...
 
 
+class CounterTable(Protocol):
+    """The journal's named numbers, which never go back."""
+
+    def value(self, name: str) -> int:
+        """0 for one that nobody has raised yet."""
+        ...
+
+    def raise_to(self, name: str, value: int) -> None:
+        """Durable once it returns; changes nothing when it is that high already."""
+        ...
+
+
 class Journal(Protocol):
     """The part of the journal that placement writes."""
 
@@ -125,6 +137,9 @@ class Journal(Protocol):
 
     @property
     def bindings(self) -> BindingTable: ...
+
+    @property
+    def counters(self) -> CounterTable: ...
 
 
 class CapacityPort(Protocol):
@@ -140,6 +155,10 @@ class CapacityPort(Protocol):
 
     def confirm(self, key: ReplicaKey) -> None:
         """No TTL any more."""
+        ...
+
+    def restore(self, key: ReplicaKey, figures: Figures) -> None:
+        """Count ``figures`` as taken by ``key`` until it is released, whether they fit or not."""
         ...
 
     def release(self, key: ReplicaKey) -> None: ...

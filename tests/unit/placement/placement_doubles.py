@@ -113,8 +113,20 @@ class MemoryRounds:
         return sum(1 for purpose, _ in self.spent.values() if purpose[0] == epoch)
 
 
+class MemoryCounters:
+    def __init__(self):
+        self.values = {}
+
+    def value(self, name):
+        return self.values.get(name, 0)
+
+    def raise_to(self, name, value):
+        self.values[name] = max(value, self.value(name))
+
+
 class MemoryJournal:
     def __init__(self):
+        self.counters = MemoryCounters()
         self.bindings = MemoryBindings()
         self.rounds = MemoryRounds()
 
@@ -145,6 +157,9 @@ class SimpleCapacity:
 
     def confirm(self, key):
         self.taken[key] = (self.taken[key][0], float("inf"))
+
+    def restore(self, key, figures):
+        self.taken[key] = (figures, float("inf"))
 
     def release(self, key):
         self.taken.pop(key, None)
