@@ -266,6 +266,7 @@ class Candidate:
             salts.append(leaf.salt)
         if not taken:
             return self._declined(offered, reasons.CAPACITY_SHORT)
+        log.info("round %s: %d of %d taken", offered.open.round.hex()[:8], len(taken), len(offered.offer.replicas))
         self._counters.raise_to(TAKEN, self.local.wall_s())
         accept = Accept(
             round=offered.open.round,

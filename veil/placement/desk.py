@@ -287,7 +287,7 @@ class Desk:
         group = [entry for key in round.keys if self._is_free(key) and (entry := self.backlog.get(key)) is not None]
         if failed is None or not group:
             return []
-        log.info("round %s: %s", round.id.hex()[:8], failed.reason)
+        log.info("round %s: %s", round.name, failed.reason)
         if failed.reason == reasons.NO_NODE_FITS and not round.open.optimistic:
             for entry in group:
                 self.backlog.soon(entry, optimistic=True)
@@ -341,6 +341,7 @@ class Desk:
         effects: Effects = []
         for bound, accepted in zip(appended.bounds, appended.accepted, strict=True):
             key = key_of(bound.leaf)
+            log.info("round %s appended", bound.leaf.round.hex()[:8])
             self.leases.appended(bound)
             self._proofs[key] = accepted
             self.backlog.settled(key)

@@ -215,6 +215,7 @@ class Holdings:
             if not self._is_sole(progress):
                 return []
             self._put(key, replace(binding, state="bound"))
+            log.info("round %s bound", bound.leaf.round.hex()[:8])
             return self.renew_now(key)
         return self._want_key(key, binding)
 

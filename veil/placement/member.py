@@ -195,6 +195,7 @@ class Member:
                 return self._answer(entry, Finding(reasons.DEMAND_NOT_ANCHORED, "nobody reachable has the demand"))
             return [Fetch(Digest(entry.open.demand))]
         entry.state = _State.EVALUATING
+        log.info("round %s checked", entry.open.round.hex()[:8])
         if entry.result:
             return self._release(entry)
         vector = self._demand_vector(entry, demand)
@@ -244,6 +245,7 @@ class Member:
             transcript=transcript_root(entry.request.open, entry.request.inputs, evaluation),
             partial=part,
         )
+        log.info("round %s released", entry.open.round.hex()[:8])
         release = Release(partial=self.local.sign(partial), result=entry.result)
         entry.state, entry.answer = _State.ANSWERED, self.local.send(entry.coordinator, release)
         return [entry.answer, self._transcript(entry, release)]
