@@ -62,7 +62,7 @@ _PLACING: dict[str, tuple[Cause, str, str]] = {
     ),
     "BudgetExhausted": (
         Cause.BUDGET_SPENT,
-        "The decryptions that the key epoch allows are used up. The committee refuses more: each decision tells something.",
+        "The decryptions that the key epoch allows, in all or with those candidates, are used up: each tells something.",
         "Publish a new key epoch (`veil key`); placement goes on with it by itself.",
     ),
     "QuorumMissing": (

@@ -294,7 +294,7 @@ class Desk:
             return []
         if all(failed.without - entry.left_out for entry in group):
             for entry in group:
-                self.backlog.soon(entry, without=failed.without)
+                self.backlog.soon(entry, without=failed.without, spent=failed.reason == reasons.BUDGET_EXHAUSTED)
             return []
         return self._postpone(group, _CONDITIONS.get(failed.reason, reasons.QUORUM_MISSING), failed.message)
 
@@ -385,6 +385,11 @@ class Desk:
         return effects
 
     def _postpone(self, group: list[Entry], reason: str, message: str) -> Effects:
+        if reason == reasons.NO_NODE_FITS and group[0].spent:
+            reason, message = (
+                reasons.BUDGET_EXHAUSTED,
+                "no other node has room, and the epoch allows no more decisions about these",
+            )
         for entry in group:
             self.backlog.later(entry, self._setting(entry.wanted.key))
         return self._show_all(group, reason, message)

@@ -184,6 +184,8 @@ class Member:
             if finding.wait and self.local.now() < entry.deadline_s:
                 return []
             return self._answer(entry, finding)
+        if (finding := self._over_budget(entry, case)) is not None:
+            return self._answer(entry, finding)
         if case.parts.evaluator is None:
             return self._answer(entry, Finding(reasons.FHE_UNAVAILABLE, "this node has no evaluator"))
         return self._evaluate(entry)
@@ -227,8 +229,7 @@ class Member:
         finding = first_finding(case, self._checks)
         if finding is None and entry.request.evaluation not in (b"", evaluation):
             finding = Finding(reasons.EVALUATION_DIFFERS, "this member's own evaluation is another one")
-        if finding is None and self._rounds.count(Epoch(entry.open.epoch)) >= case.parts.key_epoch.max_decryptions:
-            finding = Finding(reasons.BUDGET_EXHAUSTED, "the epoch's decryptions are used up")
+        finding = finding or self._over_budget(entry, case)
         if finding is None and not self._spend(entry, evaluation):
             finding = Finding(reasons.ROUND_SPENT, "the round was used before")
         if finding is not None:
@@ -249,6 +250,19 @@ class Member:
         release = Release(partial=self.local.sign(partial), result=entry.result)
         entry.state, entry.answer = _State.ANSWERED, self.local.send(entry.coordinator, release)
         return [entry.answer, self._transcript(entry, release)]
+
+    def _over_budget(self, entry: _Request, case: Case) -> Finding | None:
+        """Looked at before evaluating, to save the work, and once more before the round is spent. A spent one is paid for."""
+        epoch = Epoch(entry.open.epoch)
+        if self._rounds.is_spent(RoundId(entry.open.round)):
+            return None
+        if self._rounds.count(epoch) >= case.parts.key_epoch.max_decryptions:
+            return Finding(reasons.BUDGET_EXHAUSTED, "the epoch's decryptions are used up")
+        most = self.local.view.decisions_per_candidate()
+        over = tuple(peer for peer in entry.commits if self._rounds.decisions(epoch, peer) >= most)
+        return (
+            Finding(reasons.BUDGET_EXHAUSTED, "candidates whose decisions in the epoch are used up", peers=over) if over else None
+        )
 
     def _transcript(self, entry: _Request, release: Release) -> Keep:
         """What this member evaluated and said, for whoever checks the decision later."""
@@ -274,6 +288,7 @@ class Member:
             entry.request.members,
             evaluation,
             self.local.wall_s(),
+            tuple(entry.commits),
         )
 
     def _answer(self, entry: _Request, finding: Finding) -> Effects:

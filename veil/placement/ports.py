@@ -66,6 +66,10 @@ class ClusterView(Protocol):
         """Of placement rounds, by the cluster's policy; None when that cannot be read."""
         ...
 
+    def decisions_per_candidate(self) -> int:
+        """What the cluster's policy allows of one key epoch; the default while it cannot be read."""
+        ...
+
     def homes(self, object_id: ObjectId) -> tuple[PeerId, ...]:
         """The home nodes of the object's namespace, as far as they are known."""
         ...
@@ -96,8 +100,15 @@ class SpentRounds(Protocol):
         quorum: Sequence[int],
         evaluation: bytes,
         at_s: int,
+        candidates: Sequence[PeerId],
     ) -> bool:
         """Durable once it returns. False when the round was spent on anything else; one member more is the same, once."""
+        ...
+
+    def is_spent(self, round: RoundId) -> bool: ...
+
+    def decisions(self, epoch: Epoch, candidate: PeerId) -> int:
+        """Rounds of ``epoch`` that were spent with ``candidate`` in them."""
         ...
 
     def count(self, epoch: Epoch) -> int: ...

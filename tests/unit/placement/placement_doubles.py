@@ -1,6 +1,7 @@
 """In-memory doubles of what placement reads and writes in place: chain view, journal, capacity, reports, identities."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 
 import veil.wire.signed
@@ -97,9 +98,12 @@ class MemoryBindings:
 class MemoryRounds:
     def __init__(self):
         self.spent = {}
+        self.decided = Counter()
 
-    def spend(self, epoch, round, owner, object_id, replicas, circuit, quorum, evaluation, at_s):
+    def spend(self, epoch, round, owner, object_id, replicas, circuit, quorum, evaluation, at_s, candidates):
         purpose = (epoch, owner, object_id, tuple(replicas), circuit, evaluation)
+        if round not in self.spent:
+            self.decided.update((epoch, candidate) for candidate in candidates)
         known, quorums = self.spent.setdefault(round, (purpose, [tuple(quorum)]))
         if known != purpose:
             return False
@@ -108,6 +112,12 @@ class MemoryRounds:
                 return False
             quorums.append(tuple(quorum))
         return True
+
+    def is_spent(self, round):
+        return round in self.spent
+
+    def decisions(self, epoch, candidate):
+        return self.decided[epoch, candidate]
 
     def count(self, epoch):
         return sum(1 for purpose, _ in self.spent.values() if purpose[0] == epoch)
@@ -328,6 +338,7 @@ class StaticView:
         self.members = tuple(sorted(peers))
         self.final_lag = 0
         self.profile_name = "default"
+        self.decisions_max = 10_000
 
     def add(self, *rows):
         for row in rows:
@@ -368,6 +379,9 @@ class StaticView:
 
     def profile(self):
         return self.profile_name
+
+    def decisions_per_candidate(self):
+        return self.decisions_max
 
     def homes(self, object_id):
         return self.home_peers.get(object_id, ())

@@ -150,6 +150,7 @@ class Node:
         self.view.home_peers = {w.id: (world.nodes[0].peer,) for w in world.workloads} if world.nodes else {}
         for workload in world.workloads:
             self.view.add(*workload.rows())
+        self.view.decisions_max = world.decisions_max
         self.view.read()
         local = Local(
             identity=self.identity,
@@ -233,6 +234,7 @@ class World:
         confidential=False,
         evil=None,
         killed=(),
+        decisions_max=10_000,
     ):
         self.seed = seed
         self.dice = Dice(seed)
@@ -251,6 +253,9 @@ class World:
         self.down_until = {}
         self.kept_down = {}
         self.released = {}
+        self.decisions_max = decisions_max
+        self.decided = {}
+        """By member and candidate, the rounds that the member released with that candidate in them."""
         self.true_orders = {}
         self.offers = {}
         """How many offers were made that somebody had checked, and that nobody had."""
@@ -379,6 +384,10 @@ class World:
         if able - set(opened.candidates) - set(opened.excluded):
             raise Broken(f"seed {self.seed}: a release with an omitted candidate")
         for peer in entry.commits:
+            rounds = self.decided.setdefault((node.number, peer), set())
+            rounds.add(opened.round)
+            if len(rounds) > self.decisions_max:
+                raise Broken(f"seed {self.seed}: more decisions with one candidate than allowed")
             vector = node.core.member._telemetry.get((peer, RoundId(opened.round)))
             first = self.vectors.setdefault(sha256(vector or b""), (peer, opened.round))
             if vector is not None and first != (peer, opened.round):

@@ -11,7 +11,7 @@ import pytest
 from placement_doubles import CIRCUITS, use_cheap_signatures
 from placement_world import Broken, Faults, World
 
-from veil.placement import desk
+from veil.placement import desk, reasons
 from veil.placement.append import ShardAppends
 from veil.placement.checks import (
     MEMBER_CHECKS,
@@ -228,6 +228,24 @@ def test_a_cheating_coordinator_gets_nothing_from_honest_members(monkeypatch, ch
     assert caught(world(broken), match, until_s=25, must_settle=False) is not None
     for seed in range(8):
         world(None)(seed).run(until_s=25, must_settle=False)
+
+
+def counts_no_candidates(node):
+    node.core.member._over_budget = lambda entry, case: None
+
+
+def test_no_candidate_is_in_more_decisions_than_the_policy_allows():
+    def world(customise, **more):
+        return lambda seed: World(seed, customise=customise, replicas=(1,) * 6, decisions_max=3, **more)
+
+    calm = {"faults": NoFaults(), "quiet_at": 0}
+    assert caught(world(counts_no_candidates, **calm), "more decisions", until_s=40, must_settle=False) is not None
+    stopped = 0
+    for seed in range(max(6, HISTORIES // 6)):
+        run = world(None)(seed)
+        run.run(until_s=40, must_settle=False)
+        stopped += any(reasons.BUDGET_EXHAUSTED in node.reports.history for node in run.nodes)
+    assert stopped, "it is told why nothing is placed any more"
 
 
 def copies(node):
