@@ -10,13 +10,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
-from veil.agent.backoff import History, first_start, restarted
+from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
 from veil.agent.images import Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey
 from veil.agent.logs import Logs
+from veil.agent.probe_calls import ProbeCalls
+from veil.agent.probes import Health
+from veil.agent.probing import Probing
 from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
 from veil.agent.spec import InstancePlan, plan_instance
@@ -41,6 +44,13 @@ STARTS_AT_ONCE = 8
 
 EVENTS_RETRY_S = 0.5
 ROTATE_S = 10.0
+
+
+class _Seen(TypedDict):
+    histories: Mapping[str, History]
+    troubles: Mapping[str, Trouble]
+    healths: Mapping[str, Health]
+    now_s: float
 
 
 class RestartTable(Protocol):
@@ -90,6 +100,7 @@ class Agent:
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
         self._images = Images(runtime, clock, self._queue.add)
         self._containers = Containers(runtime, node)
+        self._probing = Probing(ProbeCalls(runtime), clock, self._queue.add)
         self._desired: dict[InstanceKey, DesiredInstance] | None = None
         self._statuses: dict[InstanceKey, InstanceStatus] = {}
         self._troubles = Troubles(clock)
@@ -109,6 +120,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._queue.close()
+        await self._probing.close()
         await self._images.close()
 
     def set_desired(self, desired: Mapping[InstanceKey, DesiredInstance]) -> None:
@@ -193,13 +205,15 @@ class Agent:
 
     async def _decide(self, key: InstanceKey, plan: InstancePlan) -> Decision:
         """What is to be done now; the status is what can be seen on the way."""
-        actual = await self._containers.of(key, [planned.spec.id for planned in plan.containers])
-        histories = {planned.name: self._history(key, planned.name) for planned in plan.containers}
-        troubles = self._troubles.of(key)
-        now_s = self._clock.now_s()
-        status = instance_status(plan, actual, histories=histories, troubles=troubles, pulling=self._images.pulling, now_s=now_s)
-        self._publish(key, status)
-        return decide(plan, actual, histories=histories, troubles=troubles, now_s=now_s)
+        actual = await self._containers.of(key, [planned.spec.id for planned in plan.everything])
+        seen: _Seen = {
+            "histories": {planned.name: self._history(key, planned.name) for planned in plan.everything},
+            "troubles": self._troubles.of(key),
+            "healths": self._probing.watch(key, plan.containers, actual),
+            "now_s": self._clock.now_s(),
+        }
+        self._publish(key, instance_status(plan, actual, pulling=self._images.pulling, **seen))
+        return decide(plan, actual, **seen)
 
     async def _carry_out(self, key: InstanceKey, plan: InstancePlan, decision: Decision) -> bool:
         """Act in order. False when something could not be done now: a later look goes on with it."""
@@ -221,7 +235,10 @@ class Agent:
         if action.verb is Verb.REMOVE:
             await self._containers.remove(key, action.id, grace_s=action.grace_s)
             return True
-        (planned,) = [planned for planned in plan.containers if planned.name == action.container]
+        if action.verb is Verb.STOP:
+            await self._runtime.stop(action.id, grace_s=action.grace_s)
+            return True
+        (planned,) = [planned for planned in plan.everything if planned.name == action.container]
         if action.verb is Verb.CREATE:
             image = planned.spec.image
             if (state := self._images.ensure(image, key)) is not ImageState.PRESENT:
@@ -263,10 +280,11 @@ class Agent:
         actual = await self._containers.of(key)
         if not actual and key not in self._statuses:
             return
+        self._probing.forget(key)
         self._restarts.forget(key.text)  # first: a crash on the way must not leave restarts to the next of that name
         if actual:
             self._publish(key, terminating(self._statuses.get(key), self._clock.now_s()))
-            gone = decide(None, actual, histories={}, troubles={}, now_s=self._clock.now_s())
+            gone = decide(None, actual, histories={}, troubles={}, healths={}, now_s=self._clock.now_s())
             removals = [self._containers.remove(key, action.id, grace_s=action.grace_s) for action in gone.actions]
             for failure in await asyncio.gather(*removals, return_exceptions=True):
                 if failure is not None:

@@ -159,6 +159,10 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
     "Starting": (Cause.IN_PROGRESS, "It is placed, and on its way.", _WAIT),
     "ContainerCreating": (Cause.IN_PROGRESS, "Its container is being made.", _WAIT),
     "PullingImage": (Cause.IMAGE, "Its image is being fetched.", _WAIT),
+    "Initializing": (Cause.IN_PROGRESS, "An init container runs; the containers are started when the last has succeeded.", _WAIT),
+    "NotStarted": (Cause.CONTAINER, "Its container runs, and its startup probe has not succeeded yet.", _LOG),
+    "NotReady": (Cause.CONTAINER, "Its container runs, and its readiness probe does not succeed.", _LOG),
+    "Unhealthy": (Cause.CONTAINER, "Its startup or liveness probe failed, so its container is being stopped.", _LOG),
     "ImagePullBackOff": (
         Cause.IMAGE,
         "Its image cannot be fetched; it is tried again with growing pauses.",

@@ -16,6 +16,11 @@ TEMPLATE_MAX_BYTES = BODY_MAX_BYTES - 2 * PAD_BYTES
 PARSERS = {"cpu": parse_cpu, "memory": parse_bytes, "ephemeral-storage": parse_bytes, "nvidia.com/gpu": parse_count}
 """How each resource's quantity is read."""
 
+PROBE_ACTIONS = ("exec", "httpGet", "tcpSocket")
+
+CONTAINERS_MAX = 32
+"""Containers and init containers of one template together."""
+
 Broken = tuple[Path, str]
 
 
@@ -49,11 +54,14 @@ def _strategy(strategy: dict[str, Any]) -> Iterator[Broken]:
 
 def _template(template: dict[str, Any], path: Path) -> Iterator[Broken]:
     containers = template["containers"]
+    inits = template.get("initContainers", [])
     yield from _twice([container["name"] for container in containers], (*path, "containers"))
+    yield from _inits(inits, {container["name"] for container in containers}, path)
     totals = dict.fromkeys(PARSERS, 0)
     for index, container in enumerate(containers):
         here = (*path, "containers", index)
         yield from _twice([entry["name"] for entry in container.get("env", [])], (*here, "env"))
+        yield from _probes(container, here)
         resources = container.get("resources", {})
         yield from _limits(resources, (*here, "resources"))
         for name, value in (resources.get("requests") or resources.get("limits") or {}).items():
@@ -64,6 +72,28 @@ def _template(template: dict[str, Any], path: Path) -> Iterator[Broken]:
     size = len(encode(Body(spec={"template": template})))
     if size > TEMPLATE_MAX_BYTES:
         yield path, f"takes {size} bytes, TEMPLATE_MAX_BYTES is {TEMPLATE_MAX_BYTES}"
+
+
+def _inits(inits: list[dict[str, Any]], taken: set[str], path: Path) -> Iterator[Broken]:
+    yield from _twice([init["name"] for init in inits], (*path, "initContainers"))
+    for index, init in enumerate(inits):
+        here = (*path, "initContainers", index)
+        if init["name"] in taken:
+            yield (*here, "name"), f'"{init["name"]}" is the name of a container, too'
+        yield from _twice([entry["name"] for entry in init.get("env", [])], (*here, "env"))
+    if len(inits) + len(taken) > CONTAINERS_MAX:
+        yield (*path, "initContainers"), f"more than CONTAINERS_MAX={CONTAINERS_MAX} with the containers"
+
+
+def _probes(container: dict[str, Any], path: Path) -> Iterator[Broken]:
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if name not in container:
+            continue
+        probe = container[name]
+        if sum(action in probe for action in PROBE_ACTIONS) != 1:
+            yield (*path, name), f"needs exactly one of {', '.join(PROBE_ACTIONS)}"
+        if name != "readinessProbe" and probe.get("successThreshold", 1) != 1:
+            yield (*path, name, "successThreshold"), "must be 1: one success is enough for it"
 
 
 def _twice(names: list[str], path: Path) -> Iterator[Broken]:

@@ -8,6 +8,7 @@ really appended to, signals are really ignored, exits are really announced.
 
 import asyncio
 import hashlib
+import socket
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from veil.errors import ContainerFailed, DeadlineExceeded, ImageUnavailable, NotFound, RuntimeUnavailable, VeilError
 from veil.runtime.ids import check_id
+from veil.runtime.netns import tcp_socket
 from veil.runtime.ports import Container, ContainerSpec, ContainerState, EventKind, ExecResult, RuntimeEvent, Stats
 from veil.types import Clock
 
@@ -239,6 +241,13 @@ class FakeRuntime:
             await self._sleep(timeout_s)
             raise DeadlineExceeded(f"container {id}: {command[0]} did not end within {timeout_s} s")
         return ExecResult(exit_code=result.exit_code, output=result.output[:max_output_bytes])
+
+    async def open_socket(self, id: str) -> socket.socket:
+        """A fake container has no network: the socket is in the machine's."""
+        self.machine.enter("open_socket", id)
+        if self._record(id).view.state is not ContainerState.RUNNING:
+            raise ContainerFailed(f"container {id} is not running", hint="start it first")
+        return tcp_socket()
 
     async def state(self, id: str) -> Container:
         self.machine.enter("state", id)

@@ -5,6 +5,7 @@ the driver's own namespace; all operations may be repeated with the same id and 
 otherwise.
 """
 
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -135,6 +136,10 @@ class Runtime(Protocol):
         self, id: str, command: Sequence[str], *, timeout_s: float = 60.0, max_output_bytes: int = 1 << 20
     ) -> ExecResult:
         """Raises ContainerFailed when the container does not run, DeadlineExceeded (the command is killed then)."""
+        ...
+
+    async def open_socket(self, id: str) -> socket.socket:
+        """A TCP socket (IPv4, non-blocking, not connected) in the container's network. Raises ContainerFailed, NotFound."""
         ...
 
     async def state(self, id: str) -> Container:

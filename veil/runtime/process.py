@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from veil.errors import ContainerFailed, DeadlineExceeded, NotFound
 from veil.runtime.detached import ProcessId, kill_session, read_record, recorded, spawn
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
+from veil.runtime.netns import tcp_socket
 from veil.runtime.ports import Container, ContainerSpec, ContainerState, EventKind, ExecResult, RuntimeEvent, Stats
 
 log = logging.getLogger(__name__)
@@ -163,6 +165,12 @@ class ProcessRuntime:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+
+    async def open_socket(self, id: str) -> socket.socket:
+        """Plain processes have the machine's network."""
+        if _view(self._existing(id)).state is not ContainerState.RUNNING:
+            raise ContainerFailed(f"container {id} is not running", hint="start it first")
+        return tcp_socket()
 
     async def state(self, id: str) -> Container:
         home = self._existing(id)

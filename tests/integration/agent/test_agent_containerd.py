@@ -6,6 +6,7 @@ import signal
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,41 @@ async def test_a_killed_container_is_started_again_at_once(machine: Machine, mon
     )
     assert statistics.median(waits_s) <= 0.1
     assert max(took_s) <= 5
+
+
+async def test_probes_and_init_containers(machine: Machine) -> None:
+    """A server without a network, made ready by its init container, is probed over HTTP and restarted when it fails a command."""
+    image = {"image": BUSYBOX_IMAGE}
+    first = {"name": "first", **image, "command": ["sh", "-c", "echo prepared; sleep 0.2"]}
+    serve = "mkdir -p /www; echo well > /www/health; exec httpd -f -p 127.0.0.1:8080 -h /www"
+    figures = {"periodSeconds": 1, "failureThreshold": 1}
+    main = {
+        "name": "main",
+        **image,
+        "command": ["sh", "-c", serve],
+        "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 30},
+        "readinessProbe": {"httpGet": {"port": 8080, "path": "/health"}, "timeoutSeconds": 5, **figures},
+        "livenessProbe": {"exec": {"command": ["test", "!", "-e", "/www/sick"]}, "timeoutSeconds": 5, **figures},
+    }
+    (wanted,) = desired(1).values()
+    template = {"initContainers": [first], "containers": [main], "terminationGracePeriodSeconds": 0}
+    machine.agent.set_desired({wanted.key: replace(wanted, spec=template)})
+    id, status = f"{wanted.key.text}-main", machine.agent.statuses
+
+    async def until(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    await until(lambda: status().get(wanted.key) and status()[wanted.key].ready)
+    assert b"prepared\n" in b"".join([piece async for piece in machine.agent.logs(wanted.key, "first")])
+    await machine.runtime.exec(id, ["mv", "/www/health", "/www/away"])
+    await until(lambda: status()[wanted.key].reason == "NotReady")
+    assert status()[wanted.key].restarts == 0
+    await machine.runtime.exec(id, ["touch", "/www/sick"])
+    await until(lambda: status()[wanted.key].restarts == 1)
+    await machine.runtime.exec(id, ["rm", "/www/sick"])
+    await until(lambda: status()[wanted.key].ready)
 
 
 async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Machine) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from veil.runtime.containerd.tasks import Task, Tasks, spec_any
 from veil.runtime.containerd.user import layer_roots, needs_files, resolve_user
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
+from veil.runtime.netns import tcp_socket_of
 from veil.runtime.ports import Container, ContainerSpec, ContainerState, ExecResult, RuntimeEvent, Stats
 
 CONNECT_DEADLINE_S = 15.0
@@ -162,6 +164,11 @@ class ContainerdRuntime:
         process = json.loads(record.spec.value)["process"]
         return await execute(self._tasks, id, process, command, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
 
+    async def open_socket(self, id: str) -> socket.socket:
+        await self._get_record(id)
+        task = await self._running(id)
+        return await asyncio.to_thread(tcp_socket_of, task.pid)
+
     async def state(self, id: str) -> Container:
         record, task = await asyncio.gather(self._get_record(id), self._tasks.get(id))
         return _view(record, task)
@@ -252,10 +259,11 @@ class ContainerdRuntime:
             await self._tasks.wait(id, timeout_s=KILL_DEADLINE_S)
             await self._tasks.delete(id)
 
-    async def _running(self, id: str) -> None:
+    async def _running(self, id: str) -> Task:
         task = await self._tasks.get(id)
         if task is None or task.state is not ContainerState.RUNNING:
             raise ContainerFailed(f"container {id} is not running", hint="start it first")
+        return task
 
     async def _get_record(self, id: str) -> Any:
         try:
