@@ -189,7 +189,7 @@ class RuntimeFailed(VeilError):
 
 
 class ImageUnavailable(RuntimeFailed):
-    """The image cannot be had."""
+    """The image cannot be had. Its message is shown in statuses: our own words, no runtime's."""
 
     retryable = True
 

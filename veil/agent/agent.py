@@ -7,6 +7,7 @@ by doing what it always does.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -43,6 +44,9 @@ STARTS_AT_ONCE = 8
 """Creations and starts in the runtime at a time: more only makes each slower (facts: 16 a second on two cores, 8 wide)."""
 
 EVENTS_RETRY_S = 0.5
+OBSERVE_S = 0.5
+"""How exact the times of log lines are."""
+
 ROTATE_S = 10.0
 
 
@@ -109,10 +113,14 @@ class Agent:
 
     async def start(self) -> None:
         """Begin. The runtime's driver has been started; it may be away."""
+        await asyncio.to_thread(self._logs.adopt)
         self._queue.start()
         self._queue.add(None)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._hear(), name="agent events"), loop.create_task(self._rotate(), name="agent logs")]
+        self._tasks = [
+            loop.create_task(self._hear(), name="agent events"),
+            loop.create_task(self._tend_logs(), name="agent logs"),
+        ]
 
     async def close(self) -> None:
         """Stop looking. Containers go on."""
@@ -144,14 +152,31 @@ class Agent:
         follow: bool = False,
         tail_lines: int | None = None,
         since_s: float | None = None,
+        timestamps: bool = False,
+        previous: bool = False,
     ) -> AsyncIterator[bytes]:
-        """What a container of the Instance said; its name may be left out when there is one. Raises NotFound, InvalidInput."""
-        name = self._logs.choose(key.text, container)
+        """What a container of the Instance said: see :meth:`Logs.read`. Its name may be left out when there is one (init
+        containers aside). Raises NotFound, InvalidInput."""
+        name = self._logs.choose(key.text, container or self._only_container(key))
         pieces = self._logs.read(
-            key.text, name, follow=follow, tail_lines=tail_lines, since_s=since_s, alive=lambda: self._goes_on(key)
+            key.text,
+            name,
+            follow=follow,
+            tail_lines=tail_lines,
+            since_s=since_s,
+            timestamps=timestamps,
+            previous=previous,
+            alive=lambda: self._goes_on(key),
         )
-        async for piece in pieces:
-            yield piece
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    def _only_container(self, key: InstanceKey) -> str:
+        """Its name if the template has one besides init containers, or empty."""
+        desired = (self._desired or {}).get(key)
+        containers = desired.spec.get("containers") if desired is not None and desired.spec.get("initContainers") else None
+        return str(containers[0].get("name", "")) if isinstance(containers, list) and len(containers) == 1 else ""
 
     def _goes_on(self, key: InstanceKey) -> bool:
         status = self._statuses.get(key)
@@ -248,6 +273,7 @@ class Agent:
             self._logs.prepare(key.text, planned.name)
             await self._create(key, planned.spec)
             return True
+        self._put_log_aside(key, action)
         self._remember_start(key, action)
         async with self._starts:
             await self._runtime.start(action.id)
@@ -270,6 +296,12 @@ class Agent:
         else:
             history = first_start(history, now_s)
         self._restarts.put(key.text, action.container, RestartRow(history.count, history.last_s, history.backoff_s))
+
+    def _put_log_aside(self, key: InstanceKey, action: Action) -> None:
+        """Once for each run: a start that is tried again because it failed, or because nobody knows of it, has no output yet."""
+        started_s = self._history(key, action.container).last_s
+        if action.verb is Verb.RESTART and not started_s >= action.ended_s > 0:
+            self._logs.put_aside(key.text, action.container)
 
     def _history(self, key: InstanceKey, container: str) -> History:
         row = self._restarts.get(key.text, container)
@@ -319,10 +351,14 @@ class Agent:
                 log.warning("events of the runtime: %s: %s", error.reason, without_figures(error.message))
             await asyncio.sleep(EVENTS_RETRY_S)
 
-    async def _rotate(self) -> None:
+    async def _tend_logs(self) -> None:
+        rotate_s = 0.0
         while True:
-            await asyncio.sleep(ROTATE_S)
             try:
-                await asyncio.to_thread(self._logs.rotate)
+                if self._clock.monotonic_s() >= rotate_s:
+                    await asyncio.to_thread(self._logs.rotate)
+                    rotate_s = self._clock.monotonic_s() + ROTATE_S
+                await asyncio.to_thread(self._logs.observe, self._clock.now_s())
             except OSError as error:
-                log.warning("log files cannot be rotated: %s", error.strerror)
+                log.warning("log files cannot be tended: %s", error.strerror)
+            await asyncio.sleep(OBSERVE_S)

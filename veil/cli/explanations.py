@@ -166,7 +166,7 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
     "ImagePullBackOff": (
         Cause.IMAGE,
         "Its image cannot be fetched; it is tried again with growing pauses.",
-        "Check the image's name and that the node reaches the registry; the node's log has the registry's answer.",
+        "The message has the registry's answer: check the image's name, and that the node reaches the registry.",
     ),
     "WaitingForKey": (
         Cause.QUORUM_MISSING,

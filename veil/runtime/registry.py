@@ -98,9 +98,9 @@ class RegistrySource:
                     yield response
                     return
                 elif response.status == 429 or response.status >= 500:
-                    raise _TryAgain(f"status {response.status}")
+                    raise _TryAgain(_words(response.status, urlsplit(url).netloc))
                 else:
-                    raise self._unavailable(f"status {response.status} from {urlsplit(url).netloc}")
+                    raise self._unavailable(_words(response.status, urlsplit(url).netloc))
         raise self._unavailable(f"over {MAX_REDIRECTS} redirects")
 
     def _request(self, url: str, headers: Mapping[str, str]) -> "aiohttp.client._RequestContextManager":
@@ -135,6 +135,11 @@ class RegistrySource:
         return ImageUnavailable(
             f"image {self._reference}: {why}", hint="check the name, and that this node reaches the registry without a login"
         )
+
+
+def _words(status: int, host: str) -> str:
+    said = {401: "wants a login", 403: "refuses", 404: "does not have it", 429: "wants fewer requests"}
+    return f"{host} {said.get(status, 'fails' if status >= 500 else 'gives no image')} (status {status})"
 
 
 async def _read_bounded(stream: aiohttp.StreamReader, max_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import statistics
 import time
@@ -195,7 +196,10 @@ async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Mac
     after = await machine.pids()
     assert {id for id in before if after[id] == before[id]} == set(before) - {victim}
     (key,) = [key for key in wanted if victim.startswith(key.text)]
-    assert await machine.said(key, 2) == [f"here {wanted[key].workload}-1-0"] * 2
+    line = f"here {wanted[key].workload}-1-0"
+    assert await machine.said(key, 1) == [line]
+    previous = b"".join([piece async for piece in machine.agent.logs(key, previous=True, timestamps=True)])
+    assert re.fullmatch(rf"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{6}}Z {line}\n", previous.decode())
 
 
 async def test_containerd_dies_with_a_container_and_comes_back(machine: Machine) -> None:

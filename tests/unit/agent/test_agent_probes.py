@@ -33,7 +33,7 @@ def answers(host: Any, command: str, result: ExecResult) -> None:
 async def test_ready_follows_the_readiness_probe_and_nothing_is_restarted(host: Any) -> None:
     answers(host, "ask", BAD)
     host.want(probed(host, readinessProbe=probe(periodSeconds=5, failureThreshold=2, successThreshold=3)))
-    await host.until(lambda: host.status().reason == "NotReady")
+    await host.until(lambda: host.status().reason == "NotReady" and host.count("exec") == 1)
     assert (host.status().phase, host.status().ready) == ("Running", False)
     assert host.status().message == "container main runs; its readiness probe does not succeed"
     answers(host, "ask", GOOD)
