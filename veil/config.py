@@ -57,6 +57,13 @@ def _labels(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in pairs)
 
 
+def _paths(text: str) -> tuple[Path, ...]:
+    paths = tuple(Path(part.strip()) for part in text.split(",") if part.strip())
+    if any(not path.is_absolute() or ".." in path.parts for path in paths):
+        raise ValueError("must be absolute paths without .., comma separated")
+    return paths
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -104,6 +111,9 @@ class NodeSettings:
     runc_root: str = _setting("VEIL_RUNC_ROOT", "runc's state directory; empty for its default", str, "")
     cgroup_parent: str = _setting("VEIL_CGROUP_PARENT", "the cgroup below which containers live", str, "/veil")
     docker_socket: str = _setting("VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker driver", str, "")
+    host_paths: tuple[Path, ...] = _setting(
+        "VEIL_HOST_PATHS", "paths of this machine that workloads may mount, exactly these, comma separated", _paths, ()
+    )
     capacity_share: float = _setting(
         "VEIL_CAPACITY_SHARE", "which part of the machine is this node's (several nodes on one machine)", _share, 1.0
     )

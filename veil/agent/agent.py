@@ -24,9 +24,27 @@ from veil.agent.probing import Probing
 from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
 from veil.agent.spec import InstancePlan, plan_instance
-from veil.agent.status import instance_status, invalid_template, runtime_unavailable, same, terminating, without_names
+from veil.agent.status import (
+    VOLUME_UNAVAILABLE,
+    instance_status,
+    invalid_template,
+    runtime_unavailable,
+    same,
+    terminating,
+    without_names,
+)
 from veil.agent.troubles import Troubles
-from veil.errors import DeadlineExceeded, ImageUnavailable, InvalidInput, NotFound, RuntimeUnavailable, Unavailable, VeilError
+from veil.agent.volumes import Volumes
+from veil.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    ImageUnavailable,
+    InvalidInput,
+    NotFound,
+    RuntimeUnavailable,
+    Unavailable,
+    VeilError,
+)
 from veil.runtime.ports import ContainerSpec, EventKind, Runtime
 from veil.store.journal import RestartRow
 from veil.types import Clock, Random, SystemRandom
@@ -92,6 +110,7 @@ class Agent:
         *,
         node: str,
         on_gone: Callable[[InstanceKey], None] = lambda key: None,
+        volumes: Volumes | None = None,
         random: Random | None = None,
     ) -> None:
         self._runtime = runtime
@@ -101,6 +120,7 @@ class Agent:
         self._on_gone = on_gone
         self._node = node
         self._logs = Logs(log_dir, clock)
+        self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
         self._images = Images(runtime, clock, self._queue.add)
         self._containers = Containers(runtime, node)
@@ -206,13 +226,17 @@ class Agent:
 
     async def _resync(self) -> float:
         await self._containers.learn()
-        for key in self._containers.keys() | (self._desired or {}).keys() | self._statuses.keys():
+        known = self._containers.keys() | (self._desired or {}).keys() | self._statuses.keys()
+        for key in known:
             self._queue.add(key)
+        if self._desired is not None:
+            await asyncio.to_thread(self._volumes.sweep, {key.text for key in known})
         return RESYNC_S
 
     async def _run(self, desired: DesiredInstance) -> float | None:
         try:
-            plan = plan_instance(desired, node=self._node, log_paths=self._logs.paths)
+            home = self._volumes.home(desired.key.text)
+            plan = plan_instance(desired, node=self._node, log_paths=self._logs.paths, volumes_home=home)
         except InvalidInput as error:
             log.warning("%s: %s", desired.key.text, without_figures(error.message))
             self._publish(desired.key, invalid_template(self._clock.now_s()))
@@ -264,6 +288,8 @@ class Agent:
             await self._runtime.stop(action.id, grace_s=action.grace_s)
             return True
         (planned,) = [planned for planned in plan.everything if planned.name == action.container]
+        if plan.volumes and not await self._volumes_ready(key, plan, planned.name):
+            return False
         if action.verb is Verb.CREATE:
             image = planned.spec.image
             if (state := self._images.ensure(image, key)) is not ImageState.PRESENT:
@@ -278,6 +304,14 @@ class Agent:
         async with self._starts:
             await self._runtime.start(action.id)
         self._troubles.over(key, planned.name)
+        return True
+
+    async def _volumes_ready(self, key: InstanceKey, plan: InstancePlan, container: str) -> bool:
+        try:
+            await asyncio.to_thread(self._volumes.prepare, key.text, plan.volumes, plan.memory_bytes)
+        except (Forbidden, NotFound) as error:
+            self._troubles.refused(key, container, VOLUME_UNAVAILABLE, error)
+            return False
         return True
 
     async def _create(self, key: InstanceKey, spec: ContainerSpec) -> None:
@@ -325,6 +359,7 @@ class Agent:
             return
         self._troubles.forget(key)
         self._logs.remove(key.text)
+        await asyncio.to_thread(self._volumes.remove, key.text)
         self._statuses.pop(key, None)
         if key not in (self._desired or {}):
             self._on_gone(key)

@@ -14,6 +14,7 @@ from typing import Any
 
 from veil.agent.keys import DesiredInstance, container_id, container_labels
 from veil.agent.probes import Probes, probes_of
+from veil.agent.volumes import Volume, mounts_of, volumes_of
 from veil.errors import InvalidInput
 from veil.manifest.rules import CONTAINERS_MAX
 from veil.rollout.names import instance_name
@@ -53,13 +54,16 @@ class InstancePlan:
     containers: tuple[Planned, ...]
     inits: tuple[Planned, ...] = ()
     """Run one after the other, each to its end, before the others are made."""
+    volumes: tuple[Volume, ...] = ()
+    memory_bytes: int = 0
+    """What all containers may use together; 0 = no limit."""
 
     @property
     def everything(self) -> tuple[Planned, ...]:
         return (*self.inits, *self.containers)
 
 
-def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths") -> InstancePlan:
+def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths", volumes_home: Path) -> InstancePlan:
     """What the runtime should have. Raises InvalidInput for a template that cannot be run."""
     template = desired.spec
     try:
@@ -72,17 +76,25 @@ def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths")
         figures = desired.resources.containers
         limits = [figures.get(str(container["name"]), ContainerResources()) for container in containers]
         whole = _together(limits)
+        volumes = volumes_of(template, volumes_home)
         planned = tuple(
-            _planned(desired, container, limit, node, grace_s, log_paths)
+            _planned(desired, container, limit, volumes, node, grace_s, log_paths)
             for container, limit in zip(containers, limits, strict=True)
         )
-        first = tuple(replace(_planned(desired, container, whole, node, grace_s, log_paths), init=True) for container in inits)
+        first = [_planned(desired, container, whole, volumes, node, grace_s, log_paths) for container in inits]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"the template of {desired.namespace}/{desired.workload} cannot be run: {type(error).__name__}",
             hint="apply the manifest again: admission says which field is wrong",
         ) from error
-    return InstancePlan(policy=policy, grace_s=grace_s, containers=planned, inits=first)
+    return InstancePlan(
+        policy=policy,
+        grace_s=grace_s,
+        containers=planned,
+        inits=tuple(replace(planned, init=True) for planned in first),
+        volumes=tuple(volumes.values()),
+        memory_bytes=whole.memory_bytes,
+    )
 
 
 def _together(limits: list[ContainerResources]) -> ContainerResources:
@@ -108,6 +120,7 @@ def _planned(
     desired: DesiredInstance,
     container: Mapping[str, Any],
     limits: ContainerResources,
+    volumes: Mapping[str, Volume],
     node: str,
     grace_s: int,
     log_paths: LogPaths,
@@ -115,6 +128,7 @@ def _planned(
     name = str(container["name"])
     host_network = bool(desired.spec.get("hostNetwork", False))
     made_from = [dict(container), host_network, limits.cpu_milli, limits.memory_bytes]
+    made_from += [desired.spec["volumes"]] if desired.spec.get("volumes") else []
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
     spec = ContainerSpec(
         id=container_id(desired.key, name),
@@ -128,6 +142,7 @@ def _planned(
         pids=PIDS_MAX,
         network="host" if host_network else "none",
         read_only_root=bool(container.get("readOnlyRootFilesystem", False)),
+        mounts=mounts_of(container, volumes),
         stdout=log_paths.stream(desired.key.text, name, "stdout"),
         stderr=log_paths.stream(desired.key.text, name, "stderr"),
         labels=container_labels(desired.key, name, node=node, grace_s=grace_s, spec_digest=digest),

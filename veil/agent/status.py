@@ -29,6 +29,7 @@ PULLING = "PullingImage"
 RESTARTING = "Restarting"
 RUNTIME_UNAVAILABLE = "RuntimeUnavailable"
 UNHEALTHY = "Unhealthy"
+VOLUME_UNAVAILABLE = "VolumeUnavailable"
 COMPLETED = "Completed"
 ERROR = "Error"
 LOST = "ContainerLost"
@@ -47,6 +48,7 @@ PLAIN_WORDS = {
     RESTARTING: "a container has ended and is started again",
     RUNTIME_UNAVAILABLE: "the node's container runtime does not answer; running containers go on",
     UNHEALTHY: "a container is being stopped: a probe failed",
+    VOLUME_UNAVAILABLE: "a volume cannot be had on this node",
     INVALID_TEMPLATE: "the template cannot be run; apply the manifest again",
 }
 """What is said of a template that not everybody may read."""

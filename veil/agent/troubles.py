@@ -40,6 +40,11 @@ class Troubles:
         shown = IMAGE_PULL if image else CONTAINER_ERROR
         self.set(key, container, again(before, reason=shown, message=message, now_s=self._clock.now_s()))
 
+    def refused(self, key: InstanceKey, container: str, reason: str, error: VeilError) -> None:
+        """One more attempt failed for a reason that is told in our own words."""
+        before = self._by_key.get(key, {}).get(container)
+        self.set(key, container, again(before, reason=reason, message=error.message, now_s=self._clock.now_s()))
+
     def over(self, key: InstanceKey, container: str) -> None:
         """It went right."""
         self._by_key.get(key, {}).pop(container, None)

@@ -182,6 +182,11 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
         "The container runtime refused to make or start it.",
         "The node's message says why; correct the template, apply it again.",
     ),
+    "VolumeUnavailable": (
+        Cause.CONTAINER,
+        "One of its volumes cannot be had on its node; the message says which.",
+        "Have the node's operator list the path in VEIL_HOST_PATHS, or leave the volume out.",
+    ),
     "InvalidTemplate": (Cause.CONTAINER, "Its template cannot be run.", "Correct the template, apply it again."),
     "ContainerLost": (
         Cause.CONTAINER,

@@ -16,6 +16,7 @@ TEMPLATE_MAX_BYTES = BODY_MAX_BYTES - 2 * PAD_BYTES
 PARSERS = {"cpu": parse_cpu, "memory": parse_bytes, "ephemeral-storage": parse_bytes, "nvidia.com/gpu": parse_count}
 """How each resource's quantity is read."""
 
+VOLUME_KINDS = ("emptyDir", "config", "secret", "hostPath")
 PROBE_ACTIONS = ("exec", "httpGet", "tcpSocket")
 
 CONTAINERS_MAX = 32
@@ -36,6 +37,7 @@ def broken_rules(obj: dict[str, Any]) -> Iterator[Broken]:
         yield from _placement(spec.get("placement", {}))
         yield from _strategy(spec.get("strategy", {}))
         yield from _template(spec["template"], ("spec", "template"))
+        yield from _volumes(spec["template"], ("spec", "template"), sealed=spec.get("confidential", False))
 
 
 def _placement(placement: dict[str, Any]) -> Iterator[Broken]:
@@ -83,6 +85,35 @@ def _inits(inits: list[dict[str, Any]], taken: set[str], path: Path) -> Iterator
         yield from _twice([entry["name"] for entry in init.get("env", [])], (*here, "env"))
     if len(inits) + len(taken) > CONTAINERS_MAX:
         yield (*path, "initContainers"), f"more than CONTAINERS_MAX={CONTAINERS_MAX} with the containers"
+
+
+def _volumes(template: dict[str, Any], path: Path, *, sealed: bool) -> Iterator[Broken]:
+    volumes = template.get("volumes", [])
+    yield from _twice([volume["name"] for volume in volumes], (*path, "volumes"))
+    for index, volume in enumerate(volumes):
+        if sum(kind in volume for kind in VOLUME_KINDS) != 1:
+            yield (*path, "volumes", index), f"needs exactly one of {', '.join(VOLUME_KINDS)}"
+        if "secret" in volume and not sealed:
+            yield (*path, "volumes", index, "secret"), "would be published with the template: set spec.confidential"
+        if ".." in volume.get("hostPath", {}).get("path", "").split("/"):
+            yield (*path, "volumes", index, "hostPath", "path"), 'must not have ".." in it'
+    known = [volume["name"] for volume in volumes]
+    for kind in ("containers", "initContainers"):
+        for index, container in enumerate(template.get(kind, [])):
+            yield from _mounts(container.get("volumeMounts", []), known, (*path, kind, index, "volumeMounts"))
+
+
+def _mounts(mounts: list[dict[str, Any]], known: list[str], path: Path) -> Iterator[Broken]:
+    places: list[list[str]] = []
+    for index, mount in enumerate(mounts):
+        parts = mount["mountPath"].rstrip("/").split("/")
+        if mount["name"] not in known:
+            yield (*path, index, "name"), f'there is no volume "{mount["name"]}"'
+        if ".." in parts or parts[1:2] in (["proc"], ["sys"], ["dev"], []):
+            yield (*path, index, "mountPath"), 'must not have ".." in it, nor be below /proc, /sys or /dev'
+        if parts in places:
+            yield (*path, index, "mountPath"), "is the place of another volume"
+        places.append(parts)
 
 
 def _probes(container: dict[str, Any], path: Path) -> Iterator[Broken]:

@@ -16,6 +16,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from veil.agent.agent import Agent
 from veil.agent.capacity import MeasuredCapacity
 from veil.agent.keys import InstanceKey
+from veil.agent.volumes import Volumes
 from veil.api.admission import Admission
 from veil.api.sealing import EpochKeys
 from veil.api.server import ApiServer
@@ -183,6 +184,7 @@ class Node:
             self.placement.status_changed,
             node=settings.name,
             on_gone=self._instance_gone,
+            volumes=Volumes(directory / "volumes", host_paths=settings.host_paths),
         )
         self.auditing = Auditing(
             local=self.placement.local, mesh=self.mesh, transcripts=self.transcripts, bindings=self.placement.bindings

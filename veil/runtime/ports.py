@@ -23,6 +23,15 @@ class ContainerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A directory or file of the machine inside a container. ``source`` exists when the container is started."""
+
+    source: Path
+    destination: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """What to run. ``cpu_milli``/``memory_bytes``/``pids`` of 0 mean no limit."""
 
@@ -40,6 +49,7 @@ class ContainerSpec:
     network: str = "none"
     """``none`` (loopback only) or ``host``."""
     read_only_root: bool = False
+    mounts: Sequence[Mount] = ()
     stdout: Path
     stderr: Path
     """Regular files that the driver appends to (O_APPEND), created if missing."""

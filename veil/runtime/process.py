@@ -84,6 +84,11 @@ class ProcessRuntime:
                 f"container {spec.id}: no command; plain processes have no image to take one from",
                 hint="set command in the container, or run it with the containerd runtime",
             )
+        if spec.mounts:
+            raise ContainerFailed(
+                f"container {spec.id}: plain processes have no mounts",
+                hint="run it with the containerd runtime, or without volumes",
+            )
         async with self._locks[spec.id]:
             home = self._home(spec.id)
             if not (home / "spec.json").exists():

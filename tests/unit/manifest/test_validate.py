@@ -418,3 +418,56 @@ def test_an_init_container_has_no_resources_of_its_own() -> None:
 def test_a_grace_period_is_an_hour_at_most() -> None:
     template = container()["spec"]["template"] | {"terminationGracePeriodSeconds": 3601}
     assert "must be at most 3600" in "\n".join(problems(workload(template=template)))
+
+
+def with_volumes(*volumes: dict[str, Any], mounts: list[dict[str, Any]] | None = None, **spec: Any) -> str:
+    main = {"name": "main", "image": "veil.dev/busybox:1", "volumeMounts": mounts or []}
+    return "\n".join(problems(workload(template={"containers": [main], "volumes": list(volumes)}, **spec)))
+
+
+FILES = {"files": {"a.conf": "x = 1\n"}}
+
+
+def test_volumes_are_taken() -> None:
+    volumes: list[dict[str, Any]] = [
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "fast", "emptyDir": {"medium": "Memory"}},
+        {"name": "conf", "config": FILES},
+        {"name": "key", "secret": FILES},
+        {"name": "data", "hostPath": {"path": "/srv/data"}},
+    ]
+    mounts = [{"name": volume["name"], "mountPath": f"/mnt/{volume['name']}"} for volume in volumes]
+    assert with_volumes(*volumes, mounts=mounts, confidential=True) == ""
+
+
+def test_a_secret_needs_a_sealed_template() -> None:
+    assert "volumes[0].secret: would be published with the template: set spec.confidential" in with_volumes(
+        {"name": "key", "secret": FILES}
+    )
+
+
+@pytest.mark.parametrize(
+    ("volume", "mount", "said"),
+    [
+        ({"name": "a"}, None, "needs exactly one of emptyDir, config, secret, hostPath"),
+        ({"name": "a", "emptyDir": {}, "config": FILES}, None, "needs exactly one of"),
+        ({"name": "a", "config": {"files": {"../x": ""}}}, None, "is no file name"),
+        ({"name": "a", "config": {"files": {".hidden": ""}}}, None, "is no file name"),
+        ({"name": "a", "config": {"files": {"x": 1}}}, None, "must be a string"),
+        ({"name": "a", "hostPath": {"path": "/srv/../etc"}}, None, 'must not have ".." in it'),
+        ({"name": "a", "emptyDir": {}}, {"name": "b", "mountPath": "/x"}, 'there is no volume "b"'),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "x/y"}, "must be an absolute path"),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "/x/../.."}, 'must not have ".."'),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "/proc/sys"}, "nor be below /proc, /sys or /dev"),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "//"}, "nor be below"),
+    ],
+)
+def test_volumes_that_mean_nothing(volume: dict[str, Any], mount: dict[str, Any] | None, said: str) -> None:
+    assert said in with_volumes(volume, mounts=[mount] if mount else [])
+
+
+def test_two_volumes_in_one_place() -> None:
+    mounts = [{"name": "a", "mountPath": "/x"}, {"name": "a", "mountPath": "/x/"}]
+    assert "volumeMounts[1].mountPath: is the place of another volume" in with_volumes(
+        {"name": "a", "emptyDir": {}}, mounts=mounts
+    )
