@@ -11,6 +11,7 @@ from eth_hash.auto import keccak
 from web3.exceptions import ContractCustomError, ContractLogicError, Web3RPCError
 
 from veil.chain import artifacts
+from veil.chain.arguments import wrong_argument
 from veil.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound, Refused, VeilError
 
 _READ_AGAIN = "somebody changed it first: read it again, apply the change to what is there now"
@@ -72,21 +73,30 @@ def _selectors() -> dict[bytes, tuple[str, list[str]]]:
     return result
 
 
-def from_data(data: bytes) -> VeilError:
-    """The error that ``data`` is. One that is not known by name becomes Refused with its selector."""
+def from_data(data: bytes, call: bytes = b"") -> VeilError:
+    """The error that ``data`` is, with the argument of ``call`` (calldata) that was wrong as its ``field``.
+
+    One that is not known by name becomes Refused with its selector.
+    """
     name, types = _selectors().get(data[:4], ("", []))
     meaning = _MEANINGS.get(name)
     if meaning is None:
         return Refused(f"the registry refused: {name or '0x' + data[:4].hex()}", hint="see docs/reference/contract.md")
-    values = [_text(value) for value in abi_decode(types, data[4:])]
-    return meaning.kind(meaning.message.format(*values), hint=meaning.hint)
+    values = abi_decode(types, data[4:])
+    message = meaning.message.format(*map(_text, values))
+    field = wrong_argument(name, values, call)
+    if field and issubclass(meaning.kind, InvalidInput):
+        message = f"{field}: {message}"
+    error = meaning.kind(message, hint=meaning.hint)
+    error.field = field
+    return error
 
 
-def from_web3(error: Exception) -> VeilError | None:
-    """The registry's error inside one of web3's, or None when there is no revert in it."""
+def from_web3(error: Exception, call: bytes = b"") -> VeilError | None:
+    """The registry's error inside one of web3's, or None when there is no revert in it. ``call``: as for :func:`from_data`."""
     data = _data_of(error)
     if data is not None and len(data) >= 4:
-        return from_data(data)
+        return from_data(data, call)
     if isinstance(error, ContractLogicError):
         return Refused(f"the contract refused: {error}", hint="see docs/reference/contract.md")
     return None
