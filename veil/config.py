@@ -73,6 +73,13 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _urls(text: str) -> tuple[str, ...]:
+    urls = tuple(part.strip() for part in text.split(",") if part.strip())
+    if wrong := [url for url in urls if not url.startswith(("http://", "https://"))]:
+        raise ValueError(f"must begin with http:// or https://: {', '.join(wrong)}")
+    return urls
+
+
 def _bootstrap(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -83,9 +90,20 @@ class NodeSettings:
 
     directory: Path = _setting("VEIL_DIR", "the node's directory: keys, store.db, journal.db, blobs, logs", Path)
     name: str = _setting("VEIL_NODE_NAME", "the node's name, as it publishes it in the registry")
-    rpc_url: str = _setting("VEIL_RPC_URL", "an Ethereum JSON-RPC endpoint")
+    rpc_urls: tuple[str, ...] = _setting(
+        "VEIL_CHAIN_RPC", "Ethereum JSON-RPC endpoints, comma separated: with three, one that lies is found out", _urls
+    )
     contract: str = _setting("VEIL_CONTRACT_ADDRESS", "the VeilRegistry's address (the proxy)")
     contract_block: int = _setting("VEIL_CONTRACT_BLOCK", "the block in which the registry was deployed", int, 0)
+    operator_keystore: str = _setting(
+        "VEIL_OPERATOR_KEYSTORE",
+        "who signs: a JSON keystore, a file with a raw key, or a signing server (URL#ADDRESS); empty for VEIL_DIR/operator.key",
+        str,
+        "",
+    )
+    passphrase_file: Path | None = _setting(
+        "VEIL_KEYSTORE_PASSPHRASE_FILE", "a file, readable by its owner only, with the keystore's passphrase", Path, None
+    )
     peer_id: str = _setting("VEIL_NODE_PEERID", "the expected peer ID: a start with another key is refused", str, "")
     listen: str = _setting("VEIL_LIBP2P_LISTEN", "the multiaddr that the mesh listens on", str, "/ip4/127.0.0.1/tcp/0")
     bootstrap: tuple[str, ...] = _setting(

@@ -7,7 +7,7 @@ import pytest
 from veil.config import load_settings, write_settings
 from veil.errors import ConfigInvalid
 
-NEEDED = {"VEIL_NODE_NAME": "a", "VEIL_RPC_URL": "http://127.0.0.1:1", "VEIL_CONTRACT_ADDRESS": "0x0"}
+NEEDED = {"VEIL_NODE_NAME": "a", "VEIL_CHAIN_RPC": "http://127.0.0.1:1", "VEIL_CONTRACT_ADDRESS": "0x0"}
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_every_wrong_setting_is_named(tmp_path: Path) -> None:
     (tmp_path / "node.env").write_text("VEIL_RUNTIME=magic\nVEIL_CAPACITY_SHARE=2\nVEIL_COLOUR=red\n")
     with pytest.raises(ConfigInvalid) as caught:
         load_settings(tmp_path, {})
-    for name in ("VEIL_RUNTIME", "VEIL_CAPACITY_SHARE", "VEIL_COLOUR", "VEIL_NODE_NAME", "VEIL_RPC_URL"):
+    for name in ("VEIL_RUNTIME", "VEIL_CAPACITY_SHARE", "VEIL_COLOUR", "VEIL_NODE_NAME", "VEIL_CHAIN_RPC"):
         assert name in caught.value.message
 
 

@@ -1,7 +1,7 @@
 """What Veil asks of the chain: a few writes, and every event once, in order, with the way back after a reorg."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -39,9 +39,12 @@ EMPTY_HEAD = Head(0, bytes(24))
 
 @dataclass(frozen=True, slots=True)
 class Block:
+    """``head``: the registry's head after it, where a caller that stored the block also stored that."""
+
     number: int
     hash: bytes
     timestamp_s: int
+    head: Head | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ async def follow(chain: Chain, projection: Projection) -> None:
     stream = chain.follow(
         from_block=cursor.block,
         from_head=Head(cursor.rv, cursor.accumulator),
-        known=[Block(row.number, row.hash, row.timestamp_s) for row in cursor.known],
+        known=[Block(row.number, row.hash, row.timestamp_s, Head(row.rv, row.accumulator)) for row in cursor.known],
     )
     async for changes in _batches(stream):
         with projection.batch() as writer:

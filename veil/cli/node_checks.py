@@ -33,7 +33,8 @@ class Finding(NamedTuple):
 
 ADVICE = {
     "Registered": "have the node registered and approved; see that operator.key is the account that it is registered with",
-    "ChainSynced": "see that the RPC endpoint (VEIL_RPC_URL) answers and its blocks advance; HeadMismatch: use another endpoint",
+    "ChainSynced": "see that the RPC endpoints (VEIL_CHAIN_RPC) answer and their blocks advance; HeadMismatch: use others",
+    "ChainEndpointsAgree": "take the named RPC endpoint out of VEIL_CHAIN_RPC, or name a third one to tell which of two lies",
     "MeshJoined": "check this node's network and firewall, VEIL_LIBP2P_LISTEN and VEIL_LIBP2P_BOOTSTRAP",
     "KeysReady": "start members that have the epoch's blobs; no epoch at all: hold a key ceremony",
     "NextKeysReady": "do not activate the next epoch yet; see that some node has its blobs, and the advice for FheReady",

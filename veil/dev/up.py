@@ -196,7 +196,7 @@ def _start_node(layout: Layout, record: ClusterRecord, plan: Plan, member: _Memb
     settings = {
         "VEIL_NODE_NAME": member.name,
         "VEIL_NODE_PEERID": peer_id_text(member.identity.peer_id),
-        "VEIL_RPC_URL": record.rpc_url,
+        "VEIL_CHAIN_RPC": record.rpc_url,
         "VEIL_CONTRACT_ADDRESS": record.contract,
         "VEIL_CONTRACT_BLOCK": str(record.contract_block),
         "VEIL_RUNTIME": plan.runtime,

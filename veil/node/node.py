@@ -22,7 +22,7 @@ from veil.api.sealing import EpochKeys
 from veil.api.server import ApiServer
 from veil.api.tls import server_context
 from veil.chain.client import RegistryChain
-from veil.chain.signer import LocalSigner
+from veil.chain.keystore import open_signer
 from veil.config import NodeSettings
 from veil.errors import ChainUnavailable, ConfigInvalid, RuntimeUnavailable
 from veil.identity import Identity, peer_id_text
@@ -84,11 +84,13 @@ class Node:
                 hint="start with the directory of that node, or unset VEIL_NODE_PEERID",
             )
         self._bootstrap = bootstrap_addresses(settings.bootstrap)
-        signer = LocalSigner.load(settings.directory / "operator.key")
+        signer = open_signer(
+            settings.operator_keystore or settings.directory / "operator.key", passphrase_file=settings.passphrase_file
+        )
         self._clock, self._random = SystemClock(), SystemRandom()
         self.journal = Journal(settings.directory / "journal.db")
         self.runtime = make_runtime(settings)
-        self.chain = RegistryChain(settings.rpc_url, Address(settings.contract), signer, deploy_block=settings.contract_block)
+        self.chain = RegistryChain(settings.rpc_urls, Address(settings.contract), signer, deploy_block=settings.contract_block)
         self.endpoint = Endpoint(settings)
         self._loops: list[LevelLoop] = []
 
@@ -411,6 +413,7 @@ class Node:
         return [
             Condition("Registered", "Active", "NotActive", self._registered),
             Condition("ChainSynced", "CaughtUp", "NotSynced", self._synced),
+            Condition("ChainEndpointsAgree", "Agree", "EndpointLeft", self._endpoints_agree),
             Condition("MeshJoined", "MembersSeen", "Alone", self._joined),
             Condition("KeysReady", "EpochComplete", "EpochIncomplete", self._keyed),
             Condition("NextKeysReady", "Prepared", "NotPrepared", self._prepared),
@@ -431,6 +434,9 @@ class Node:
 
     async def _synced(self) -> str:
         return self.follower.problem
+
+    async def _endpoints_agree(self) -> str:
+        return "; ".join(self.chain.endpoints.complaints)
 
     async def _joined(self) -> str:
         others = [member for member in self.mesh.members() if member.peer != self.identity.peer_id]
