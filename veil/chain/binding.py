@@ -3,11 +3,14 @@
 Names and types come from the artifact's ABI; a wrong name or type fails here, not on chain.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+from eth_abi.abi import encode as abi_encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from eth_hash.auto import keccak
 from web3 import AsyncWeb3
 
 from veil.chain import artifacts
@@ -24,8 +27,9 @@ class Binding:
         self._contract: Any = w3.eth.contract(address=address, abi=artifacts.load("VeilRegistry").abi)  # type: ignore[call-overload]
 
     def encode(self, function: str, *args: Any) -> bytes:
-        """The calldata of a call."""
-        return bytes.fromhex(self._contract.encode_abi(function, args=list(args))[2:])
+        """The calldata of a call. Not by web3, which takes ten times as long for it."""
+        selector, types = _functions()[function]
+        return selector + abi_encode(types, args)
 
     async def read(self, function: str, *args: Any, block: Any = "latest") -> Any:
         """The value of a view. Raises what the contract says, or ChainUnavailable."""
@@ -34,6 +38,17 @@ class Binding:
             return await self._contract.functions[function](*args).call(block_identifier=block)
 
         return await reach(ask)
+
+
+@functools.cache
+def _functions() -> dict[str, tuple[bytes, list[str]]]:
+    """Name to selector and types."""
+    result = {}
+    for item in artifacts.load("VeilRegistry").abi:
+        if item["type"] == "function":
+            types = [part["type"] for part in item["inputs"]]
+            result[item["name"]] = (bytes(keccak(f"{item['name']}({','.join(types)})".encode())[:4]), types)
+    return result
 
 
 def mark_down_message(chain_id: int, registry: Address, peer: PeerId, incarnation: int) -> dict[str, Any]:

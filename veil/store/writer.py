@@ -46,7 +46,7 @@ class Writer:
         """Block ``row.number`` is complete; the cursor stands on it."""
         assert row.number == self._block, "a block ends that did not begin"
         values = (row.number, row.hash, row.timestamp_s, row.rv, row.accumulator)
-        self._tables.write(BLOCKS, values, block=row.number)
+        self._tables.write(BLOCKS, values, block=row.number, new=self._tip is None or row.number > self._tip.number)
         self._tip = row
 
     def rollback(self, to_block: int) -> None:
@@ -84,6 +84,7 @@ class Writer:
         return self._objects.get((kind, object_id))
 
     def put_object(self, row: ObjectRow) -> None:
+        new = (row.kind, row.object_id) not in self._objects
         self._objects[row.kind, row.object_id] = row
         values = (
             row.kind,
@@ -98,7 +99,7 @@ class Writer:
             row.template_block,
             row.template_block_hash,
         )
-        self._tables.write(OBJECTS, values, block=self._block)
+        self._tables.write(OBJECTS, values, block=self._block, new=new)
 
     def delete_object(self, kind: int, object_id: ObjectId) -> None:
         self._objects.pop((kind, object_id), None)
