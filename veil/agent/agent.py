@@ -15,6 +15,7 @@ from typing import Protocol, TypedDict
 
 from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
+from veil.agent.image_gc import ImageGc
 from veil.agent.images import Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey
 from veil.agent.logs import Logs
@@ -123,6 +124,7 @@ class Agent:
         self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
         self._images = Images(runtime, clock, self._queue.add)
+        self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
         self._containers = Containers(runtime, node)
         self._probing = Probing(ProbeCalls(runtime), clock, self._queue.add)
         self._desired: dict[InstanceKey, DesiredInstance] | None = None
@@ -137,10 +139,8 @@ class Agent:
         self._queue.start()
         self._queue.add(None)
         loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._hear(), name="agent events"),
-            loop.create_task(self._tend_logs(), name="agent logs"),
-        ]
+        work = {"events": self._hear(), "logs": self._tend_logs(), "images": self._image_gc.run()}
+        self._tasks = [loop.create_task(one, name=f"agent {name}") for name, one in work.items()]
 
     async def close(self) -> None:
         """Stop looking. Containers go on."""
@@ -201,6 +201,14 @@ class Agent:
     def _goes_on(self, key: InstanceKey) -> bool:
         status = self._statuses.get(key)
         return key in (self._desired or {}) and (status is None or status.phase not in ("Succeeded", "Failed"))
+
+    def _wanted_images(self) -> list[str]:
+        found = []
+        for desired in (self._desired or {}).values():
+            for kind in ("containers", "initContainers"):
+                listed = desired.spec.get(kind)
+                found += [str(one.get("image")) for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+        return found
 
     async def _look(self, key: InstanceKey | None) -> float | None:
         """Bring one Instance closer to what is desired (None: find out which there are). Gives back when to look again."""

@@ -69,6 +69,10 @@ class Images:
         """It was thought present and is not."""
         self._present_s.pop(image, None)
 
+    def some_removed(self) -> None:
+        """Nothing is thought present any more: those that are cost a look each."""
+        self._present_s.clear()
+
     async def close(self) -> None:
         pulls = list(self._pulls.values())
         for pull in pulls:

@@ -68,7 +68,26 @@ class Container:
     """Set once EXITED; None when the end was not seen."""
     started_s: float = 0.0
     finished_s: float = 0.0
+    image: str = ""
+    """As its specification named it."""
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One name of an image that is here. ``pulled``: it can be fetched again."""
+
+    name: str
+    """The full one: registry/repository:tag."""
+    pulled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The disk that images and containers are on, as this process may use it."""
+
+    total_bytes: int
+    used_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +146,16 @@ class Runtime(Protocol):
     async def import_image(self, name: str, archive: Path) -> str:
         """Load an OCI image layout tar under ``name``; gives back its manifest digest."""
         ...
+
+    async def images(self) -> "list[Image]":
+        """Every name of an image here."""
+        ...
+
+    async def remove_image(self, name: str) -> None:
+        """Forget it and free what nothing else needs, before this returns. Not there = done. Containers of it go on."""
+        ...
+
+    async def disk(self) -> Disk: ...
 
     async def create(self, spec: ContainerSpec) -> Container: ...
 

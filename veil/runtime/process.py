@@ -27,7 +27,7 @@ from veil.runtime.detached import ProcessId, kill_session, read_record, recorded
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
 from veil.runtime.netns import tcp_socket
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, EventKind, ExecResult, RuntimeEvent, Stats
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, EventKind, ExecResult, Image, RuntimeEvent, Stats
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,16 @@ class ProcessRuntime:
     async def import_image(self, name: str, archive: Path) -> str:
         """Images are ignored: nothing is loaded, so there is no digest (empty)."""
         return ""
+
+    async def images(self) -> "list[Image]":
+        return []
+
+    async def remove_image(self, name: str) -> None:
+        """There are none."""
+
+    async def disk(self) -> Disk:
+        usage = await asyncio.to_thread(psutil.disk_usage, str(self._root))
+        return Disk(total_bytes=usage.used + usage.free, used_bytes=usage.used)
 
     async def create(self, spec: ContainerSpec) -> Container:
         if not spec.command:
@@ -270,6 +280,7 @@ def _view(home: Path) -> Container:
     alive = [process for process in (main, shim) if process is not None and process.alive()]
     code = _exit_code(home)
     state = _state(alive, code, shim)
+    spec = json.loads((home / "spec.json").read_text())
     return Container(
         id=home.name,
         state=state,
@@ -277,7 +288,8 @@ def _view(home: Path) -> Container:
         exit_code=code,
         started_s=_modified_s(home / "shim"),
         finished_s=_modified_s(home / "exit"),
-        labels=json.loads((home / "spec.json").read_text())["labels"],
+        image=spec["image"],
+        labels=spec["labels"],
     )
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from veil.errors import DigestMismatch, ImageUnavailable
 from veil.runtime.containerd import ContainerdRuntime
 from veil.runtime.oci import INDEX_TYPES, MANIFEST_TYPES, architecture, sha256
+from veil.runtime.ports import ContainerSpec, ContainerState
 
 pytestmark = pytest.mark.runtime
 
@@ -119,6 +120,44 @@ async def test_pull_then_no_network(runtime: ContainerdRuntime, registry: Regist
     registry.asked.clear()
     assert await runtime.pull(f"{registry.address}/a/b:1") == digest
     assert registry.asked == []
+
+
+async def test_what_was_pulled_can_be_removed_and_its_disk_is_freed(
+    runtime: ContainerdRuntime, registry: Registry, archive: Path
+) -> None:
+    name = f"{registry.address}/a/b:1"
+    root = await runtime._snapshots.root()
+    before = len(list((root / "snapshots").iterdir()))
+    await runtime.pull(name)
+    await runtime.import_image("veil.dev/imported:1", archive)
+    assert {(image.name, image.pulled) for image in await runtime.images()} == {(name, True), ("veil.dev/imported:1", False)}
+    disk = await runtime.disk()
+    assert 0 < disk.used_bytes < disk.total_bytes
+    await runtime.remove_image(name)
+    await runtime.remove_image(name)
+    assert [image.name for image in await runtime.images()] == ["veil.dev/imported:1"]
+    await runtime.remove_image("veil.dev/imported:1")
+    assert len(list((root / "snapshots").iterdir())) == before
+    with pytest.raises(ImageUnavailable):
+        await runtime._images.get(name)
+    registry.asked.clear()
+    await runtime.pull(name)
+    assert registry.asked, "it had to be fetched again"
+
+
+async def test_a_container_goes_on_without_its_image(runtime: ContainerdRuntime, registry: Registry, tmp_path: Path) -> None:
+    name = f"{registry.address}/a/b:1"
+    await runtime.pull(name)
+    spec = ContainerSpec(id="a", image=name, command=("sleep", "1000"), stdout=tmp_path / "o", stderr=tmp_path / "e")
+    try:
+        assert (await runtime.create(spec)).image == name
+        await runtime.start("a")
+        await runtime.remove_image(name)
+        assert (await runtime.exec("a", ["true"])).exit_code == 0
+        await runtime.stop("a", grace_s=0)
+        assert (await runtime.start("a")).state is ContainerState.RUNNING
+    finally:
+        await runtime.delete("a")
 
 
 async def test_index_gives_this_machines_image(runtime: ContainerdRuntime, registry: Registry) -> None:

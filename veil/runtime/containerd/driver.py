@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from veil.errors import AlreadyExists, Conflict, ContainerFailed, NotFound, RuntimeUnavailable, VeilError
@@ -33,7 +34,8 @@ from veil.runtime.containerd.user import layer_roots, needs_files, resolve_user
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
 from veil.runtime.netns import tcp_socket_of
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, ExecResult, RuntimeEvent, Stats
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, ExecResult, RuntimeEvent, Stats
+from veil.runtime.ports import Image as NamedImage
 
 CONNECT_DEADLINE_S = 15.0
 KILL_DEADLINE_S = 15.0
@@ -96,6 +98,16 @@ class ContainerdRuntime:
 
     async def import_image(self, name: str, archive: Path) -> str:
         return await self._images.load(name, archive)
+
+    async def images(self) -> "list[NamedImage]":
+        return await self._images.list()
+
+    async def remove_image(self, name: str) -> None:
+        await self._images.remove(name)
+
+    async def disk(self) -> Disk:
+        usage = await asyncio.to_thread(psutil.disk_usage, str(await self._snapshots.root()))
+        return Disk(total_bytes=usage.used + usage.free, used_bytes=usage.used)
 
     async def create(self, spec: ContainerSpec) -> Container:
         async with self._locks[check_id(spec.id)]:
@@ -308,7 +320,9 @@ def _view(record: Any, task: Task | None) -> Container:
     started = record.labels.get(_STARTED, "")
     if task is None:
         state = ContainerState.UNKNOWN if started else ContainerState.CREATED
-        return Container(id=record.id, state=state, started_s=float(started or 0), labels=_labels(record.labels))
+        return Container(
+            id=record.id, state=state, started_s=float(started or 0), image=record.image, labels=_labels(record.labels)
+        )
     ended = task.state is ContainerState.EXITED
     return Container(
         id=record.id,
@@ -317,6 +331,7 @@ def _view(record: Any, task: Task | None) -> Container:
         exit_code=task.exit_code if ended else None,
         started_s=float(started or 0),
         finished_s=task.finished_s if ended else 0.0,
+        image=record.image,
         labels=_labels(record.labels),
     )
 
