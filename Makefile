@@ -67,6 +67,11 @@ integration: setup ## each part against the real thing: anvil, libp2p, Concrete,
 soak-fhe: setup ## every circuit 30 times on real ciphertexts, every malformed digit (half an hour)
 	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py
 
+.PHONY: soak-rounds
+soak-rounds: setup ## thousands of histories of placement rounds, in virtual time (half an hour; SEED= replays, HISTORIES= fewer)
+	@seed=$${SEED:-$$RANDOM$$RANDOM}; echo "SEED=$$seed"; VEIL_SIM_SEED=$$seed VEIL_SIM_HISTORIES=$${HISTORIES:-3000} nice $(PYTEST) -s \
+		tests/unit/placement/test_placement_simulated.py tests/unit/placement/test_placement_liars.py
+
 e2e: setup ## a whole cluster
 	@$(PYTEST) tests/e2e || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/e2e; }
 

@@ -170,8 +170,12 @@ class Member:
             coordinator=entry.coordinator,
             commits=entry.commits,
             held={peer: sha256(vector) for peer, vector in held.items()},
-            used=self._used,
+            used={digest: user for digest in entry.commits.values() if (user := self._user_of(digest)) is not None},
         )
+
+    def _user_of(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
+        """Whose it is: by the rounds that this member released ever, else by what it has received since it started."""
+        return self._rounds.used_by(telemetry) or self._used.get(telemetry)
 
     def _advance(self, entry: _Request) -> Effects:
         if entry.state is not _State.CHECKING:
@@ -288,7 +292,7 @@ class Member:
             entry.request.members,
             evaluation,
             self.local.wall_s(),
-            tuple(entry.commits),
+            entry.commits,
         )
 
     def _answer(self, entry: _Request, finding: Finding) -> Effects:

@@ -4,14 +4,14 @@ The chain's projection and the journal are read and written in place (they are t
 leaves the process or takes time is an effect (:mod:`veil.placement.effects`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from veil.fhe.ports import Combiner, Decryptor, Encryptor, Evaluator, Figures
 from veil.store.journal import Binding
 from veil.store.rows import LogRow, NodeRow, ObjectRow
-from veil.types import Epoch, Generation, ObjectId, PeerId, RoundId
+from veil.types import Digest, Epoch, Generation, ObjectId, PeerId, RoundId
 from veil.wire.nodes import KeyEpoch, Profile
 from veil.wire.rounds import Bound, InstanceStatus
 
@@ -100,7 +100,7 @@ class SpentRounds(Protocol):
         quorum: Sequence[int],
         evaluation: bytes,
         at_s: int,
-        candidates: Sequence[PeerId],
+        telemetry: Mapping[PeerId, Digest],
     ) -> bool:
         """Durable once it returns. False when the round was spent on anything else; one member more is the same, once."""
         ...
@@ -109,6 +109,10 @@ class SpentRounds(Protocol):
 
     def decisions(self, epoch: Epoch, candidate: PeerId) -> int:
         """Rounds of ``epoch`` that were spent with ``candidate`` in them."""
+        ...
+
+    def used_by(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
+        """Whose telemetry, in which of the spent rounds, had that digest."""
         ...
 
     def count(self, epoch: Epoch) -> int: ...

@@ -99,11 +99,14 @@ class MemoryRounds:
     def __init__(self):
         self.spent = {}
         self.decided = Counter()
+        self.users = {}
 
-    def spend(self, epoch, round, owner, object_id, replicas, circuit, quorum, evaluation, at_s, candidates):
+    def spend(self, epoch, round, owner, object_id, replicas, circuit, quorum, evaluation, at_s, telemetry):
         purpose = (epoch, owner, object_id, tuple(replicas), circuit, evaluation)
         if round not in self.spent:
-            self.decided.update((epoch, candidate) for candidate in candidates)
+            self.decided.update((epoch, candidate) for candidate in telemetry)
+            for candidate, digest in telemetry.items():
+                self.users.setdefault(digest, (candidate, round))
         known, quorums = self.spent.setdefault(round, (purpose, [tuple(quorum)]))
         if known != purpose:
             return False
@@ -118,6 +121,9 @@ class MemoryRounds:
 
     def decisions(self, epoch, candidate):
         return self.decided[epoch, candidate]
+
+    def used_by(self, telemetry):
+        return self.users.get(telemetry)
 
     def count(self, epoch):
         return sum(1 for purpose, _ in self.spent.values() if purpose[0] == epoch)

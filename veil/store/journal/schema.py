@@ -31,4 +31,7 @@ MIGRATIONS = (
         epoch INTEGER, candidate BLOB, count INTEGER NOT NULL, PRIMARY KEY (epoch, candidate)) WITHOUT ROWID;
     INSERT INTO decisions SELECT epoch, x'', count(*) FROM rounds GROUP BY epoch;
     """,
+    """
+    CREATE TABLE telemetry (digest BLOB PRIMARY KEY, candidate BLOB NOT NULL, round BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
