@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from veil.errors import ConfigInvalid
+from veil.types import TAINTS_MAX
 
 ENV_FILE = "node.env"
 
@@ -62,6 +63,12 @@ def _paths(text: str) -> tuple[Path, ...]:
     if any(not path.is_absolute() or ".." in path.parts for path in paths):
         raise ValueError("must be absolute paths without .., comma separated")
     return paths
+
+
+def _taints(text: str) -> tuple[tuple[str, str], ...]:
+    if len(taints := _labels(text)) > TAINTS_MAX:
+        raise ValueError(f"must be at most {TAINTS_MAX}")
+    return taints
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -140,6 +147,12 @@ class NodeSettings:
     )
     labels: tuple[tuple[str, str], ...] = _setting(
         "VEIL_NODE_LABELS", "labels that workloads select nodes by: name=value, comma separated", _labels, ()
+    )
+    taints: tuple[tuple[str, str], ...] = _setting(
+        "VEIL_NODE_TAINTS",
+        "keep new instances off whose workload does not tolerate them: name=value, comma separated",
+        _taints,
+        (),
     )
     priority: int = _setting(
         "VEIL_NODE_PRIORITY", "for the policy PriorityRoundRobin: 0 (first) to 2; encrypted in rounds", _at_most(2), 1

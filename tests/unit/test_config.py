@@ -36,5 +36,8 @@ def test_only_known_settings_are_written(tmp_path: Path) -> None:
 
 def test_labels_are_pairs(tmp_path: Path) -> None:
     assert load_settings(tmp_path, NEEDED | {"VEIL_NODE_LABELS": "zone=a, disk=ssd"}).labels == (("zone", "a"), ("disk", "ssd"))
+    assert load_settings(tmp_path, NEEDED | {"VEIL_NODE_TAINTS": "dedicated=db"}).taints == (("dedicated", "db"),)
+    with pytest.raises(ConfigInvalid, match=r"VEIL_NODE_TAINTS.* must be at most 8"):
+        load_settings(tmp_path, NEEDED | {"VEIL_NODE_TAINTS": ",".join(f"a{number}=b" for number in range(9))})
     with pytest.raises(ConfigInvalid, match="VEIL_NODE_LABELS"):
         load_settings(tmp_path, NEEDED | {"VEIL_NODE_LABELS": "zone"})

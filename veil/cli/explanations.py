@@ -57,8 +57,8 @@ _PLACING: dict[str, tuple[Cause, str, str]] = {
     ),
     "NoCandidates": (
         Cause.NO_CANDIDATE,
-        "No Active node has the labels that the workload's nodeSelector asks for, or all of them are left out.",
-        "Compare nodeSelector with `veil get nodes -o json`; label or uncordon a node, or change the selector.",
+        "No Active node has the labels of the workload's nodeSelector and only taints that it tolerates, or all are left out.",
+        "Compare nodeSelector and tolerations with `veil get nodes -o json`; change them, or label, untaint or uncordon a node.",
     ),
     "BudgetExhausted": (
         Cause.BUDGET_SPENT,

@@ -154,6 +154,7 @@ def _envelope(obj: dict[str, Any]) -> Iterator[Broken]:
         replicas=obj.get("spec", {}).get("replicas", 0),
         policy=placement.get("policy", "BinPack"),
         node_selector=placement.get("nodeSelector", {}),
+        tolerations=placement.get("tolerations", {}),
         region=placement.get("region", ""),
         anti_affinity=placement.get("antiAffinity", False),
         body=bytes(32),

@@ -215,6 +215,7 @@ class Node:
             journal=self.journal,
             addresses=lambda: self.mesh.listen_addresses,
             labels={HOSTNAME_LABEL: settings.name, **dict(settings.labels)},
+            taints=dict(settings.taints),
             claims=self.claims,
             bootstrap=self._bootstrap,
         )

@@ -217,7 +217,7 @@ class Desk:
             return self._postpone(group, reasons.QUORUM_MISSING, "too few key holders are alive")
         able = eligible(view, found.envelope)
         if not able:
-            return self._postpone(group, reasons.NO_CANDIDATES, "no Active node has the labels that its nodeSelector asks for")
+            return self._postpone(group, reasons.NO_CANDIDATES, "no Active node matches its nodeSelector and tolerations")
         out = {peer for peer in able if self.local.liveness.gone(peer) and peer != self.local.peer}
         out |= group[0].left_out & able
         excluded = tuple(sorted(out)[:CANDIDATES_MAX])

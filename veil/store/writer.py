@@ -110,7 +110,7 @@ class Writer:
         return node_from(row) if row else None
 
     def put_node(self, row: NodeRow) -> None:
-        """``name`` and ``labels`` are not stored: they follow from ``info``."""
+        """``name``, ``labels`` and ``taints`` are not stored: they follow from ``info``."""
         info = encode(row.info) if row.info else b""
         values = (row.peer, row.operator, row.status, int(row.proven), info, row.down_incarnation, row.registered_rv)
         self._tables.write(NODES, values, block=self._block)
@@ -152,5 +152,6 @@ def node_from(row: Row) -> NodeRow:
         down_incarnation=down,
         name=info.name if info else f"node-{peer.hex()[:12]}",
         labels=dict(info.labels) if info else {},
+        taints=dict(info.taints) if info else {},
         registered_rv=registered_rv,
     )

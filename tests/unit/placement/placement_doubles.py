@@ -207,6 +207,7 @@ class Workload:
     confidential: bool = False
     homes: tuple = ()
     selector: dict = field(default_factory=dict)
+    tolerations: dict = field(default_factory=dict)
     policy: str = "BinPack"
     apart: bool = False
 
@@ -253,6 +254,7 @@ class Workload:
             policy=self.policy,
             anti_affinity=self.apart,
             node_selector=self.selector,
+            tolerations=self.tolerations,
             body=self.body,
             resources=self.resources,
             template=self.template,

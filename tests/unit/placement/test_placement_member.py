@@ -165,6 +165,18 @@ def test_labels_must_match(table):
     assert refused(table) == reasons.CANDIDATES_WRONG
 
 
+def test_taints_must_be_tolerated(table):
+    table.view.node_rows[3] = node_row(3, table.peers[3], taints={"dedicated": "db", "zone": "b"})
+    assert refused(table) == reasons.CANDIDATES_WRONG
+    table.workload.tolerations = {"dedicated": "db", "zone": "c"}
+    table.view.add(*table.workload.rows())
+    assert refused(table) == reasons.CANDIDATES_WRONG, "each of them, by its value"
+    table.workload.tolerations = {"dedicated": "db", "zone": "b", "other": "x"}
+    table.view.add(*table.workload.rows())
+    reply, _ = answer(table)
+    assert isinstance(reply, Release)
+
+
 def test_a_scaled_workload_is_placed_by_its_template_s_generation_and_block(table):
     table.view.add(*table.workload.rows(generation=4, block=FIRST_BLOCK + 3, template=(1, FIRST_BLOCK)))
     request = table.request()
