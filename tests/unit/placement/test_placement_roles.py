@@ -132,6 +132,28 @@ def test_a_commitment_first_and_the_telemetry_once_it_is_listed(table, winner):
     assert sha256(telemetry.vector) == commit.telemetry
 
 
+def test_telemetry_that_is_never_used_looks_like_a_round_s_and_comes_on_time(table, winner):
+    winner.candidate._cover_s = 0.0
+    first = winner.candidate.tick()
+    assert [effect.peer for effect in first] == table.peers[:3], "the committee's"
+    assert winner.candidate.tick() == []
+    table.clock.time += winner.local.settings.cover_tick_s
+    again = winner.candidate.tick()
+    commit = body_of(winner.open()[0])
+    inputs = Inputs(round=table.round, commits=(table.signed(3, commit),))
+    real = winner.candidate.on_inputs(winner.coordinator, inputs)
+    assert {len(encode(effect.message)) for effect in (*first, *again, *real)} == {len(encode(real[0].message))}
+    assert body_of(first[0]).vector != body_of(again[0]).vector
+
+
+def test_telemetry_that_is_never_used_is_not_kept_and_opens_no_round(table, winner):
+    asked = Asked(table)
+    (cover, *_) = winner.candidate.tick()
+    assert asked.member.on_telemetry(table.peers[3], body_of(cover)) == []
+    assert asked.member._telemetry == {}
+    assert winner.open(round=body_of(cover).round) == []
+
+
 def test_no_telemetry_for_inputs_without_its_commitment(table, winner):
     winner.open()
     other = table.signed(3, Commit(round=table.round, telemetry=bytes(32)))
