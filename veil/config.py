@@ -136,6 +136,9 @@ class NodeSettings:
     runc_root: str = _setting("VEIL_RUNC_ROOT", "runc's state directory; empty for its default", str, "")
     cgroup_parent: str = _setting("VEIL_CGROUP_PARENT", "the cgroup below which containers live", str, "/veil")
     docker_socket: str = _setting("VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker driver", str, "")
+    registry_credentials: Path | None = _setting(
+        "VEIL_REGISTRY_CREDENTIALS", "logins of image registries: a file as docker login writes it, mode 0600", Path, None
+    )
     host_paths: tuple[Path, ...] = _setting(
         "VEIL_HOST_PATHS", "paths of this machine that workloads may mount, exactly these, comma separated", _paths, ()
     )

@@ -50,7 +50,7 @@ class ContainerdRuntime:
     """The containers of one namespace of one containerd.
 
     ``runc_root`` and ``cgroup_parent`` (an absolute cgroup path) must differ between instances on one machine: runc keeps its
-    state by container id alone.
+    state by container id alone. ``credentials``: a file of registry logins (:mod:`veil.runtime.credentials`).
     """
 
     name = "containerd"
@@ -63,7 +63,9 @@ class ContainerdRuntime:
         snapshotter: str = "overlayfs",
         runc_root: Path | None = None,
         cgroup_parent: str = "/veil",
+        credentials: Path | None = None,
     ) -> None:
+        self._credentials = credentials
         self._socket = socket
         self._namespace = namespace
         self._snapshotter = snapshotter
@@ -74,7 +76,7 @@ class ContainerdRuntime:
     async def start_driver(self) -> None:
         self._connection = Connection(self._socket, self._namespace)
         self._snapshots = Snapshots(self._connection, self._snapshotter)
-        self._images = Images(self._connection, self._snapshots)
+        self._images = Images(self._connection, self._snapshots, self._credentials)
         self._tasks = Tasks(self._connection, self._runc_root)
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):

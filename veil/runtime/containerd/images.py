@@ -18,6 +18,7 @@ from veil.runtime.containerd import content
 from veil.runtime.containerd.connection import Connection
 from veil.runtime.containerd.schema import message
 from veil.runtime.containerd.snapshots import Snapshots, chain_id
+from veil.runtime.credentials import login_for
 from veil.runtime.layout import LayoutSource
 from veil.runtime.oci import Descriptor, Manifest, Source, resolve
 from veil.runtime.ports import Image as NamedImage
@@ -42,7 +43,9 @@ class Image:
 class Images:
     """The images of one namespace."""
 
-    def __init__(self, connection: Connection, snapshots: Snapshots) -> None:
+    def __init__(self, connection: Connection, snapshots: Snapshots, credentials: Path | None = None) -> None:
+        """``credentials``: the file of registry logins."""
+        self._credentials = credentials
         self._connection = connection
         self._snapshots = snapshots
         self._known: dict[str, Image] = {}
@@ -69,7 +72,8 @@ class Images:
                     return image.digest
             except ImageUnavailable:
                 pass
-            async with RegistrySource(reference) as source:
+            login = await asyncio.to_thread(login_for, self._credentials, reference.registry)
+            async with RegistrySource(reference, login) as source:
                 return await self._ingest(str(reference), source, labels={LABEL_PULLED: "true"})
 
     async def list(self) -> "list[NamedImage]":
