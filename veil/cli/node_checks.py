@@ -39,6 +39,7 @@ ADVICE = {
     "KeysReady": "start members that have the epoch's blobs; no epoch at all: hold a key ceremony",
     "NextKeysReady": "do not activate the next epoch yet; see that some node has its blobs, and the advice for FheReady",
     "FheReady": "see the node's log for what the evaluator printed",
+    "BudgetLeft": "rotate the keys soon (docs/how-to/rotate-keys.md): nothing is placed once they are spent",
     "JournalWritable": "free the disk of the node's directory, check that it is mounted for writing",
     "ClockRight": "set the machine's clock (NTP); if it is right, use another RPC endpoint",
     "RuntimeReady": "start containerd; check VEIL_CONTAINERD_SOCKET and that the node may open it",

@@ -30,6 +30,7 @@ from veil.mesh.client import LibP2PMesh
 from veil.mesh.ports import PeerState
 from veil.node.assembler import Assembler
 from veil.node.auditing import Auditing
+from veil.node.budget import DecryptionBudget
 from veil.node.claims import ShareClaims
 from veil.node.contents import Contents
 from veil.node.controllers import ControllersChild
@@ -134,7 +135,6 @@ class Node:
         self.disk = Disk(self.journal, directory)
         self.follower = ChainFollower(self.chain, self.projection, self._clock)
         self._make_keys()
-        self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
         self.contents = Contents(self.mesh, self.identity)
         self.assembler = Assembler(self.store, self.projection, self.contents, self.mesh)
         self.reports = InstanceReports(self.store, self.projection, self._clock)
@@ -152,6 +152,8 @@ class Node:
             on_claim=lambda: self._joining.poke(),
         )
         self.epochs = EpochKeeper(projection=self.projection, loader=loader, on_parts=self._epoch_changed)
+        self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
+        self.budget = DecryptionBudget(self.journal.rounds, self.view.key_epoch, self.view.decisions_per_candidate)
 
     def _make_work(self) -> None:
         """What the node does: place, run."""
@@ -418,6 +420,7 @@ class Node:
             Condition("MeshJoined", "MembersSeen", "Alone", self._joined),
             Condition("KeysReady", "EpochComplete", "EpochIncomplete", self._keyed),
             Condition("NextKeysReady", "Prepared", "NotPrepared", self._prepared),
+            Condition("BudgetLeft", "Enough", "NearlySpent", self._budgeted),
             Condition("FheReady", "InClass", "EvaluatorAway", self._evaluates),
             Condition("JournalWritable", "Writable", "NotWritable", self._journal_writable),
             Condition("ClockRight", "AgreesWithChain", "DiffersFromChain", self._clock_right),
@@ -449,6 +452,9 @@ class Node:
 
     async def _prepared(self) -> Verdict:
         return self.epochs.prepared
+
+    async def _budgeted(self) -> str:
+        return self.budget.problem
 
     async def _evaluates(self) -> Verdict:
         return self.epochs.fhe

@@ -85,6 +85,12 @@ class Rounds:
         count: int = self._database.execute(query, (epoch, candidate)).fetchone()[0]
         return count
 
+    def most_decisions(self, epoch: Epoch) -> int:
+        """:meth:`decisions` of the candidate that has the most."""
+        query = "SELECT coalesce(max(count), 0) FROM decisions WHERE epoch=? AND candidate != x''"
+        count: int = self._database.execute(query, (epoch,)).fetchone()[0]
+        return count + self.decisions(epoch, PeerId(b""))
+
     def used_by(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
         """Whose telemetry, in which of the spent rounds, had that digest."""
         row = self._database.execute("SELECT candidate, round FROM telemetry WHERE digest=?", (telemetry,)).fetchone()
