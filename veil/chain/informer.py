@@ -22,7 +22,7 @@ from typing import Any
 from veil.chain import logs
 from veil.chain.endpoints import HEAD_CALL, Endpoints
 from veil.chain.logs import RawLog
-from veil.chain.ports import EMPTY_HEAD, Block, BlockEvents, Finality, Finalized, Head, Rollback
+from veil.chain.ports import EMPTY_HEAD, Block, BlockEvents, ChainEvent, Finality, Finalized, Head, Rollback
 from veil.chain.rpc import Answer, Header, LogEntry, Rpc, RpcRefused
 from veil.errors import ChainUnavailable, HeadMismatch
 from veil.types import Address
@@ -34,6 +34,9 @@ POLL_S = 0.05
 
 BLOCKS_REMEMBERED = 512
 """How many blocks a fork point is looked for among; deeper, everything is read again."""
+
+MARK_DEPTHS = (240, 64, 16)
+"""How far below the end of a range blocks are remembered, within what the store can undo (256 blocks)."""
 
 RANGE_FIRST_BLOCKS = 2_000
 RANGE_MAX_BLOCKS = 50_000
@@ -242,17 +245,20 @@ class Informer:
                 if number == cursor.fetched + 1
                 else {"fromBlock": hex(cursor.fetched + 1), "toBlock": hex(number)}
             )
-            logs_answer, head_answer = await cursor.rpc.batch(
+            logs_answer, head_answer, *mark_answers = await cursor.rpc.batch(
                 [
                     ("eth_getLogs", [{"address": self._registry, **where}]),
                     ("eth_call", [{"to": self._registry, "data": HEAD_CALL}, {"blockHash": target.hash}]),
+                    *(("eth_getBlockByNumber", [hex(mark), False]) for mark in _marks(cursor.tip, number)),
                 ]
             )
             found = self._logs_of(cursor, logs_answer)
             if found is None:
                 return []
             fetched, head = found, _head_of(head_answer)
+            marks = [answer.value(Header) for answer in mark_answers]
         else:
+            marks = []
             fetched, head = [], await self._head_at(cursor, {"blockHash": target.hash})
         pending = cursor.unchecked + fetched
         if head is None and target is not latest:
@@ -261,7 +267,7 @@ class Informer:
         heads = _heads(cursor.head, pending)
         if head is None or len(heads) <= len(pending) or heads[-1] != head:
             return await self._mismatch(cursor, target, head, pending)
-        return await self._accept(cursor, target, pending, heads)
+        return await self._accept(cursor, [*marks, target], pending, heads)
 
     def _logs_of(self, cursor: _Cursor, answer: Answer) -> list[RawLog] | None:
         """The registry's logs, or None when the range was too large and is smaller now."""
@@ -299,25 +305,28 @@ class Informer:
         await asyncio.sleep(self._poll_s * 2**cursor.mismatches)
         return []
 
-    async def _accept(self, cursor: _Cursor, target: Header, pending: list[RawLog], heads: list[Head]) -> list[Item]:
-        """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``."""
+    async def _accept(self, cursor: _Cursor, marks: list[Header], pending: list[RawLog], heads: list[Head]) -> list[Item]:
+        """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``.
+
+        ``marks``: blocks that are given out also without events, the range's end last.
+        """
         cursor.mismatches = cursor.headless = 0
         cursor.told_by_another = False
-        items: list[Item] = []
         times = await self._times(cursor, pending)
-        done = 0
+        blocks: dict[int, tuple[Block, tuple[ChainEvent, ...]]] = {}
+        for mark in marks:
+            number = int(mark.number, 16)
+            blocks[number] = (Block(number, _bytes(mark.hash), int(mark.timestamp, 16)), ())
         for (number, block_hash), group in groupby(pending, key=lambda log: (log.block, log.block_hash)):
-            events = tuple(map(logs.decode, group))
+            blocks[number] = (Block(number, block_hash, times[number]), tuple(map(logs.decode, group)))
+        items: list[Item] = []
+        done = 0
+        for number, (block, events) in sorted(blocks.items()):
             done += len(events)
-            head = heads[done]
-            items.append(BlockEvents(Block(number, block_hash, times[number]), events, head))
-            cursor.remember(number, block_hash, head)
-        end, head = int(target.number, 16), heads[-1]
-        if not pending or pending[-1].block != end:
-            items.append(BlockEvents(Block(end, _bytes(target.hash), int(target.timestamp, 16)), (), head))
-            cursor.remember(end, _bytes(target.hash), head)
-        cursor.move(end, head)
-        items.append(Finalized(Finality.LATEST, end))
+            items.append(BlockEvents(block, events, heads[done]))
+            cursor.remember(number, block.hash, heads[done])
+        cursor.move(int(marks[-1].number, 16), heads[-1])
+        items.append(Finalized(Finality.LATEST, cursor.tip))
         return items
 
     async def _times(self, cursor: _Cursor, pending: list[RawLog]) -> dict[int, int]:
@@ -357,6 +366,11 @@ def _head_of(answer: Answer) -> Head | None:
     if not value:
         return EMPTY_HEAD  # no contract there yet
     return Head(int.from_bytes(value[:32], "big"), value[32:56])
+
+
+def _marks(tip: int, end: int) -> list[int]:
+    """Blocks of a longer range that are remembered besides its end, oldest first: a reorg soon after has a fork point."""
+    return [end - depth for depth in MARK_DEPTHS if end - depth > tip]
 
 
 def _heads(head: Head, pending: Sequence[RawLog]) -> list[Head]:

@@ -47,6 +47,9 @@ POLL_FIRST_S = 0.02
 POLL_LAST_S = 0.5
 """Between looks for a receipt: the first ones are quick for chains that mine at once."""
 
+RECEIPT_LOOKS = 4
+"""How often a receipt is looked for after its nonce was used, before another transaction is thought to have it."""
+
 CHECK_EVERY_S = 2.0
 """How often a waiting transaction is looked for in the pool."""
 
@@ -221,11 +224,20 @@ class Sender:
             if now - checked > self._check_every_s:
                 checked = now
                 if not await self._can_be_mined(flight):
-                    return await self._mined(flight)
+                    return await self._settled(flight)
             if now - flight.sent_s > self._replace_after_s:
                 await self._replace(flight)
             await asyncio.sleep(pause)
             pause = min(pause * 1.3, POLL_LAST_S)
+
+    async def _settled(self, flight: Flight) -> TxReceipt | None:
+        """The receipt once its nonce is used. Nodes count a nonce before they know the receipt: it is looked for again."""
+        for look in range(RECEIPT_LOOKS):
+            receipt = await self._mined(flight)
+            if receipt is not None:
+                return receipt
+            await asyncio.sleep(POLL_LAST_S * look)
+        return None
 
     async def _mined(self, flight: Flight) -> TxReceipt | None:
         receipts = await asyncio.gather(*(self._receipt(tx_hash) for tx_hash in flight.hashes))
