@@ -11,6 +11,7 @@ from eth_abi.abi import encode as abi_encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
+from eth_utils.abi import collapse_if_tuple
 from web3 import AsyncWeb3
 
 from veil.chain import artifacts
@@ -46,7 +47,7 @@ def _functions() -> dict[str, tuple[bytes, list[str]]]:
     result = {}
     for item in artifacts.load("VeilRegistry").abi:
         if item["type"] == "function":
-            types = [part["type"] for part in item["inputs"]]
+            types = [collapse_if_tuple(part) for part in item["inputs"]]
             result[item["name"]] = (bytes(keccak(f"{item['name']}({','.join(types)})".encode())[:4]), types)
     return result
 
