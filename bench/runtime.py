@@ -1,8 +1,9 @@
 """What the node agent promises, measured on a containerd of its own, beside ``ctr`` on the same daemon in the same run.
 
 ``python -m bench.runtime`` prints a table, ``--json`` one line. Starts are made in turn, one by ctr, one by the agent, so that
-both have the same machine. The agent runs alone in this process with its driver, so this process's CPU and memory are theirs;
-twins are counted in ``/proc``, not asked of the runtime. On a busy machine only the ratio means something. Needs root, containerd, runc, busybox.
+both have the same machine; on a busy one only the ratio means something. The agent runs alone in this process with its driver, so
+this process's CPU and memory are theirs. Twins are counted in ``/proc``, not asked of the runtime. Needs root, containerd, runc,
+busybox.
 """
 
 import argparse
