@@ -72,6 +72,16 @@ soak-rounds: setup ## thousands of histories of placement rounds, in virtual tim
 	@seed=$${SEED:-$$RANDOM$$RANDOM}; echo "SEED=$$seed"; VEIL_SIM_SEED=$$seed VEIL_SIM_HISTORIES=$${HISTORIES:-3000} nice $(PYTEST) -s \
 		tests/unit/placement/test_placement_simulated.py tests/unit/placement/test_placement_liars.py
 
+.PHONY: bench-mesh soak-mesh
+bench-mesh: setup ## who is alive, 30 nodes beside 30 agents of HashiCorp's serf (ten minutes)
+	@command -v serf >/dev/null || DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends serf >/dev/null
+	@$(BIN)/python -m bench.mesh --nodes 30 --beside serf
+
+SOAK_MESH_MINUTES ?= 60
+SOAK_MESH_LOSS ?= 10
+soak-mesh: setup ## 10 nodes for an hour at 10 % packet loss; reports false deaths and leaks (root)
+	@$(SUDO) unshare --net $(CURDIR)/$(BIN)/python -m bench.mesh_soak --minutes $(SOAK_MESH_MINUTES) --loss $(SOAK_MESH_LOSS)
+
 e2e: setup ## a whole cluster
 	@$(PYTEST) tests/e2e || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/e2e; }
 
