@@ -72,6 +72,14 @@ soak-rounds: setup ## thousands of histories of placement rounds, in virtual tim
 	@seed=$${SEED:-$$RANDOM$$RANDOM}; echo "SEED=$$seed"; VEIL_SIM_SEED=$$seed VEIL_SIM_HISTORIES=$${HISTORIES:-3000} nice $(PYTEST) -s \
 		tests/unit/placement/test_placement_simulated.py tests/unit/placement/test_placement_liars.py
 
+.PHONY: test-interop
+test-interop: setup .setup/interop ## js-libp2p (Node 22, from npm) joins, pings and asks, both ways
+	@$(PYTEST) tests/interop
+
+.setup/interop: tests/interop/package.json tests/interop/package-lock.json | .setup
+	@cd tests/interop && npm install --no-save --ignore-scripts --no-fund --no-audit --loglevel=error
+	@touch $@
+
 .PHONY: bench-mesh soak-mesh
 bench-mesh: setup ## who is alive, 30 nodes beside 30 agents of HashiCorp's serf (ten minutes)
 	@command -v serf >/dev/null || DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends serf >/dev/null

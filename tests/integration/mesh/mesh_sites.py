@@ -85,11 +85,11 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
             await trio.sleep(0.01)
 
 
-def play(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Runs ``scenario`` to its end, or fails after a minute."""
+def play(scenario: Callable[[], Awaitable[None]], timeout_s: float = 100.0) -> None:
+    """Runs ``scenario`` to its end, or fails after ``timeout_s``."""
 
     async def main() -> None:
-        with trio.fail_after(60):
+        with trio.fail_after(timeout_s):
             await scenario()
 
     trio.run(main)
