@@ -141,8 +141,6 @@ class Bench:
         made, node, other = object_id("bench", f"made {tag}"), Identity.generate(), Identity.generate()
         peer = node.peer_id
         shard = len(tag) % 16
-        # The shard's first append sets a slot that every later one only changes.
-        await self.gas("appendPlacements", shard, 1, _hash(f"first {tag}"), 1, _hash("data"))
         steps: list[tuple[str, str, tuple[Any, ...]]] = [
             ("apply_create", "applyObject", (WORKLOAD, made, 0, _envelope(), 0)),
             ("apply_update", "applyObject", (WORKLOAD, made, 1, _envelope(), 0)),
@@ -154,10 +152,10 @@ class Bench:
             ("publish_node_info", "publishNodeInfo", (peer, self._info(node))),
             ("cordon", "setNodeStatus", (peer, 3)),
             ("remove", "removeNode", (other.peer_id,)),
-            ("append", "appendPlacements", (shard, 2, _hash(f"one {tag}"), 1, _hash("data"))),
-            ("append_256", "appendPlacements", (shard, 3, _hash(f"batch {tag}"), BATCH, _hash("data"))),
+            ("append", "appendPlacements", (shard, 1, _hash(f"one {tag}"), 1, _hash("data"))),
+            ("append_256", "appendPlacements", (shard, 2, _hash(f"batch {tag}"), BATCH, _hash("data"))),
             ("anchor", "anchorDeployment", (_hash(f"note {tag}"),)),
-            ("set_editor", "setEditor", (SPACE[:16], LocalSigner.generate().address, True)),
+            ("set_access", "setAccess", (SPACE[:16], LocalSigner.generate().address, 5)),
         ]
         return {name: await self.gas(function, *args) for name, function, args in steps}
 

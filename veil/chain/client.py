@@ -5,6 +5,7 @@ from typing import Any
 
 from veil.chain import logs, ports
 from veil.chain.binding import Binding, by_signer, mark_down_message
+from veil.chain.client_extension import ExtensionClient
 from veil.chain.endpoints import Endpoints
 from veil.chain.informer import POLL_S, Informer
 from veil.chain.logs import STATUSES, RawLog
@@ -24,10 +25,10 @@ from veil.chain.sender import Sender, SentReceipt
 from veil.chain.signer import Signer
 from veil.errors import ChainUnavailable, ConfigInvalid, HeadMismatch, LimitExceeded
 from veil.identity import cluster_id
-from veil.types import Address, Clock, ClusterId, Digest, Epoch, Generation, ObjectId, PeerId, Shard
+from veil.types import Address, Clock, ClusterId, Digest, Generation, ObjectId, PeerId, Shard
 
 
-class RegistryChain:
+class RegistryChain(ExtensionClient):
     """Implements :class:`veil.chain.ports.Registry`.
 
     ``rpc``: one endpoint or several of the same chain. ``deploy_block``: the registry's first block, where reading starts.
@@ -71,8 +72,8 @@ class RegistryChain:
         await self.endpoints.close()
         await self._w3.provider.disconnect()
 
-    async def _send(self, function: str, *args: Any) -> SentReceipt:
-        return await self._sender.send(self.registry, self._binding.encode(function, *args))
+    async def _send(self, function: str, *args: Any, value_wei: int = 0) -> SentReceipt:
+        return await self._sender.send(self.registry, self._binding.encode(function, *args), value_wei=value_wei)
 
     # objects
 
@@ -91,9 +92,6 @@ class RegistryChain:
 
     async def remove_finalizer(self, kind: int, object_id: ObjectId, mask: int) -> None:
         await self._send("removeFinalizer", kind, object_id, mask)
-
-    async def set_editor(self, namespace: bytes, account: Address, allowed: bool) -> None:
-        await self._send("setEditor", namespace, account, allowed)
 
     # placement log
 
@@ -149,7 +147,7 @@ class RegistryChain:
             raise ChainUnavailable("the chain client is not started", hint="call start() first")
         return mark_down_message(self._chain_id, self.registry, peer, incarnation)
 
-    # policy and epochs
+    # policy
 
     async def set_policy(self, policy: bytes) -> None:
         _limit("policy", policy, POLICY_MAX_BYTES, "POLICY_MAX_BYTES")
@@ -160,12 +158,6 @@ class RegistryChain:
 
     async def set_down_signers(self, count: int) -> None:
         await self._send("setDownSigners", count)
-
-    async def publish_epoch(self, epoch: Epoch, digest: Digest) -> None:
-        await self._send("publishEpoch", epoch, digest)
-
-    async def retire_epoch(self, epoch: Epoch) -> None:
-        await self._send("retireEpoch", epoch)
 
     # reading
 

@@ -1,4 +1,4 @@
-"""Putting a registry on a chain: the implementation, and the proxy that everybody talks to."""
+"""Putting a registry on a chain: the implementation in its two halves, and the proxy that everybody talks to."""
 
 from eth_abi.abi import encode as abi_encode
 from eth_hash.auto import keccak
@@ -23,7 +23,9 @@ async def deploy_registry(rpc_url: str, signer: Signer, admin: Address) -> tuple
     w3 = connect(endpoints)
     try:
         sender = Sender(w3, signer)
-        code, _ = _created(await sender.send(None, artifacts.load("VeilRegistry").bytecode))
+        extension, _ = _created(await sender.send(None, artifacts.load("VeilRegistryExtension").bytecode))
+        code_with = artifacts.load("VeilRegistry").bytecode + abi_encode(["address"], [extension])
+        code, _ = _created(await sender.send(None, code_with))
         initialize = keccak(b"initialize(address)")[:4] + abi_encode(["address"], [admin])
         arguments = abi_encode(["address", "bytes"], [code, initialize])
         return _created(await sender.send(None, artifacts.load("ERC1967Proxy").bytecode + arguments))

@@ -95,10 +95,10 @@ class Sender:
         self._lock = asyncio.Lock()
         self._chain_id: int | None = None
 
-    async def send(self, to: Address | None, data: bytes, *, gas: int | None = None) -> SentReceipt:
+    async def send(self, to: Address | None, data: bytes, *, value_wei: int = 0, gas: int | None = None) -> SentReceipt:
         """Mined and successful, or an error: the contract's (:mod:`veil.chain.reverts`), ChainUnavailable,
         DeadlineExceeded (it may still be mined), Refused (no ether)."""
-        call: dict[str, Any] = {"from": self._signer.address, "data": HexBytes(data), "value": 0}
+        call: dict[str, Any] = {"from": self._signer.address, "data": HexBytes(data), "value": value_wei}
         if to is not None:
             call["to"] = to
         limit = gas or await self._estimate(call)

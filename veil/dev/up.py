@@ -9,6 +9,7 @@ from pathlib import Path
 from veil.chain.client import RegistryChain
 from veil.chain.deploy import deploy_registry
 from veil.chain.devchain import DevChain
+from veil.chain.records import Right
 from veil.chain.signer import LocalSigner
 from veil.client.api import ApiClient
 from veil.client.kinds import CORE_NAMESPACES, NODES
@@ -266,7 +267,7 @@ async def _namespace(record: ClusterRecord, members: list[_Member]) -> None:
     await chain.start()
     half = object_id("default", "")[:16]
     for other in members[1:]:
-        await chain.set_editor(half, other.operator.address, True)
+        await chain.set_access(half, other.operator.address, Right.WRITE)
     await chain.close()
 
 

@@ -118,6 +118,10 @@ class Writer:
     def put_epoch(self, row: EpochRow) -> None:
         self._tables.write(EPOCHS, (row.epoch, row.digest, int(row.active)), block=self._block)
 
+    def epochs(self) -> list[EpochRow]:
+        """Oldest first."""
+        return [EpochRow(epoch=e, digest=d, active=bool(a)) for e, d, a in self._tables.scan(EPOCHS)]
+
     def put_policy(self, policy: bytes) -> None:
         self._tables.write(POLICY, (1, policy), block=self._block)
 

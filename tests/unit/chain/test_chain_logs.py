@@ -143,7 +143,6 @@ def test_every_error_of_the_registry_has_a_meaning() -> None:
         "ERC1967InvalidImplementation",
         "ERC1967NonPayable",
         "ExpectedPause",
-        "FailedCall",
         "InvalidInitialization",
         "NotInitializing",
         "UUPSUnauthorizedCallContext",
@@ -192,10 +191,14 @@ def test_errors_name_the_argument_that_was_wrong() -> None:
     applied = (["uint8", "bytes32", "uint48", "bytes", "uint16"], [2, id_, 3, bytes(600), 0])
     stale = _reverted("StaleGeneration(bytes32,uint48,uint48)", ["bytes32", "uint48", "uint48"], [id_, 3, 5], apply, applied)
     assert stale.field == "expectedGeneration"
-    long = _reverted("TooLong(uint256,uint256)", ["uint256"] * 2, [600, 512], apply, applied)
-    assert (long.field, long.message) == ("envelope", "envelope: 600 bytes, the registry takes 512")
-    anchored = _reverted("ZeroValue()", [], [], "anchorDeployment(bytes32)", (["bytes32"], [bytes(32)]))
-    assert anchored.field == "assignmentHash"
-    registered = (["bytes32", "address"], [bytes(32), "0x" + "0" * 40])
-    assert _reverted("ZeroValue()", [], [], "registerNode(bytes32,address)", registered).field == "peerID, operator"
-    assert reverts.from_data(bytes(keccak(b"ZeroValue()")[:4])).field == "", "without the call nothing is known"
+    long_types = ["bytes32", "uint256", "uint256"]
+    long = _reverted("TooMuch(bytes32,uint256,uint256)", long_types, [b"envelope", 600, 512], apply, applied)
+    assert (long.field, long.message) == ("envelope", "envelope: 600, the registry takes 512")
+    anchored = _reverted("ZeroValue(bytes32)", ["bytes32"], [b"root"], "anchorDeployment(bytes32)", (["bytes32"], [bytes(32)]))
+    assert (anchored.field, anchored.message) == ("root", "root: zero, which it must not be")
+    little = _reverted("BondTooLow(uint256,uint128)", ["uint256", "uint128"], [1, 5], "stake(bytes32)", (["bytes32"], [id_]))
+    assert little.field == "value", "ether that goes with a call"
+    status = _reverted("WrongEpochStatus(uint64,uint8)", ["uint64", "uint8"], [7, 3], "retireEpoch(uint64)", (["uint64"], [7]))
+    assert (status.field, "status Retired" in status.message) == ("epoch", True)
+    missing = reverts.from_data(bytes(keccak(b"StaleEpoch(uint64,uint64)")[:4]) + abi_encode(["uint64"] * 2, [1, 2]))
+    assert missing.field == "", "without the call nothing is known"
