@@ -92,7 +92,7 @@ def _selectors() -> dict[bytes, tuple[str, list[dict[str, str]]]]:
 
 
 def from_data(data: bytes, call: bytes = b"") -> VeilError:
-    """The error that ``data`` is. Its ``field`` is the argument that was wrong: the error names it, or one of ``call`` (calldata) is.
+    """The error that ``data`` is. Its ``field`` is the argument that was wrong, as the error says or ``call`` (calldata) has it.
 
     One that is not known by name becomes Refused with its selector.
     """
