@@ -20,6 +20,7 @@ from veil.wire.rounds import REASON_MAX_CHARS, InstanceStatus
 CONTAINER_CREATING = "ContainerCreating"
 CONTAINER_ERROR = "ContainerError"
 CRASH_LOOP = "CrashLoopBackOff"
+DISK_PRESSURE = "DiskPressure"
 INITIALIZING = "Initializing"
 IMAGE_PULL = "ImagePullBackOff"
 INVALID_TEMPLATE = "InvalidTemplate"
@@ -40,6 +41,7 @@ PLAIN_WORDS = {
     CRASH_LOOP: "a container keeps ending; the next try waits longer each time",
     ERROR: "a container has failed and is not to be restarted",
     IMAGE_PULL: "an image cannot be fetched; the node's log says why",
+    DISK_PRESSURE: "a container waits: the node's disk is full",
     INITIALIZING: "an init container runs; the others wait for it",
     LOST: "a container is gone and is not to be restarted",
     NOT_READY: "a container runs; its readiness probe does not succeed",

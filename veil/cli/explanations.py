@@ -182,6 +182,11 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
         "The container runtime refused to make or start it.",
         "The node's message says why; correct the template, apply it again.",
     ),
+    "DiskPressure": (
+        Cause.CONTAINER,
+        "The disk of its node was full when its container was to be made or started; it is tried again with growing pauses.",
+        "Free disk on that node.",
+    ),
     "VolumeUnavailable": (
         Cause.CONTAINER,
         "One of its volumes cannot be had on its node; the message says which.",

@@ -9,6 +9,7 @@ import logging
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
@@ -16,6 +17,8 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from veil.agent.agent import Agent
 from veil.agent.capacity import MeasuredCapacity
 from veil.agent.keys import InstanceKey
+from veil.agent.pressure import PERIOD_S as PRESSURE_S
+from veil.agent.pressure import Pressure, Pressures
 from veil.agent.volumes import Volumes
 from veil.api.admission import Admission
 from veil.api.sealing import EpochKeys
@@ -158,7 +161,10 @@ class Node:
     def _make_work(self) -> None:
         """What the node does: place, run."""
         settings, directory = self.settings, self.settings.directory
-        self.capacity = MeasuredCapacity(self._clock, directory, share=settings.capacity_share)
+        self.pressures = Pressures(self.runtime, self._clock)
+        self.capacity = MeasuredCapacity(
+            self._clock, directory, share=settings.capacity_share, closed=lambda: bool(self.pressures.active)
+        )
         self.transcripts = Transcripts(directory / "transcripts", self._clock, retention_s=self.view.transcript_retention_s)
         self.placement = PlacementService(
             identity=self.identity,
@@ -234,7 +240,9 @@ class Node:
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
         self._pruning = LevelLoop("old transcripts", self._prune_transcripts, period_s=PRUNE_S)
         self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
+        self._pressing = LevelLoop("pressure", self.pressures.sync, period_s=PRESSURE_S)
         self._loops = [
+            self._pressing,
             self._assembling,
             self._joining,
             self._keying,
@@ -425,8 +433,14 @@ class Node:
             Condition("JournalWritable", "Writable", "NotWritable", self._journal_writable),
             Condition("ClockRight", "AgreesWithChain", "DiffersFromChain", self._clock_right),
             Condition("RuntimeReady", "Answers", "Away", self._runtime_answers),
+            Condition("DiskFree", "Enough", "DiskPressure", partial(self._relaxed, Pressure.DISK)),
+            Condition("MemoryFree", "Enough", "MemoryPressure", partial(self._relaxed, Pressure.MEMORY)),
+            Condition("PidsFree", "Enough", "PidPressure", partial(self._relaxed, Pressure.PIDS)),
             Condition("ControllersRunning", "Running", "NotRunning", self._controlled),
         ]
+
+    async def _relaxed(self, pressure: Pressure) -> str:
+        return "nothing new is placed here until it has been over for a while" if pressure in self.pressures.active else ""
 
     async def _registered(self) -> str:
         row = self.projection.node(self.identity.peer_id)
