@@ -173,7 +173,7 @@ class NodeSettings:
         (),
     )
     quota: int = _setting("VEIL_NODE_QUOTA", "replicas of one owner that this node takes; 0 for any number", _count, 0)
-    preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev or lan", _one_of("dev", "lan"), "lan")
+    preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev, lan or wan", _one_of("dev", "lan", "wan"), "lan")
     finality: str = _setting(
         "VEIL_FINALITY", "how deep a placement must be before it starts", _one_of("latest", "safe", "finalized"), "finalized"
     )

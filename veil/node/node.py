@@ -63,7 +63,7 @@ from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
 
 log = logging.getLogger(__name__)
 
-MESH_PRESETS = {"dev": "local", "lan": "lan"}
+MESH_PRESETS = {"dev": "local", "lan": "lan", "wan": "wan"}
 RESYNC_S = 10.0
 HEALTH_S = 1.0
 PRUNE_S = 600.0
