@@ -67,6 +67,29 @@ integration: setup ## each part against the real thing: anvil, libp2p, Concrete,
 soak-fhe: setup ## every circuit 30 times on real ciphertexts, every malformed digit (half an hour)
 	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py
 
+.PHONY: soak-rounds
+soak-rounds: setup ## thousands of histories of placement rounds, in virtual time (half an hour; SEED= replays, HISTORIES= fewer)
+	@seed=$${SEED:-$$RANDOM$$RANDOM}; echo "SEED=$$seed"; VEIL_SIM_SEED=$$seed VEIL_SIM_HISTORIES=$${HISTORIES:-3000} nice $(PYTEST) -s \
+		tests/unit/placement/test_placement_simulated.py tests/unit/placement/test_placement_liars.py
+
+.PHONY: test-interop
+test-interop: setup .setup/interop ## js-libp2p (Node 22, from npm) joins, pings and asks, both ways
+	@$(PYTEST) tests/interop
+
+.setup/interop: tests/interop/package.json tests/interop/package-lock.json | .setup
+	@cd tests/interop && npm install --no-save --ignore-scripts --no-fund --no-audit --loglevel=error
+	@touch $@
+
+.PHONY: bench-mesh soak-mesh
+bench-mesh: setup ## who is alive, 30 nodes beside 30 agents of HashiCorp's serf (ten minutes)
+	@command -v serf >/dev/null || DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends serf >/dev/null
+	@$(BIN)/python -m bench.mesh --nodes 30 --beside serf
+
+SOAK_MESH_MINUTES ?= 60
+SOAK_MESH_LOSS ?= 10
+soak-mesh: setup ## 10 nodes for an hour at 10 % packet loss; reports false deaths and leaks (root)
+	@$(SUDO) unshare --net $(CURDIR)/$(BIN)/python -m bench.mesh_soak --minutes $(SOAK_MESH_MINUTES) --loss $(SOAK_MESH_LOSS)
+
 e2e: setup ## a whole cluster
 	@$(PYTEST) tests/e2e || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/e2e; }
 

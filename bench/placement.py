@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import msgspec
 
 from bench.packing import PROFILES, loss_of
+from bench.rounds import measure as measure_rounds
 from veil.errors import ConfigInvalid
 from veil.fhe.ceremony import CeremonyResult, hold_ceremony
 from veil.fhe.circuits import clear
@@ -39,8 +40,8 @@ NODES_MIN, NODES_MAX = 2, 64
 SIZES = (4, 8, 16, 32, 64)
 """Of circuits, as epochs have them: a round takes the smallest with a place for every node, and pads."""
 RESOURCES = (2, 3, 4)
-NO_ROUND = "a round needs nodes, a chain and a mesh, and this is one process"
-"""Why round_s is null."""
+ROUNDS = 5
+"""Whole rounds that are measured (:mod:`bench.rounds`)."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +64,11 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     checked_ms: float
     """The same for t + 1 members, each with a partial for every subset of t."""
     round_s: float | None
+    """A whole round on three nodes, evaluated by all three on these cores; None when it was not asked for."""
     rounds: int
     pbs_ms: float
     cores: int
     load_average: float
-    unmeasured: str = f"round_s: {NO_ROUND}"
-    """What is null, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Bench:
         return Figures(**drawn)
 
 
-async def measure(nodes: int, resources: int, profile: Profile, rounds: int) -> Figure:
+async def measure(nodes: int, resources: int, profile: Profile, rounds: int, *, whole: bool = True) -> Figure:
     """Raises ConfigInvalid for sizes that are not built."""
     if profile not in PROFILES or resources not in RESOURCES or not NODES_MIN <= nodes <= NODES_MAX:
         raise ConfigInvalid(
@@ -175,7 +175,7 @@ async def measure(nodes: int, resources: int, profile: Profile, rounds: int) -> 
         encrypt_ms=round(done.encrypt_ms, 2),
         decrypt_ms=round(done.decrypt_ms, 1),
         checked_ms=round(done.checked_ms, 1),
-        round_s=None,
+        round_s=(await measure_rounds(rounds=ROUNDS)).round_s if whole else None,
         rounds=rounds,
         pbs_ms=round(single_s * 1e3, 2),
         cores=cores,
@@ -202,12 +202,14 @@ def main() -> None:
     parser.add_argument("--resources", type=int, default=4)
     parser.add_argument("--profile", choices=PROFILES, default="default")
     parser.add_argument("--rounds", type=int, default=5, help="decisions that are measured; times are medians")
+    parser.add_argument("--no-round", action="store_true", help="leave round_s out: no cluster is brought up")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds: at least 1")
     try:
-        figure = asyncio.run(measure(arguments.nodes, arguments.resources, arguments.profile, arguments.rounds))
+        asked = measure(arguments.nodes, arguments.resources, arguments.profile, arguments.rounds, whole=not arguments.no_round)
+        figure = asyncio.run(asked)
     except ConfigInvalid as error:
         parser.error(f"{error.message}; {error.hint}")
     values = msgspec.to_builtins(figure)

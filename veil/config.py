@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from veil.errors import ConfigInvalid
+from veil.types import TAINTS_MAX
 
 ENV_FILE = "node.env"
 
@@ -57,6 +58,19 @@ def _labels(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in pairs)
 
 
+def _paths(text: str) -> tuple[Path, ...]:
+    paths = tuple(Path(part.strip()) for part in text.split(",") if part.strip())
+    if any(not path.is_absolute() or ".." in path.parts for path in paths):
+        raise ValueError("must be absolute paths without .., comma separated")
+    return paths
+
+
+def _taints(text: str) -> tuple[tuple[str, str], ...]:
+    if len(taints := _labels(text)) > TAINTS_MAX:
+        raise ValueError(f"must be at most {TAINTS_MAX}")
+    return taints
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -64,6 +78,13 @@ def _one_of(*words: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    urls = tuple(part.strip() for part in text.split(",") if part.strip())
+    if wrong := [url for url in urls if not url.startswith(("http://", "https://"))]:
+        raise ValueError(f"must begin with http:// or https://: {', '.join(wrong)}")
+    return urls
 
 
 def _bootstrap(text: str) -> tuple[str, ...]:
@@ -76,9 +97,20 @@ class NodeSettings:
 
     directory: Path = _setting("VEIL_DIR", "the node's directory: keys, store.db, journal.db, blobs, logs", Path)
     name: str = _setting("VEIL_NODE_NAME", "the node's name, as it publishes it in the registry")
-    rpc_url: str = _setting("VEIL_RPC_URL", "an Ethereum JSON-RPC endpoint")
+    rpc_urls: tuple[str, ...] = _setting(
+        "VEIL_CHAIN_RPC", "Ethereum JSON-RPC endpoints, comma separated: with three, one that lies is found out", _urls
+    )
     contract: str = _setting("VEIL_CONTRACT_ADDRESS", "the VeilRegistry's address (the proxy)")
     contract_block: int = _setting("VEIL_CONTRACT_BLOCK", "the block in which the registry was deployed", int, 0)
+    operator_keystore: str = _setting(
+        "VEIL_OPERATOR_KEYSTORE",
+        "who signs: a JSON keystore, a file with a raw key, or a signing server (URL#ADDRESS); empty for VEIL_DIR/operator.key",
+        str,
+        "",
+    )
+    passphrase_file: Path | None = _setting(
+        "VEIL_KEYSTORE_PASSPHRASE_FILE", "a file, readable by its owner only, with the keystore's passphrase", Path, None
+    )
     peer_id: str = _setting("VEIL_NODE_PEERID", "the expected peer ID: a start with another key is refused", str, "")
     listen: str = _setting("VEIL_LIBP2P_LISTEN", "the multiaddr that the mesh listens on", str, "/ip4/127.0.0.1/tcp/0")
     bootstrap: tuple[str, ...] = _setting(
@@ -104,6 +136,12 @@ class NodeSettings:
     runc_root: str = _setting("VEIL_RUNC_ROOT", "runc's state directory; empty for its default", str, "")
     cgroup_parent: str = _setting("VEIL_CGROUP_PARENT", "the cgroup below which containers live", str, "/veil")
     docker_socket: str = _setting("VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker driver", str, "")
+    registry_credentials: Path | None = _setting(
+        "VEIL_REGISTRY_CREDENTIALS", "logins of image registries: a file as docker login writes it, mode 0600", Path, None
+    )
+    host_paths: tuple[Path, ...] = _setting(
+        "VEIL_HOST_PATHS", "paths of this machine that workloads may mount, exactly these, comma separated", _paths, ()
+    )
     capacity_share: float = _setting(
         "VEIL_CAPACITY_SHARE", "which part of the machine is this node's (several nodes on one machine)", _share, 1.0
     )
@@ -112,6 +150,12 @@ class NodeSettings:
     )
     labels: tuple[tuple[str, str], ...] = _setting(
         "VEIL_NODE_LABELS", "labels that workloads select nodes by: name=value, comma separated", _labels, ()
+    )
+    taints: tuple[tuple[str, str], ...] = _setting(
+        "VEIL_NODE_TAINTS",
+        "keep new instances off whose workload does not tolerate them: name=value, comma separated",
+        _taints,
+        (),
     )
     priority: int = _setting(
         "VEIL_NODE_PRIORITY", "for the policy PriorityRoundRobin: 0 (first) to 2; encrypted in rounds", _at_most(2), 1
@@ -129,7 +173,7 @@ class NodeSettings:
         (),
     )
     quota: int = _setting("VEIL_NODE_QUOTA", "replicas of one owner that this node takes; 0 for any number", _count, 0)
-    preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev or lan", _one_of("dev", "lan"), "lan")
+    preset: str = _setting("VEIL_PRESET", "timeouts and cadences: dev, lan or wan", _one_of("dev", "lan", "wan"), "lan")
     finality: str = _setting(
         "VEIL_FINALITY", "how deep a placement must be before it starts", _one_of("latest", "safe", "finalized"), "finalized"
     )

@@ -38,10 +38,14 @@ from typing import ClassVar, NamedTuple
 
 
 class VeilError(Exception):
-    """The root. ``hint`` says what the reader can do next; it is printed on a line of its own."""
+    """The root. ``hint`` says what the reader can do next; it is printed on a line of its own.
+
+    ``field`` names the argument that was wrong, where whoever refused could tell.
+    """
 
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
+    field: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -189,7 +193,7 @@ class RuntimeFailed(VeilError):
 
 
 class ImageUnavailable(RuntimeFailed):
-    """The image cannot be had."""
+    """The image cannot be had. Its message is shown in statuses: our own words, no runtime's."""
 
     retryable = True
 

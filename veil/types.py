@@ -41,6 +41,8 @@ SHARDS = 16
 TERM_BLOCKS = 256
 DIGEST_BYTES = 32
 PEER_ID_BYTES = 32
+TAINTS_MAX = 8
+"""Of a node, and tolerations of a workload: both are on the chain."""
 
 
 class Clock(Protocol):

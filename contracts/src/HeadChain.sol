@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
+import {HEAD_SLOT, Head, headStorage} from "./Storage.sol";
+
 /// @title The hash chain over every event
 /// @notice Every event of the registry has four topics: its signature, the resource version rv, and two of its own. That
 /// one shape lets a reader who knows no event at all check that none is missing, changed or out of order: folding
@@ -9,35 +11,20 @@ pragma solidity ^0.8.24;
 ///
 /// over the logs gives head(). Events of OpenZeppelin (roles, pause, proxy) stand outside.
 abstract contract HeadChain {
-    /// @custom:storage-location erc7201:veil.head
-    struct Head {
-        uint64 rv;
-        bytes24 acc;
-    }
-
-    // keccak256(abi.encode(uint256(keccak256("veil.head")) - 1)) & ~bytes32(uint256(0xff))
-    bytes32 private constant HEAD_SLOT = 0xbdc66f2a2d186c6f57439af8dade3557e7e3e0c2ef26cb5b87592dc20d11c800;
-
-    function _head() private pure returns (Head storage h) {
-        assembly {
-            h.slot := HEAD_SLOT
-        }
-    }
-
     /// @notice How many events there were, and the chain over them.
     function head() external view returns (uint64 rv, bytes24 acc) {
-        Head storage h = _head();
+        Head storage h = headStorage();
         return (h.rv, h.acc);
     }
 
     /// @dev The only place that emits. The events are declared where they belong, for the ABI.
     function _record(bytes32 topic0, bytes32 topic2, bytes32 topic3, bytes memory data) internal {
-        Head storage h = _head();
+        Head storage h = headStorage();
         uint64 rv = h.rv + 1;
         bytes24 acc = bytes24(keccak256(abi.encode(h.acc, rv, topic0, topic2, topic3, keccak256(data))));
         assembly {
             // Both halves of the slot at once: acc above rv. The shifts clear what a bytes24 may carry below its 24 bytes.
-            sstore(h.slot, or(shl(64, shr(64, acc)), rv))
+            sstore(HEAD_SLOT, or(shl(64, shr(64, acc)), rv))
             log4(add(data, 0x20), mload(data), topic0, rv, topic2, topic3)
         }
     }

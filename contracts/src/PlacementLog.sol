@@ -2,21 +2,14 @@
 pragma solidity ^0.8.24;
 
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
-import {Nodes} from "./Nodes.sol";
+import {Membership} from "./Membership.sol";
+import {PlacementsStorage, SHARD_COUNT, placementsStorage} from "./Storage.sol";
 
 /// @title The placement log
 /// @notice A log for each shard. An append names the sequence it expects to be next: that one rule is both the fence
 /// between competing coordinators and the batch, as a Merkle root stands for any number of bindings.
-abstract contract PlacementLog is Nodes {
-    /// @custom:storage-location erc7201:veil.placements
-    struct PlacementsStorage {
-        mapping(uint8 shard => uint64 last) sequences;
-        mapping(uint8 shard => mapping(uint64 seq => bytes32 root)) roots;
-        mapping(bytes32 assignmentHash => address by) anchors;
-    }
-
-    uint8 public constant SHARDS = 16;
-    bytes32 private constant PLACEMENTS_SLOT = 0x01ddfe31bb0b8617b499ceda172a951f553e83529a58358194dccb379c539f00;
+abstract contract PlacementLog is Membership {
+    uint8 public constant SHARDS = SHARD_COUNT;
 
     event PlacementsAppended(
         uint64 indexed rv,
@@ -34,12 +27,6 @@ abstract contract PlacementLog is Nodes {
     error UnknownShard(uint8 shard);
     error AlreadyAnchored(bytes32 assignmentHash);
 
-    function _placements() private pure returns (PlacementsStorage storage s) {
-        assembly {
-            s.slot := PLACEMENTS_SLOT
-        }
-    }
-
     /// @notice Append `count` leaves under `root` to a shard's log, as number `seq`, which must be the last + 1.
     /// @param dataDigest the digest of the leaves' public data, kept by the mesh
     function appendPlacements(uint8 shard, uint64 seq, bytes32 root, uint32 count, bytes32 dataDigest)
@@ -48,11 +35,12 @@ abstract contract PlacementLog is Nodes {
         onlyMember
     {
         if (shard >= SHARDS) revert UnknownShard(shard);
-        if (root == 0 || count == 0) revert ZeroValue();
-        PlacementsStorage storage s = _placements();
-        uint64 last = s.sequences[shard];
-        if (seq != last + 1) revert StaleSequence(shard, seq, last);
-        s.sequences[shard] = seq;
+        if (root == 0) revert ZeroValue("root");
+        if (count == 0) revert ZeroValue("count");
+        PlacementsStorage storage s = placementsStorage();
+        uint64 next = s.next[shard];
+        if (seq != next) revert StaleSequence(shard, seq, next - 1);
+        s.next[shard] = next + 1;
         s.roots[shard][seq] = root;
         bytes memory data = abi.encode(seq, root, count, dataDigest);
         _record(PlacementsAppended.selector, bytes32(uint256(shard)), _topic(msg.sender), data);
@@ -60,12 +48,13 @@ abstract contract PlacementLog is Nodes {
 
     /// @notice The sequence of a shard's last append, 0 for none.
     function placementSequence(uint8 shard) external view returns (uint64) {
-        return _placements().sequences[shard];
+        if (shard >= SHARDS) revert UnknownShard(shard);
+        return placementsStorage().next[shard] - 1;
     }
 
     /// @notice The root of one append, 0 when there is none.
     function placementRoot(uint8 shard, uint64 seq) external view returns (bytes32) {
-        return _placements().roots[shard][seq];
+        return placementsStorage().roots[shard][seq];
     }
 
     /// @notice Whether `leaf` (keccak256 twice over its bytes) is under the root of that append; pairs are sorted.
@@ -74,14 +63,14 @@ abstract contract PlacementLog is Nodes {
         view
         returns (bool)
     {
-        bytes32 root = _placements().roots[shard][seq];
+        bytes32 root = placementsStorage().roots[shard][seq];
         return root != 0 && MerkleProof.verifyCalldata(proof, root, leaf);
     }
 
     /// @notice A note for audits. It fences nothing: the log does.
     function anchorDeployment(bytes32 assignmentHash) external whenNotPaused onlyMember returns (bool) {
-        if (assignmentHash == 0) revert ZeroValue();
-        PlacementsStorage storage s = _placements();
+        if (assignmentHash == 0) revert ZeroValue("assignmentHash");
+        PlacementsStorage storage s = placementsStorage();
         if (s.anchors[assignmentHash] != address(0)) revert AlreadyAnchored(assignmentHash);
         s.anchors[assignmentHash] = msg.sender;
         _record(DeploymentAnchored.selector, assignmentHash, _topic(msg.sender), "");
@@ -90,6 +79,6 @@ abstract contract PlacementLog is Nodes {
 
     /// @notice Who anchored a note, 0 for nobody.
     function anchoredBy(bytes32 assignmentHash) external view returns (address) {
-        return _placements().anchors[assignmentHash];
+        return placementsStorage().anchors[assignmentHash];
     }
 }

@@ -7,7 +7,7 @@ import pytest
 from veil.config import load_settings, write_settings
 from veil.errors import ConfigInvalid
 
-NEEDED = {"VEIL_NODE_NAME": "a", "VEIL_RPC_URL": "http://127.0.0.1:1", "VEIL_CONTRACT_ADDRESS": "0x0"}
+NEEDED = {"VEIL_NODE_NAME": "a", "VEIL_CHAIN_RPC": "http://127.0.0.1:1", "VEIL_CONTRACT_ADDRESS": "0x0"}
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_every_wrong_setting_is_named(tmp_path: Path) -> None:
     (tmp_path / "node.env").write_text("VEIL_RUNTIME=magic\nVEIL_CAPACITY_SHARE=2\nVEIL_COLOUR=red\n")
     with pytest.raises(ConfigInvalid) as caught:
         load_settings(tmp_path, {})
-    for name in ("VEIL_RUNTIME", "VEIL_CAPACITY_SHARE", "VEIL_COLOUR", "VEIL_NODE_NAME", "VEIL_RPC_URL"):
+    for name in ("VEIL_RUNTIME", "VEIL_CAPACITY_SHARE", "VEIL_COLOUR", "VEIL_NODE_NAME", "VEIL_CHAIN_RPC"):
         assert name in caught.value.message
 
 
@@ -36,5 +36,8 @@ def test_only_known_settings_are_written(tmp_path: Path) -> None:
 
 def test_labels_are_pairs(tmp_path: Path) -> None:
     assert load_settings(tmp_path, NEEDED | {"VEIL_NODE_LABELS": "zone=a, disk=ssd"}).labels == (("zone", "a"), ("disk", "ssd"))
+    assert load_settings(tmp_path, NEEDED | {"VEIL_NODE_TAINTS": "dedicated=db"}).taints == (("dedicated", "db"),)
+    with pytest.raises(ConfigInvalid, match=r"VEIL_NODE_TAINTS.* must be at most 8"):
+        load_settings(tmp_path, NEEDED | {"VEIL_NODE_TAINTS": ",".join(f"a{number}=b" for number in range(9))})
     with pytest.raises(ConfigInvalid, match="VEIL_NODE_LABELS"):
         load_settings(tmp_path, NEEDED | {"VEIL_NODE_LABELS": "zone"})

@@ -7,22 +7,45 @@ by doing what it always does.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
-from veil.agent.backoff import History, first_start, restarted
+from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
+from veil.agent.image_gc import ImageGc
 from veil.agent.images import Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey
 from veil.agent.logs import Logs
+from veil.agent.probe_calls import ProbeCalls
+from veil.agent.probes import Health
+from veil.agent.probing import Probing
 from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
 from veil.agent.spec import InstancePlan, plan_instance
-from veil.agent.status import instance_status, invalid_template, runtime_unavailable, same, terminating, without_names
+from veil.agent.status import (
+    VOLUME_UNAVAILABLE,
+    instance_status,
+    invalid_template,
+    runtime_unavailable,
+    same,
+    terminating,
+    without_names,
+)
 from veil.agent.troubles import Troubles
-from veil.errors import DeadlineExceeded, ImageUnavailable, InvalidInput, NotFound, RuntimeUnavailable, Unavailable, VeilError
+from veil.agent.volumes import Volumes
+from veil.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    ImageUnavailable,
+    InvalidInput,
+    NotFound,
+    RuntimeUnavailable,
+    Unavailable,
+    VeilError,
+)
 from veil.runtime.ports import ContainerSpec, EventKind, Runtime
 from veil.store.journal import RestartRow
 from veil.types import Clock, Random, SystemRandom
@@ -40,7 +63,17 @@ STARTS_AT_ONCE = 8
 """Creations and starts in the runtime at a time: more only makes each slower (facts: 16 a second on two cores, 8 wide)."""
 
 EVENTS_RETRY_S = 0.5
+OBSERVE_S = 0.5
+"""How exact the times of log lines are."""
+
 ROTATE_S = 10.0
+
+
+class _Seen(TypedDict):
+    histories: Mapping[str, History]
+    troubles: Mapping[str, Trouble]
+    healths: Mapping[str, Health]
+    now_s: float
 
 
 class RestartTable(Protocol):
@@ -78,6 +111,7 @@ class Agent:
         *,
         node: str,
         on_gone: Callable[[InstanceKey], None] = lambda key: None,
+        volumes: Volumes | None = None,
         random: Random | None = None,
     ) -> None:
         self._runtime = runtime
@@ -87,9 +121,12 @@ class Agent:
         self._on_gone = on_gone
         self._node = node
         self._logs = Logs(log_dir, clock)
+        self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
         self._images = Images(runtime, clock, self._queue.add)
+        self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
         self._containers = Containers(runtime, node)
+        self._probing = Probing(ProbeCalls(runtime), clock, self._queue.add)
         self._desired: dict[InstanceKey, DesiredInstance] | None = None
         self._statuses: dict[InstanceKey, InstanceStatus] = {}
         self._troubles = Troubles(clock)
@@ -98,10 +135,12 @@ class Agent:
 
     async def start(self) -> None:
         """Begin. The runtime's driver has been started; it may be away."""
+        await asyncio.to_thread(self._logs.adopt)
         self._queue.start()
         self._queue.add(None)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._hear(), name="agent events"), loop.create_task(self._rotate(), name="agent logs")]
+        work = {"events": self._hear(), "logs": self._tend_logs(), "images": self._image_gc.run()}
+        self._tasks = [loop.create_task(one, name=f"agent {name}") for name, one in work.items()]
 
     async def close(self) -> None:
         """Stop looking. Containers go on."""
@@ -109,6 +148,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._queue.close()
+        await self._probing.close()
         await self._images.close()
 
     def set_desired(self, desired: Mapping[InstanceKey, DesiredInstance]) -> None:
@@ -132,18 +172,43 @@ class Agent:
         follow: bool = False,
         tail_lines: int | None = None,
         since_s: float | None = None,
+        timestamps: bool = False,
+        previous: bool = False,
     ) -> AsyncIterator[bytes]:
-        """What a container of the Instance said; its name may be left out when there is one. Raises NotFound, InvalidInput."""
-        name = self._logs.choose(key.text, container)
+        """What a container of the Instance said: see :meth:`Logs.read`. Its name may be left out when there is one (init
+        containers aside). Raises NotFound, InvalidInput."""
+        name = self._logs.choose(key.text, container or self._only_container(key))
         pieces = self._logs.read(
-            key.text, name, follow=follow, tail_lines=tail_lines, since_s=since_s, alive=lambda: self._goes_on(key)
+            key.text,
+            name,
+            follow=follow,
+            tail_lines=tail_lines,
+            since_s=since_s,
+            timestamps=timestamps,
+            previous=previous,
+            alive=lambda: self._goes_on(key),
         )
-        async for piece in pieces:
-            yield piece
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    def _only_container(self, key: InstanceKey) -> str:
+        """Its name if the template has one besides init containers, or empty."""
+        desired = (self._desired or {}).get(key)
+        containers = desired.spec.get("containers") if desired is not None and desired.spec.get("initContainers") else None
+        return str(containers[0].get("name", "")) if isinstance(containers, list) and len(containers) == 1 else ""
 
     def _goes_on(self, key: InstanceKey) -> bool:
         status = self._statuses.get(key)
         return key in (self._desired or {}) and (status is None or status.phase not in ("Succeeded", "Failed"))
+
+    def _wanted_images(self) -> list[str]:
+        found = []
+        for desired in (self._desired or {}).values():
+            for kind in ("containers", "initContainers"):
+                listed = desired.spec.get(kind)
+                found += [str(one.get("image")) for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+        return found
 
     async def _look(self, key: InstanceKey | None) -> float | None:
         """Bring one Instance closer to what is desired (None: find out which there are). Gives back when to look again."""
@@ -169,13 +234,17 @@ class Agent:
 
     async def _resync(self) -> float:
         await self._containers.learn()
-        for key in self._containers.keys() | (self._desired or {}).keys() | self._statuses.keys():
+        known = self._containers.keys() | (self._desired or {}).keys() | self._statuses.keys()
+        for key in known:
             self._queue.add(key)
+        if self._desired is not None:
+            await asyncio.to_thread(self._volumes.sweep, {key.text for key in known})
         return RESYNC_S
 
     async def _run(self, desired: DesiredInstance) -> float | None:
         try:
-            plan = plan_instance(desired, node=self._node, log_paths=self._logs.paths)
+            home = self._volumes.home(desired.key.text)
+            plan = plan_instance(desired, node=self._node, log_paths=self._logs.paths, volumes_home=home)
         except InvalidInput as error:
             log.warning("%s: %s", desired.key.text, without_figures(error.message))
             self._publish(desired.key, invalid_template(self._clock.now_s()))
@@ -193,13 +262,15 @@ class Agent:
 
     async def _decide(self, key: InstanceKey, plan: InstancePlan) -> Decision:
         """What is to be done now; the status is what can be seen on the way."""
-        actual = await self._containers.of(key, [planned.spec.id for planned in plan.containers])
-        histories = {planned.name: self._history(key, planned.name) for planned in plan.containers}
-        troubles = self._troubles.of(key)
-        now_s = self._clock.now_s()
-        status = instance_status(plan, actual, histories=histories, troubles=troubles, pulling=self._images.pulling, now_s=now_s)
-        self._publish(key, status)
-        return decide(plan, actual, histories=histories, troubles=troubles, now_s=now_s)
+        actual = await self._containers.of(key, [planned.spec.id for planned in plan.everything])
+        seen: _Seen = {
+            "histories": {planned.name: self._history(key, planned.name) for planned in plan.everything},
+            "troubles": self._troubles.of(key),
+            "healths": self._probing.watch(key, plan.containers, actual),
+            "now_s": self._clock.now_s(),
+        }
+        self._publish(key, instance_status(plan, actual, pulling=self._images.pulling, **seen))
+        return decide(plan, actual, **seen)
 
     async def _carry_out(self, key: InstanceKey, plan: InstancePlan, decision: Decision) -> bool:
         """Act in order. False when something could not be done now: a later look goes on with it."""
@@ -221,7 +292,12 @@ class Agent:
         if action.verb is Verb.REMOVE:
             await self._containers.remove(key, action.id, grace_s=action.grace_s)
             return True
-        (planned,) = [planned for planned in plan.containers if planned.name == action.container]
+        if action.verb is Verb.STOP:
+            await self._runtime.stop(action.id, grace_s=action.grace_s)
+            return True
+        (planned,) = [planned for planned in plan.everything if planned.name == action.container]
+        if plan.volumes and not await self._volumes_ready(key, plan, planned.name):
+            return False
         if action.verb is Verb.CREATE:
             image = planned.spec.image
             if (state := self._images.ensure(image, key)) is not ImageState.PRESENT:
@@ -231,10 +307,19 @@ class Agent:
             self._logs.prepare(key.text, planned.name)
             await self._create(key, planned.spec)
             return True
+        self._put_log_aside(key, action)
         self._remember_start(key, action)
         async with self._starts:
             await self._runtime.start(action.id)
         self._troubles.over(key, planned.name)
+        return True
+
+    async def _volumes_ready(self, key: InstanceKey, plan: InstancePlan, container: str) -> bool:
+        try:
+            await asyncio.to_thread(self._volumes.prepare, key.text, plan.volumes, plan.memory_bytes)
+        except (Forbidden, NotFound) as error:
+            self._troubles.refused(key, container, VOLUME_UNAVAILABLE, error)
+            return False
         return True
 
     async def _create(self, key: InstanceKey, spec: ContainerSpec) -> None:
@@ -254,6 +339,12 @@ class Agent:
             history = first_start(history, now_s)
         self._restarts.put(key.text, action.container, RestartRow(history.count, history.last_s, history.backoff_s))
 
+    def _put_log_aside(self, key: InstanceKey, action: Action) -> None:
+        """Once for each run: a start that is tried again because it failed, or because nobody knows of it, has no output yet."""
+        started_s = self._history(key, action.container).last_s
+        if action.verb is Verb.RESTART and not started_s >= action.ended_s > 0:
+            self._logs.put_aside(key.text, action.container)
+
     def _history(self, key: InstanceKey, container: str) -> History:
         row = self._restarts.get(key.text, container)
         return History(count=row.count, last_s=row.last_s, backoff_s=row.backoff_s)
@@ -263,10 +354,11 @@ class Agent:
         actual = await self._containers.of(key)
         if not actual and key not in self._statuses:
             return
+        self._probing.forget(key)
         self._restarts.forget(key.text)  # first: a crash on the way must not leave restarts to the next of that name
         if actual:
             self._publish(key, terminating(self._statuses.get(key), self._clock.now_s()))
-            gone = decide(None, actual, histories={}, troubles={}, now_s=self._clock.now_s())
+            gone = decide(None, actual, histories={}, troubles={}, healths={}, now_s=self._clock.now_s())
             removals = [self._containers.remove(key, action.id, grace_s=action.grace_s) for action in gone.actions]
             for failure in await asyncio.gather(*removals, return_exceptions=True):
                 if failure is not None:
@@ -275,6 +367,7 @@ class Agent:
             return
         self._troubles.forget(key)
         self._logs.remove(key.text)
+        await asyncio.to_thread(self._volumes.remove, key.text)
         self._statuses.pop(key, None)
         if key not in (self._desired or {}):
             self._on_gone(key)
@@ -301,10 +394,14 @@ class Agent:
                 log.warning("events of the runtime: %s: %s", error.reason, without_figures(error.message))
             await asyncio.sleep(EVENTS_RETRY_S)
 
-    async def _rotate(self) -> None:
+    async def _tend_logs(self) -> None:
+        rotate_s = 0.0
         while True:
-            await asyncio.sleep(ROTATE_S)
             try:
-                await asyncio.to_thread(self._logs.rotate)
+                if self._clock.monotonic_s() >= rotate_s:
+                    await asyncio.to_thread(self._logs.rotate)
+                    rotate_s = self._clock.monotonic_s() + ROTATE_S
+                await asyncio.to_thread(self._logs.observe, self._clock.now_s())
             except OSError as error:
-                log.warning("log files cannot be rotated: %s", error.strerror)
+                log.warning("log files cannot be tended: %s", error.strerror)
+            await asyncio.sleep(OBSERVE_S)

@@ -35,7 +35,7 @@ class _Promise:
 class MeasuredCapacity:
     """This node's capacity: ``share`` of the machine (several nodes on one machine) less ``reserve``, and who was promised what.
 
-    ``path`` lies on the disk that containers use. ``measure`` gives what the machine has now.
+    ``path`` lies on the disk that containers use. ``measure`` gives what the machine has now. ``closed``: offer nothing.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class MeasuredCapacity:
         share: float = 1.0,
         reserve: Figures = SYSTEM_RESERVE,
         measure: Callable[[Path], Figures] | None = None,
+        closed: Callable[[], bool] = lambda: False,
     ) -> None:
         if not 0 < share <= 1:
             raise ValueError("share is over 0 and at most 1")
@@ -54,6 +55,7 @@ class MeasuredCapacity:
         self._share = share
         self._reserve = reserve
         self._measure = measure or measure_machine
+        self._closed = closed
         self._promises: dict[Hashable, _Promise] = {}
         self._expired: dict[Hashable, _Promise] = {}
 
@@ -63,8 +65,10 @@ class MeasuredCapacity:
         return _map(lambda name: int(getattr(whole, name) * self._share))
 
     def free(self) -> Figures:
-        """total − reserve − promised, never below 0."""
+        """total − reserve − promised, never below 0; nothing while this node is closed to anything new."""
         self._expire()
+        if self._closed():
+            return NOTHING
         total = self.total()
         taken = [self._reserve, *(promise.figures for promise in self._promises.values())]
         return _map(lambda name: max(0, int(getattr(total, name) - sum(getattr(figures, name) for figures in taken))))
@@ -93,7 +97,7 @@ class MeasuredCapacity:
             self._promises[key] = promise
 
     def restore(self, key: Hashable, figures: Figures) -> None:
-        """After a restart: what runs already is promised, whether it fits or not."""
+        """After a restart: what was promised before is so again, until it is released, whether it fits or not."""
         self._promises[key] = _Promise(figures, None)
 
     def release(self, key: Hashable) -> None:

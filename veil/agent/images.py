@@ -13,7 +13,7 @@ from veil.agent.backoff import Trouble, again
 from veil.agent.keys import InstanceKey
 from veil.agent.queue import without_figures
 from veil.agent.status import IMAGE_PULL
-from veil.errors import ImageUnavailable, RuntimeUnavailable, VeilError
+from veil.errors import DigestMismatch, ImageUnavailable, RuntimeUnavailable, VeilError
 from veil.runtime.ports import Runtime
 from veil.types import Clock
 
@@ -69,6 +69,10 @@ class Images:
         """It was thought present and is not."""
         self._present_s.pop(image, None)
 
+    def some_removed(self) -> None:
+        """Nothing is thought present any more: those that are cost a look each."""
+        self._present_s.clear()
+
     async def close(self) -> None:
         pulls = list(self._pulls.values())
         for pull in pulls:
@@ -85,7 +89,8 @@ class Images:
             log.debug("image %s: the runtime does not answer", image)  # who waits finds out, and when it is back
         except VeilError as error:
             log.warning("image %s: %s: %s", image, error.reason, without_figures(error.message))
-            told = f"image {image} cannot be fetched" if isinstance(error, ImageUnavailable) else f"image {image}: {error.reason}"
+            own_words = isinstance(error, (ImageUnavailable, DigestMismatch))
+            told = error.message if own_words else f"image {image} cannot be fetched: {error.reason}"
             before = self._troubles.get(image)
             self._troubles[image] = again(before, reason=IMAGE_PULL, message=told, now_s=self._clock.now_s())
         finally:

@@ -1,15 +1,20 @@
-"""Containers' log files: read from the end, follow, rotate.
+"""Containers' log files: written by the runtime, kept, rotated and read here.
 
 The runtime appends each stream to its own plain file, without timestamps and without anything of ours in between, so logs go on
-while the node is away. A file that has grown is copied and cut (its writer holds it open with O_APPEND and goes on at the
-start); what is written in the moment between copy and cut is lost, as with logrotate's ``copytruncate``.
+while the node is away; the times are noted beside it (:mod:`veil.agent.log_index`). A file that has grown is copied and cut (its
+writer holds it open with O_APPEND and goes on at the start); what is written in the moment between copy and cut is lost, as with
+logrotate's ``copytruncate``. When a container is started again, what its last run said is put aside and
+kept until the next time.
 """
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from threading import Lock
 
+from veil.agent.log_index import LogIndex, index_path
+from veil.agent.log_reader import LogReader
 from veil.agent.spec import LogPaths
 from veil.errors import InvalidInput, NotFound
 from veil.types import Clock
@@ -19,9 +24,8 @@ LOG_MAX_BYTES = 10 * 1024 * 1024
 LOG_FILES_MAX = 5
 """The file written to and its four predecessors: the kubelet's figures."""
 
-POLL_S = 0.1
-CHUNK_BYTES = 64 * 1024
-_BACKWARD_BYTES = 64 * 1024
+POLL_S = 0.05
+"""How often a follower looks."""
 
 
 class Logs:
@@ -30,14 +34,47 @@ class Logs:
     def __init__(self, root: Path, clock: Clock) -> None:
         self.paths = LogPaths(root)
         self._clock = clock
+        self._indexes: dict[Path, LogIndex] = {}
+        self._lock = Lock()
+        """Observing, rotating and putting aside happen in threads, and exclude each other."""
 
     def prepare(self, instance: str, container: str) -> None:
         """Make the directory that the runtime will write to."""
         self.paths.stream(instance, container, STREAMS[0]).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._lock:
+            for stream in STREAMS:
+                self._know(self.paths.stream(instance, container, stream))
+
+    def put_aside(self, instance: str, container: str) -> None:
+        """Before a container is started again: what it said becomes what ``previous`` reads. Who follows reads it to its end."""
+        with self._lock:
+            for path in (self.paths.stream(instance, container, stream) for stream in STREAMS):
+                self._know(path).observe(self._clock.now_s())
+                for file, aside in ((path, _previous(path)), (index_path(path), index_path(_previous(path)))):
+                    aside.unlink(missing_ok=True)
+                    if file.exists():
+                        file.replace(aside)
+                self._indexes[path] = LogIndex(path)
 
     def remove(self, instance: str) -> None:
         """Forget everything an Instance's containers said."""
-        shutil.rmtree(self.paths.instance(instance), ignore_errors=True)
+        home = self.paths.instance(instance)
+        with self._lock:
+            self._indexes = {path: index for path, index in self._indexes.items() if not path.is_relative_to(home)}
+            shutil.rmtree(home, ignore_errors=True)
+
+    def adopt(self) -> None:
+        """Know the files that an agent before this one left. Blocks."""
+        with self._lock:
+            for stream in STREAMS:
+                for path in self.paths.root.glob(f"*/*/{stream}.log"):
+                    self._know(path)
+
+    def observe(self, now_s: float) -> None:
+        """Note what has come in all files. Blocks for some microseconds each."""
+        with self._lock:
+            for index in self._indexes.values():
+                index.observe(now_s)
 
     def containers(self, instance: str) -> list[str]:
         """The containers of an Instance that have logs here."""
@@ -60,10 +97,17 @@ class Logs:
 
     def rotate(self) -> int:
         """Copy and cut every file that is over LOG_MAX_BYTES; gives back how many. Blocks: not for the event loop."""
-        large = [path for path in self.paths.root.glob("*/*/*.log") if path.stat().st_size > LOG_MAX_BYTES]
-        for path in large:
-            rotate(path)
+        with self._lock:
+            large = [path for path in self._indexes if path.exists() and path.stat().st_size > LOG_MAX_BYTES]
+            for path in large:
+                rotate(path)
+                self._indexes[path].cut()
         return len(large)
+
+    def _know(self, path: Path) -> LogIndex:
+        if path not in self._indexes:
+            self._indexes[path] = LogIndex(path)
+        return self._indexes[path]
 
     async def read(
         self,
@@ -73,82 +117,48 @@ class Logs:
         follow: bool = False,
         tail_lines: int | None = None,
         since_s: float | None = None,
+        timestamps: bool = False,
+        previous: bool = False,
         alive: Callable[[], bool] = lambda: True,
-    ) -> AsyncIterator[bytes]:
-        """What the container said, stdout then stderr (each in its own order), then, with ``follow``, what it goes on saying.
+    ) -> AsyncGenerator[bytes, None]:
+        """What the container's last run said, stdout then stderr (each in its own order), then, with ``follow``, what it goes on
+        saying, also after it was started again.
 
-        ``tail_lines``: only so many last lines of each stream. ``since_s``: leave out a stream that said nothing in these last
-        seconds. Following ends once ``alive`` says no and everything is read.
+        ``tail_lines``: only so many last lines of each stream. ``since_s``: only what arrived in these last seconds.
+        ``timestamps``: when it arrived, before each line. ``previous``: of the run before, which is not followed. Following ends
+        once ``alive`` says no and everything is read. Raises NotFound when there was no run before.
         """
-        files = [_Reader(self.paths.stream(instance, container, stream)) for stream in STREAMS]
-        for file in files:
-            await asyncio.to_thread(file.seek, tail_lines, self._oldest_s(since_s))
-        while True:
-            over = not follow or not alive()
-            moved = False
-            for file in files:
-                while chunk := await asyncio.to_thread(file.take, whole_lines=not over):
-                    moved = True
-                    yield chunk
-            if over:
-                return
-            if not moved:
-                await asyncio.sleep(POLL_S)
-
-    def _oldest_s(self, since_s: float | None) -> float:
-        return 0.0 if since_s is None else self._clock.now_s() - since_s
-
-
-class _Reader:
-    """Where one reader is in one file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._offset = 0
-
-    def seek(self, tail_lines: int | None, oldest_s: float) -> None:
-        """Go to where reading begins. A file that is not there yet is read from its beginning."""
-        if not self.path.exists():
-            return
-        facts = self.path.stat()
-        if facts.st_mtime < oldest_s:
-            self._offset = facts.st_size
-        elif tail_lines is not None:
-            self._offset = _tail_offset(self.path, facts.st_size, tail_lines)
-
-    def take(self, *, whole_lines: bool) -> bytes:
-        """The next bytes, empty when there are none (``whole_lines``: up to the last newline, so that streams do not mix)."""
+        paths = [self.paths.stream(instance, container, stream) for stream in STREAMS]
+        if previous:
+            paths = [aside for aside in map(_previous, paths) if aside.exists()]
+            if not paths:
+                raise NotFound(f"container {container} was not started again", hint="leave out --previous")
+        files = [LogReader(path, timestamps=timestamps) for path in paths]
         try:
-            with self.path.open("rb") as file:
-                if file.seek(0, 2) < self._offset:
-                    self._offset = 0  # cut by the rotation
-                file.seek(self._offset)
-                chunk = file.read(CHUNK_BYTES)
-        except FileNotFoundError:
-            return b""
-        if whole_lines and len(chunk) < CHUNK_BYTES:
-            chunk = chunk[: chunk.rfind(b"\n") + 1]
-        self._offset += len(chunk)
-        return chunk
+            await asyncio.to_thread(self._begin, files, tail_lines, since_s, self._clock.now_s())
+            while True:
+                over = previous or not follow or not alive()
+                moved = False
+                for file in files:
+                    while chunk := await asyncio.to_thread(file.take, whole_lines=not over, now_s=self._clock.now_s()):
+                        moved = True
+                        yield chunk
+                if over:
+                    return
+                if not moved:
+                    await asyncio.sleep(POLL_S)
+        finally:
+            for file in files:
+                file.close()
+
+    def _begin(self, files: list[LogReader], tail_lines: int | None, since_s: float | None, now_s: float) -> None:
+        self.observe(now_s)
+        for file in files:
+            file.seek(tail_lines, None if since_s is None else now_s - since_s)
 
 
-def _tail_offset(path: Path, size: int, lines: int) -> int:
-    """Where the last ``lines`` lines begin; a last line without newline counts."""
-    if lines <= 0:
-        return size
-    with path.open("rb") as file:
-        position, newlines = size, 0
-        while position > 0:
-            length = min(_BACKWARD_BYTES, position)
-            position -= length
-            file.seek(position)
-            block = file.read(length)
-            for index in range(len(block) - 1, -1, -1):
-                if block[index] == 0x0A and position + index != size - 1:
-                    newlines += 1
-                    if newlines == lines:
-                        return position + index + 1
-    return 0
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def rotate(path: Path) -> None:

@@ -7,13 +7,16 @@ wrong one is one Instance's failure, never the agent's.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from veil.agent.keys import DesiredInstance, container_id, container_labels
+from veil.agent.probes import Probes, probes_of
+from veil.agent.volumes import Volume, mounts_of, volumes_of
 from veil.errors import InvalidInput
+from veil.manifest.rules import CONTAINERS_MAX
 from veil.rollout.names import instance_name
 from veil.runtime.ports import ContainerSpec
 from veil.wire.objects import ContainerResources
@@ -22,8 +25,6 @@ GRACE_DEFAULT_S = 30
 GRACE_MAX_S = 3600
 PIDS_MAX = 4096
 """Processes in one container: enough for any server, not enough for a fork bomb to take the machine along."""
-
-CONTAINERS_MAX = 32
 
 
 class RestartPolicy(StrEnum):
@@ -40,6 +41,8 @@ class Planned:
     spec: ContainerSpec
     digest: str
     """Of all that the container was made from: another one means that it has to be made anew."""
+    probes: Probes = Probes()
+    init: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +52,55 @@ class InstancePlan:
     policy: RestartPolicy
     grace_s: int
     containers: tuple[Planned, ...]
+    inits: tuple[Planned, ...] = ()
+    """Run one after the other, each to its end, before the others are made."""
+    volumes: tuple[Volume, ...] = ()
+    memory_bytes: int = 0
+    """What all containers may use together; 0 = no limit."""
+
+    @property
+    def everything(self) -> tuple[Planned, ...]:
+        return (*self.inits, *self.containers)
 
 
-def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths") -> InstancePlan:
+def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths", volumes_home: Path) -> InstancePlan:
     """What the runtime should have. Raises InvalidInput for a template that cannot be run."""
     template = desired.spec
     try:
         policy = RestartPolicy(template.get("restartPolicy", RestartPolicy.ALWAYS))
         grace_s = min(GRACE_MAX_S, max(0, int(template.get("terminationGracePeriodSeconds", GRACE_DEFAULT_S))))
-        containers = template["containers"]
-        names = [str(container["name"]) for container in containers]
-        if not 0 < len(names) <= CONTAINERS_MAX or len(set(names)) != len(names) or any("/" in name for name in names):
+        containers, inits = template["containers"], template.get("initContainers") or []
+        names = [str(container["name"]) for container in (*containers, *inits)]
+        if not containers or len(names) > CONTAINERS_MAX or len(set(names)) != len(names) or any("/" in name for name in names):
             raise ValueError("names of containers")
-        planned = tuple(_planned(desired, container, node, grace_s, log_paths) for container in containers)
+        figures = desired.resources.containers
+        limits = [figures.get(str(container["name"]), ContainerResources()) for container in containers]
+        whole = _together(limits)
+        volumes = volumes_of(template, volumes_home)
+        planned = tuple(
+            _planned(desired, container, limit, volumes, node, grace_s, log_paths)
+            for container, limit in zip(containers, limits, strict=True)
+        )
+        first = [_planned(desired, container, whole, volumes, node, grace_s, log_paths) for container in inits]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"the template of {desired.namespace}/{desired.workload} cannot be run: {type(error).__name__}",
             hint="apply the manifest again: admission says which field is wrong",
         ) from error
-    return InstancePlan(policy=policy, grace_s=grace_s, containers=planned)
+    return InstancePlan(
+        policy=policy,
+        grace_s=grace_s,
+        containers=planned,
+        inits=tuple(replace(planned, init=True) for planned in first),
+        volumes=tuple(volumes.values()),
+        memory_bytes=whole.memory_bytes,
+    )
+
+
+def _together(limits: list[ContainerResources]) -> ContainerResources:
+    """An init container runs alone, so it has what all containers have together. One without a limit leaves it without."""
+    cpu, memory = [limit.cpu_milli for limit in limits], [limit.memory_bytes for limit in limits]
+    return ContainerResources(cpu_milli=sum(cpu) if all(cpu) else 0, memory_bytes=sum(memory) if all(memory) else 0)
 
 
 class LogPaths:
@@ -83,11 +116,19 @@ class LogPaths:
         return self.root / instance / container / f"{stream}.log"
 
 
-def _planned(desired: DesiredInstance, container: Mapping[str, Any], node: str, grace_s: int, log_paths: LogPaths) -> Planned:
+def _planned(
+    desired: DesiredInstance,
+    container: Mapping[str, Any],
+    limits: ContainerResources,
+    volumes: Mapping[str, Volume],
+    node: str,
+    grace_s: int,
+    log_paths: LogPaths,
+) -> Planned:
     name = str(container["name"])
-    limits = desired.resources.containers.get(name, ContainerResources())
     host_network = bool(desired.spec.get("hostNetwork", False))
     made_from = [dict(container), host_network, limits.cpu_milli, limits.memory_bytes]
+    made_from += [desired.spec["volumes"]] if desired.spec.get("volumes") else []
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
     spec = ContainerSpec(
         id=container_id(desired.key, name),
@@ -101,11 +142,12 @@ def _planned(desired: DesiredInstance, container: Mapping[str, Any], node: str, 
         pids=PIDS_MAX,
         network="host" if host_network else "none",
         read_only_root=bool(container.get("readOnlyRootFilesystem", False)),
+        mounts=mounts_of(container, volumes),
         stdout=log_paths.stream(desired.key.text, name, "stdout"),
         stderr=log_paths.stream(desired.key.text, name, "stderr"),
         labels=container_labels(desired.key, name, node=node, grace_s=grace_s, spec_digest=digest),
     )
-    return Planned(name=name, spec=spec, digest=digest)
+    return Planned(name=name, spec=spec, digest=digest, probes=probes_of(container))
 
 
 def _words(value: Any) -> tuple[str, ...]:

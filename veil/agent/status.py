@@ -1,16 +1,18 @@
 """What is said of an Instance: phase, stable reason, words without figures. Pure.
 
-Running means that every container runs. An Instance whose container waits for its next try is Creating (Pending until
-something of it has run), so that a phase alone never looks better than it is.
+Running means that every container runs; whether it is ready is said beside it. An Instance whose container waits for its next
+try is Creating (Pending until something of it has run), so that a phase alone never looks better than it is.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from veil.agent.backoff import History, Trouble, due_s
-from veil.agent.reconcile import final
+from veil.agent.probes import Health
+from veil.agent.reconcile import final, next_containers, policy_of
 from veil.agent.spec import InstancePlan, Planned, RestartPolicy
 from veil.runtime.ports import Container, ContainerState
 from veil.wire.rounds import REASON_MAX_CHARS, InstanceStatus
@@ -18,11 +20,17 @@ from veil.wire.rounds import REASON_MAX_CHARS, InstanceStatus
 CONTAINER_CREATING = "ContainerCreating"
 CONTAINER_ERROR = "ContainerError"
 CRASH_LOOP = "CrashLoopBackOff"
+DISK_PRESSURE = "DiskPressure"
+INITIALIZING = "Initializing"
 IMAGE_PULL = "ImagePullBackOff"
 INVALID_TEMPLATE = "InvalidTemplate"
+NOT_READY = "NotReady"
+NOT_STARTED = "NotStarted"
 PULLING = "PullingImage"
 RESTARTING = "Restarting"
 RUNTIME_UNAVAILABLE = "RuntimeUnavailable"
+UNHEALTHY = "Unhealthy"
+VOLUME_UNAVAILABLE = "VolumeUnavailable"
 COMPLETED = "Completed"
 ERROR = "Error"
 LOST = "ContainerLost"
@@ -33,10 +41,16 @@ PLAIN_WORDS = {
     CRASH_LOOP: "a container keeps ending; the next try waits longer each time",
     ERROR: "a container has failed and is not to be restarted",
     IMAGE_PULL: "an image cannot be fetched; the node's log says why",
+    DISK_PRESSURE: "a container waits: the node's disk is full",
+    INITIALIZING: "an init container runs; the others wait for it",
     LOST: "a container is gone and is not to be restarted",
+    NOT_READY: "a container runs; its readiness probe does not succeed",
+    NOT_STARTED: "a container runs; its startup probe has not succeeded yet",
     PULLING: "an image is being fetched",
     RESTARTING: "a container has ended and is started again",
     RUNTIME_UNAVAILABLE: "the node's container runtime does not answer; running containers go on",
+    UNHEALTHY: "a container is being stopped: a probe failed",
+    VOLUME_UNAVAILABLE: "a volume cannot be had on this node",
     INVALID_TEMPLATE: "the template cannot be run; apply the manifest again",
 }
 """What is said of a template that not everybody may read."""
@@ -50,30 +64,35 @@ def instance_status(
     *,
     histories: Mapping[str, History],
     troubles: Mapping[str, Trouble],
+    healths: Mapping[str, Health],
     pulling: Collection[str],
     now_s: float,
 ) -> InstanceStatus:
     """The status now. ``pulling``: the images that are on their way."""
     there = {container.id: container for container in actual}
-    pairs = [(planned, there.get(planned.spec.id)) for planned in plan.containers]
-    remembered = [histories.get(planned.name, History()) for planned in plan.containers]
-    running = [container for _, container in pairs if container is not None and container.state is ContainerState.RUNNING]
-    over = [final(plan.policy, container, history) for (_, container), history in zip(pairs, remembered, strict=True)]
-    waiting = [
-        _waiting(planned, container, history, troubles.get(planned.name), pulling, now_s)
-        for (planned, container), history, ended in zip(pairs, remembered, over, strict=True)
-        if not ended and container not in running
+    sights = [
+        _Sight(
+            planned=planned,
+            policy=policy_of(plan, planned),
+            container=there.get(planned.spec.id),
+            history=histories.get(planned.name, History()),
+            health=healths.get(planned.name, Health()),
+            trouble=troubles.get(planned.name),
+        )
+        for planned in plan.everything
     ]
-    codes = [container.exit_code for _, container in pairs if container is not None and container.exit_code is not None]
-    phase, reason, message = _summary(plan.policy, pairs, over, waiting, any(history.started for history in remembered))
+    turn = {planned.name for planned in next_containers(plan, there, histories)}
+    shown = [sight for sight in sights if sight.planned.name in turn]
+    phase, reason, message = _summary(shown, any(sight.history.started for sight in sights), pulling, now_s)
+    codes = [sight.container.exit_code for sight in shown if sight.container is not None]
     return InstanceStatus(
         phase=phase,
         reason=reason,
         message=message[:REASON_MAX_CHARS],
-        restarts=sum(history.count for history in remembered),
+        restarts=sum(sight.history.count for sight in sights),
         exit_code=next((code for code in codes if code), 0),
-        ready=phase == "Running" and len(running) == len(pairs),
-        started_s=int(max((container.started_s for container in running), default=0)),
+        ready=phase == "Running" and all(sight.running and sight.health.ready for sight in shown),
+        started_s=int(max((sight.container.started_s for sight in shown if sight.container and sight.running), default=0)),
         observed_s=int(now_s),
     )
 
@@ -119,40 +138,75 @@ def same(one: InstanceStatus | None, other: InstanceStatus) -> bool:
     return one is not None and msgspec.structs.replace(one, observed_s=0) == msgspec.structs.replace(other, observed_s=0)
 
 
-def _summary(
-    policy: RestartPolicy,
-    pairs: list[tuple[Planned, Container | None]],
-    over: list[bool],
-    waiting: list[tuple[str, str]],
-    ever_started: bool,
-) -> tuple[Phase, str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """All that is known of one container."""
+
+    planned: Planned
+    policy: RestartPolicy
+    container: Container | None
+    history: History
+    health: Health
+    trouble: Trouble | None
+
+    @property
+    def name(self) -> str:
+        return f"{'init ' if self.planned.init else ''}container {self.planned.name}"
+
+    @property
+    def running(self) -> bool:
+        return self.container is not None and self.container.state is ContainerState.RUNNING
+
+    @property
+    def over(self) -> bool:
+        return final(self.policy, self.container, self.history, self.health)
+
+    @property
+    def end(self) -> str:
+        """How its last run ended, as a sentence without its point."""
+        code = self.container.exit_code if self.container is not None else None
+        if self.health.failed is not None:
+            return f"{self.name} was stopped because its {self.health.failed.words} failed"
+        return f"{self.name} ended with exit code {code}" if code is not None else f"{self.name} ended"
+
+
+def _summary(sights: list[_Sight], ever_started: bool, pulling: Collection[str], now_s: float) -> tuple[Phase, str, str]:
+    waiting = [_waiting(sight, pulling, now_s) for sight in sights if not sight.over and not sight.running]
     if waiting:
         return "Creating" if ever_started or waiting[0][0] == CONTAINER_ERROR else "Pending", *waiting[0]
-    if not all(over):
-        return "Running", "", ""
-    for planned, container in pairs:
-        if container is None or container.exit_code is None:
-            return "Failed", LOST, f"container {planned.name} is gone and restartPolicy is {policy}"
-        if container.exit_code != 0:
-            return "Failed", ERROR, f"container {planned.name} has failed and restartPolicy is {policy}"
+    if not all(sight.over for sight in sights):
+        return _running(sights)
+    for sight in sights:
+        if sight.container is None or sight.container.exit_code is None:
+            return "Failed", LOST, f"{sight.name} is gone and restartPolicy is {sight.policy}"
+        if sight.health.failed is not None or sight.container.exit_code != 0:
+            return "Failed", ERROR, f"{sight.end} and restartPolicy is {sight.policy}"
     return "Succeeded", COMPLETED, ""
 
 
-def _waiting(
-    planned: Planned,
-    container: Container | None,
-    history: History,
-    trouble: Trouble | None,
-    pulling: Collection[str],
-    now_s: float,
-) -> tuple[str, str]:
+def _running(sights: list[_Sight]) -> tuple[Phase, str, str]:
+    """Every container that should run does."""
+    for sight in (sight for sight in sights if sight.running):
+        if sight.planned.init:
+            return "Creating", INITIALIZING, f"{sight.name} runs; the others wait for it"
+        if sight.health.failed is not None:
+            return "Running", UNHEALTHY, f"{sight.name} is being stopped: its {sight.health.failed.words} failed"
+        if not sight.health.started:
+            return "Running", NOT_STARTED, f"{sight.name} runs; its startup probe has not succeeded yet"
+        if not sight.health.ready:
+            return "Running", NOT_READY, f"{sight.name} runs; its readiness probe does not succeed"
+    return "Running", "", ""
+
+
+def _waiting(sight: _Sight, pulling: Collection[str], now_s: float) -> tuple[str, str]:
     """Why a container that should run does not run at this moment."""
-    if trouble is not None:
-        return trouble.reason, trouble.message
-    if planned.spec.image in pulling:
-        return PULLING, f"image {planned.spec.image} is being fetched"
+    container, history, image = sight.container, sight.history, sight.planned.spec.image
+    if sight.trouble is not None:
+        return sight.trouble.reason, sight.trouble.message
+    if image in pulling:
+        return PULLING, f"image {image} is being fetched"
     if history.started and (container is None or container.state is not ContainerState.CREATED):
         if due_s(history, ended_s=container.finished_s if container is not None else 0.0) > now_s:
-            return CRASH_LOOP, f"container {planned.name} keeps ending; the next try waits longer each time"
-        return RESTARTING, f"container {planned.name} has ended and is started again"
-    return CONTAINER_CREATING, f"container {planned.name} is being created"
+            return CRASH_LOOP, f"{sight.end}; the next try waits longer each time"
+        return RESTARTING, f"{sight.end} and is started again"
+    return CONTAINER_CREATING, f"{sight.name} is being created"

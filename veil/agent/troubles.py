@@ -1,15 +1,24 @@
 """What went wrong with which container, until it goes right."""
 
+import errno
 import logging
+import os
 
 from veil.agent.backoff import Trouble, again
 from veil.agent.keys import InstanceKey
 from veil.agent.queue import without_figures
-from veil.agent.status import CONTAINER_ERROR, IMAGE_PULL
+from veil.agent.status import CONTAINER_ERROR, DISK_PRESSURE, IMAGE_PULL
 from veil.errors import ImageUnavailable, VeilError
 from veil.types import Clock
 
 log = logging.getLogger(__name__)
+
+
+def _disk_is_full(error: VeilError | OSError) -> bool:
+    """containerd has no code of its own for it."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return os.strerror(errno.ENOSPC).lower() in error.message.lower()
 
 
 class Troubles:
@@ -38,7 +47,14 @@ class Troubles:
         )
         before = self._by_key.get(key, {}).get(container)
         shown = IMAGE_PULL if image else CONTAINER_ERROR
+        if _disk_is_full(error):
+            shown, message = DISK_PRESSURE, f"container {container} waits: the node's disk is full"
         self.set(key, container, again(before, reason=shown, message=message, now_s=self._clock.now_s()))
+
+    def refused(self, key: InstanceKey, container: str, reason: str, error: VeilError) -> None:
+        """One more attempt failed for a reason that is told in our own words."""
+        before = self._by_key.get(key, {}).get(container)
+        self.set(key, container, again(before, reason=reason, message=error.message, now_s=self._clock.now_s()))
 
     def over(self, key: InstanceKey, container: str) -> None:
         """It went right."""

@@ -51,6 +51,7 @@ def make_envelope(parts: Parts, *, uid: bytes, body: bytes = b"", resources: byt
         replicas=parts.replicas,
         policy=parts.policy,
         node_selector=parts.node_selector,
+        tolerations=parts.tolerations,
         region=parts.region,
         anti_affinity=parts.anti_affinity,
         body=body,

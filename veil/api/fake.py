@@ -67,10 +67,19 @@ class FakeLogs:
         """Whether followers come to the end of the log."""
 
     async def logs(
-        self, instance: Obj, *, container: str, follow: bool, tail_lines: int | None, since_s: float | None
+        self,
+        instance: Obj,
+        *,
+        container: str,
+        follow: bool,
+        tail_lines: int | None,
+        since_s: float | None,
+        timestamps: bool = False,
+        previous: bool = False,
     ) -> AsyncIterator[bytes]:
         name = instance["metadata"]["name"]
         self.asked.append({"name": name, "container": container, "follow": follow, "tail": tail_lines, "since": since_s})
+        self.asked[-1] |= {name: True for name, asked in (("timestamps", timestamps), ("previous", previous)) if asked}
         if name not in self.lines:
             raise NotFound(f"{name} has no log yet", hint="wait until it runs")
         sent = max(0, len(self.lines[name]) - tail_lines) if tail_lines is not None else 0

@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 def open_logs(source: LogSource, instance: Obj, query: Mapping[str, str], clock: Clock) -> AsyncIterator[bytes]:
     """The pieces that a request's query asks for. Raises InvalidInput."""
-    if is_true(query.get("previous", "")):
-        raise InvalidInput("previous: the log of a container before its last restart is not kept", hint="leave out --previous")
     return source.logs(
         instance,
         container=query.get("container", ""),
         follow=is_true(query.get("follow", "")),
         tail_lines=_count(query, "tailLines"),
         since_s=_since(query, clock),
+        timestamps=is_true(query.get("timestamps", "")),
+        previous=is_true(query.get("previous", "")),
     )
 
 

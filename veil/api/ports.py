@@ -27,9 +27,20 @@ class LogSource(Protocol):
     """The logs of one Instance, wherever it runs."""
 
     def logs(
-        self, instance: Obj, *, container: str, follow: bool, tail_lines: int | None, since_s: float | None
+        self,
+        instance: Obj,
+        *,
+        container: str,
+        follow: bool,
+        tail_lines: int | None,
+        since_s: float | None,
+        timestamps: bool = False,
+        previous: bool = False,
     ) -> AsyncIterator[bytes]:
-        """``container`` empty: the only one. Raises NotFound, Forbidden, Unavailable, at the latest before the first piece."""
+        """``container`` empty: the only one. ``previous``: of the run before its last restart.
+
+        Raises NotFound, Forbidden, Unavailable, at the latest before the first piece.
+        """
         ...
 
 

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from veil.chain import logs, ports
-from veil.chain.binding import Binding, by_signer, connect, mark_down_digest
+from veil.chain.binding import Binding, by_signer, mark_down_message
+from veil.chain.client_extension import ExtensionClient
+from veil.chain.endpoints import Endpoints
 from veil.chain.informer import POLL_S, Informer
 from veil.chain.logs import STATUSES, RawLog
 from veil.chain.ports import (
@@ -18,22 +20,25 @@ from veil.chain.ports import (
     NodeStatus,
     Rollback,
 )
-from veil.chain.rpc import Rpc
+from veil.chain.provider import connect
 from veil.chain.sender import Sender, SentReceipt
 from veil.chain.signer import Signer
 from veil.errors import ChainUnavailable, ConfigInvalid, HeadMismatch, LimitExceeded
 from veil.identity import cluster_id
-from veil.types import Address, Clock, ClusterId, Digest, Epoch, Generation, ObjectId, PeerId, Shard
+from veil.types import Address, Clock, ClusterId, Digest, Generation, ObjectId, PeerId, Shard
 
 
-class RegistryChain:
-    """Implements :class:`veil.chain.ports.Registry`. ``deploy_block``: the registry's first block, where reading starts."""
+class RegistryChain(ExtensionClient):
+    """Implements :class:`veil.chain.ports.Registry`.
+
+    ``rpc``: one endpoint or several of the same chain. ``deploy_block``: the registry's first block, where reading starts.
+    """
 
     cluster: ClusterId
 
     def __init__(
         self,
-        rpc_url: str,
+        rpc: str | Sequence[str],
         registry: Address,
         signer: Signer,
         *,
@@ -44,16 +49,17 @@ class RegistryChain:
         self.operator = signer.address
         self.registry = registry
         self._signer = signer
-        self._rpc = Rpc(rpc_url)
-        self._w3 = connect(rpc_url)
+        self.endpoints = Endpoints([rpc] if isinstance(rpc, str) else rpc, registry, clock=clock)
+        self._w3 = connect(self.endpoints)
         self._binding = Binding(self._w3, registry)
         self._sender = Sender(self._w3, signer, clock=clock)
-        self._informer = Informer(self._rpc, registry, deploy_block=deploy_block, poll_s=poll_s)
+        self._informer = Informer(self.endpoints, registry, deploy_block=deploy_block, poll_s=poll_s)
         self._chain_id = 0
 
     async def start(self) -> None:
         """Look whether the chain answers and the registry is there. Raises ChainUnavailable, ConfigInvalid."""
-        chain_id, code = await self._rpc.batch([("eth_chainId", []), ("eth_getCode", [self.registry, "latest"])])
+        await self.endpoints.start()
+        chain_id, code = await self.endpoints.current().batch([("eth_chainId", []), ("eth_getCode", [self.registry, "latest"])])
         self._chain_id = int(chain_id.value(str), 16)
         if code.value(str) == "0x":
             raise ConfigInvalid(
@@ -63,11 +69,11 @@ class RegistryChain:
         self.cluster = cluster_id(self._chain_id, self.registry)
 
     async def close(self) -> None:
-        await self._rpc.close()
+        await self.endpoints.close()
         await self._w3.provider.disconnect()
 
-    async def _send(self, function: str, *args: Any) -> SentReceipt:
-        return await self._sender.send(self.registry, self._binding.encode(function, *args))
+    async def _send(self, function: str, *args: Any, value_wei: int = 0) -> SentReceipt:
+        return await self._sender.send(self.registry, self._binding.encode(function, *args), value_wei=value_wei)
 
     # objects
 
@@ -86,9 +92,6 @@ class RegistryChain:
 
     async def remove_finalizer(self, kind: int, object_id: ObjectId, mask: int) -> None:
         await self._send("removeFinalizer", kind, object_id, mask)
-
-    async def set_editor(self, namespace: bytes, account: Address, allowed: bool) -> None:
-        await self._send("setEditor", namespace, account, allowed)
 
     # placement log
 
@@ -130,7 +133,7 @@ class RegistryChain:
         await self._send("setNodeStatus", peer, STATUSES.index(status))
 
     async def sign_mark_down(self, peer: PeerId, incarnation: int) -> bytes:
-        return await self._signer.sign_digest(self._accusation(peer, incarnation))
+        return await self._signer.sign_typed(self._accusation(peer, incarnation))
 
     async def mark_down(self, peer: PeerId, incarnation: int, signatures: Sequence[bytes]) -> None:
         ordered = by_signer(self._accusation(peer, incarnation), signatures)
@@ -139,12 +142,12 @@ class RegistryChain:
     async def mark_up(self, peer: PeerId, incarnation: int) -> None:
         await self._send("markUp", peer, incarnation)
 
-    def _accusation(self, peer: PeerId, incarnation: int) -> bytes:
+    def _accusation(self, peer: PeerId, incarnation: int) -> dict[str, Any]:
         if not self._chain_id:
             raise ChainUnavailable("the chain client is not started", hint="call start() first")
-        return mark_down_digest(self._chain_id, self.registry, peer, incarnation)
+        return mark_down_message(self._chain_id, self.registry, peer, incarnation)
 
-    # policy and epochs
+    # policy
 
     async def set_policy(self, policy: bytes) -> None:
         _limit("policy", policy, POLICY_MAX_BYTES, "POLICY_MAX_BYTES")
@@ -155,12 +158,6 @@ class RegistryChain:
 
     async def set_down_signers(self, count: int) -> None:
         await self._send("setDownSigners", count)
-
-    async def publish_epoch(self, epoch: Epoch, digest: Digest) -> None:
-        await self._send("publishEpoch", epoch, digest)
-
-    async def retire_epoch(self, epoch: Epoch) -> None:
-        await self._send("retireEpoch", epoch)
 
     # reading
 

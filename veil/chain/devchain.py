@@ -38,13 +38,23 @@ class DevChain:
     """The chain whose files are in ``directory``: ``anvil.json`` (state), ``anvil.log``, ``chain.json`` (pid and port).
 
     ``keep_states`` keeps the state of every block, which ``anvil_reorg`` needs, and costs a quarter of a megabyte of memory
-    and 40 kB in ``~/.foundry`` for each block, also for empty ones: for tests, not for a chain that stays up.
+    and 40 kB in ``~/.foundry`` for each block, also for empty ones: for tests, not for a chain that stays up. Without
+    ``persist`` it writes no state file, which with thousands of blocks it is busy with all the time: for benches.
     """
 
-    def __init__(self, directory: Path, *, block_time_s: int = 1, keep_states: bool = False, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        block_time_s: int = 1,
+        keep_states: bool = False,
+        persist: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
         self._directory = directory
         self._block_time_s = block_time_s
         self._keep_states = keep_states
+        self._persist = persist
         self._clock = clock or SystemClock()
         self._child: subprocess.Popen[bytes] | None = None
         self.pid = 0
@@ -76,7 +86,8 @@ class DevChain:
         self.port = self.port if self.port and _is_free(self.port) else _free_port()
         command = [find_anvil(), "--host", "127.0.0.1", "--port", str(self.port), "--accounts", "0", "--silent"]
         command += ["--mixed-mining", "--block-time", str(self._block_time_s), "--slots-in-an-epoch", "1"]
-        command += ["--state", str(self._state), "--state-interval", "1"]
+        if self._persist:
+            command += ["--state", str(self._state), "--state-interval", "1"]
         if not self._keep_states:
             command.append("--prune-history")
         with (self._directory / "anvil.log").open("ab") as log:

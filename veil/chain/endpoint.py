@@ -23,8 +23,8 @@ _BEHIND = ("blockoutofrange", "header not found", "missing trie node", "unknown 
 T = TypeVar("T")
 
 
-async def reach(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer. Raises ChainUnavailable, or what the contract's revert means (:mod:`veil.chain.reverts`)."""
+async def reach(ask: Callable[[], Awaitable[T]], *, call: bytes = b"") -> T:
+    """The answer. Raises ChainUnavailable, or what the contract's revert of ``call`` means (:mod:`veil.chain.reverts`)."""
     try:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_worth_a_retry),
@@ -40,16 +40,18 @@ async def reach(ask: Callable[[], Awaitable[T]]) -> T:
             hint="start the chain, or set VEIL_CHAIN_RPC to an endpoint that is up",
         ) from error
     except Web3Exception as error:
-        raise translated(error) from error
+        raise translated(error, call) from error
     raise AssertionError("unreachable: AsyncRetrying returns or raises")
 
 
-def translated(error: Web3Exception) -> VeilError:
+def translated(error: Web3Exception, call: bytes = b"") -> VeilError:
     """One of web3's errors as one of the house's."""
     text = str(error)
     if "insufficient funds" in text.lower():
         return Refused(f"the account cannot pay for the gas: {text}", hint="send ether to it")
-    return reverts.from_web3(error) or ChainUnavailable(f"the RPC endpoint refused: {text}", hint="see the endpoint's limits")
+    return reverts.from_web3(error, call) or ChainUnavailable(
+        f"the RPC endpoint refused: {text}", hint="see the endpoint's limits"
+    )
 
 
 def _worth_a_retry(error: BaseException) -> bool:

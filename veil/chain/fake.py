@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from veil.chain import ports
+from veil.chain.fake_extension import FakeExtension
 from veil.chain.fake_ledger import (
     DOWN_SIGNERS_MAX,
+    NAMESPACE,
     Ledger,
     NodeRecord,
     ObjectRecord,
@@ -33,14 +35,25 @@ from veil.chain.ports import (
     NodeStatus,
     Rollback,
 )
+from veil.chain.records import EpochParts, Right
 from veil.errors import AlreadyExists, Conflict, HeadMismatch, InvalidInput, LimitExceeded
 from veil.identity import cluster_id
-from veil.types import SHARDS, Address, Digest, Epoch, Generation, ObjectId, PeerId, Shard
+from veil.types import SHARDS, Address, Digest, Generation, ObjectId, PeerId, Shard
 from veil.wire.merkle import is_in
 from veil.wire.objects import KINDS
 
 FAKE_REGISTRY = Address("0x" + "fa" * 20)
-NAMESPACE = KINDS["Namespace"]
+
+FAKE_PARTS = EpochParts(
+    public_key=Digest(b"k" * 32),
+    evaluation_keys=Digest(b"e" * 32),
+    circuits=Digest(b"c" * 32),
+    committee=Digest(b"m" * 32),
+    size=3,
+    threshold=2,
+)
+"""Of an epoch whose parts nobody looks at."""
+
 _DEPTHS = {Finality.LATEST: 0, Finality.SAFE: 1, Finality.FINALIZED: 2}
 
 
@@ -57,7 +70,7 @@ def fake_signature(operator: Address, peer: PeerId, incarnation: int) -> bytes:
     return bytes.fromhex(operator[2:]) + body + bytes(13)
 
 
-class FakeChain:
+class FakeChain(FakeExtension):
     """One account's view of a :class:`Ledger`. Implements :class:`veil.chain.ports.Registry`."""
 
     def __init__(self, ledger: Ledger, operator: Address) -> None:
@@ -87,6 +100,8 @@ class FakeChain:
             live = record is not None and record.live
             if live or kind != NAMESPACE:
                 self._may_write(state, kind, object_id)
+            elif state.restricted and not state.has_role("REQUESTER", self.operator):
+                raise forbidden(f"{self.operator} does not hold the role REQUESTER")
             require_generation(object_id, expected, record.generation if record and live else 0)
             if record is None or not live:
                 self._count(state, kind, object_id, 1)
@@ -114,10 +129,11 @@ class FakeChain:
         if not self.ledger.acl:
             return
         namespace = state.live_object(NAMESPACE, object_id[:16] + bytes(16))
-        if namespace.owner == self.operator:
+        if state.owns(namespace.owner, self.operator):
             return
-        if kind == NAMESPACE or (object_id[:16], namespace.owner, self.operator) not in state.editors:
-            raise forbidden(f"{self.operator} is neither owner nor editor of the namespace {object_id[:16].hex()}")
+        needed = Right.EDIT if kind == KINDS["GitSource"] else Right.WRITE
+        if state.rights_of(object_id[:16], self.operator) & needed != needed or kind == NAMESPACE:
+            raise forbidden(f"{self.operator} may not write in the namespace {object_id[:16].hex()}")
 
     def _count(self, state: State, kind: int, object_id: ObjectId, step: int) -> None:
         """A namespace counts its live objects, so that it cannot be deleted from under them."""
@@ -180,16 +196,6 @@ class FakeChain:
 
         self.ledger.write(change)
 
-    async def set_editor(self, namespace: bytes, account: Address, allowed: bool) -> None:
-        def change(state: State) -> list[ChainEvent]:
-            record = state.live_object(NAMESPACE, namespace + bytes(16))
-            if self.ledger.acl and record.owner != self.operator:
-                raise forbidden(f"{self.operator} does not own the namespace {namespace.hex()}")
-            (state.editors.add if allowed else state.editors.discard)((namespace, record.owner, account))
-            return [state.emit(lambda rv: ports.OtherEvent(rv=rv, name="EditorChanged"))]
-
-        self.ledger.write(change)
-
     # placement log
 
     async def append_placements(self, shard: Shard, sequence: int, root: Digest, count: int, data: Digest) -> FakeReceipt:
@@ -237,7 +243,7 @@ class FakeChain:
 
     def _register(self, peer: PeerId, operator: Address, proof: bytes) -> None:
         def change(state: State) -> list[ChainEvent]:
-            if self.operator not in (operator, self.ledger.admin):
+            if self.operator != operator and not state.has_role("NODE_ADMIN", self.operator):
                 raise forbidden(f"{self.operator} registers a node for {operator}")
             record = state.nodes.get(peer)
             if record is not None and record.status is not NodeStatus.GONE:
@@ -262,7 +268,7 @@ class FakeChain:
 
     async def approve_node(self, peer: PeerId) -> None:
         def change(state: State) -> list[ChainEvent]:
-            self._admin()
+            self._role(state, "NODE_ADMIN")
             record = state.node(peer)
             if record.status is not NodeStatus.PENDING or not record.proven:
                 raise Conflict(f"node {peer.hex()} is {record.status}, proven: {record.proven}")
@@ -272,15 +278,17 @@ class FakeChain:
 
     async def remove_node(self, peer: PeerId) -> None:
         def change(state: State) -> list[ChainEvent]:
-            self._admin()
-            return self._status(state, peer, state.node(peer), NodeStatus.GONE)
+            self._role(state, "NODE_ADMIN")
+            record, bond = state.node(peer), state.bond(peer)
+            liable = bool(bond.amount_wei or bond.disputes) and record.status in (NodeStatus.ACTIVE, NodeStatus.CORDONED)
+            return self._status(state, peer, record, NodeStatus.LEAVING if liable else NodeStatus.GONE)
 
         self.ledger.write(change)
 
     async def set_node_status(self, peer: PeerId, status: NodeStatus) -> None:
         def change(state: State) -> list[ChainEvent]:
             record = state.node(peer)
-            if self.operator not in (record.operator, self.ledger.admin):
+            if self.operator != record.operator and not state.has_role("NODE_ADMIN", self.operator):
                 raise forbidden(f"{self.operator} does not operate node {peer.hex()}")
             if (record.status, status) not in _STEPS:
                 raise Conflict(f"node {peer.hex()} is {record.status}: it cannot become {status}")
@@ -289,9 +297,7 @@ class FakeChain:
         self.ledger.write(change)
 
     def _status(self, state: State, peer: PeerId, record: NodeRecord, status: NodeStatus) -> list[ChainEvent]:
-        gone = status is NodeStatus.GONE
-        state.nodes[peer] = replace(record, status=status, down=record.down and not gone)
-        return [state.emit(lambda rv: ports.NodeStatusChanged(rv=rv, peer=peer, status=status))]
+        return state.set_status(peer, record, status, now_s=self.ledger.next_timestamp_s)
 
     async def publish_node_info(self, peer: PeerId, info: bytes) -> None:
         if len(info) > INFO_MAX_BYTES:
@@ -340,14 +346,14 @@ class FakeChain:
 
         self.ledger.write(change)
 
-    # policy, epochs, notes
+    # policy, notes
 
     async def set_policy(self, policy: bytes) -> None:
         if len(policy) > POLICY_MAX_BYTES:
             raise LimitExceeded(f"policy of {len(policy)} bytes, POLICY_MAX_BYTES is {POLICY_MAX_BYTES}")
 
         def change(state: State) -> list[ChainEvent]:
-            self._admin()
+            self._role(state, "POLICY_ADMIN")
             state.policy = policy
             return [state.emit(lambda rv: ports.PolicyChanged(rv=rv, policy=policy))]
 
@@ -362,30 +368,9 @@ class FakeChain:
             raise LimitExceeded(f"{count} signers, DOWN_SIGNERS_MAX is {DOWN_SIGNERS_MAX}")
 
         def change(state: State) -> list[ChainEvent]:
-            self._admin()
+            self._role(state, "POLICY_ADMIN")
             state.down_signers = count
             return [state.emit(lambda rv: ports.OtherEvent(rv=rv, name="DownSignersChanged"))]
-
-        self.ledger.write(change)
-
-    async def publish_epoch(self, epoch: Epoch, digest: Digest) -> None:
-        def change(state: State) -> list[ChainEvent]:
-            self._admin()
-            if epoch <= max(state.epochs, default=0):
-                raise Conflict(f"epoch {epoch} is not over the last one, {max(state.epochs, default=0)}")
-            state.epochs[epoch] = (digest, True)
-            return [state.emit(lambda rv: ports.EpochPublished(rv=rv, epoch=epoch, digest=digest, active=True))]
-
-        self.ledger.write(change)
-
-    async def retire_epoch(self, epoch: Epoch) -> None:
-        def change(state: State) -> list[ChainEvent]:
-            self._admin()
-            digest, active = state.epochs.get(epoch, (Digest(b""), False))
-            if not active:
-                raise Conflict(f"epoch {epoch} is not active")
-            state.epochs[epoch] = (digest, False)
-            return [state.emit(lambda rv: ports.EpochPublished(rv=rv, epoch=epoch, digest=digest, active=False))]
 
         self.ledger.write(change)
 
@@ -399,10 +384,6 @@ class FakeChain:
 
         self.ledger.write(change)
         return True
-
-    def _admin(self) -> None:
-        if self.operator != self.ledger.admin:
-            raise forbidden(f"{self.operator} does not hold the role for this")
 
     # reading
 

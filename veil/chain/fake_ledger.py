@@ -16,9 +16,18 @@ from veil.chain.ports import (
     ChainEvent,
     Head,
     NodeStatus,
+    NodeStatusChanged,
+    OtherEvent,
 )
+from veil.chain.records import Bond, Dispute, EpochRecord, Right, StakeTerms, role_id
 from veil.errors import ChainUnavailable, Conflict, Forbidden, NotFound, Refused
 from veil.types import Address, Digest, Generation, ObjectId, PeerId, Shard
+from veil.wire.objects import KINDS
+
+NAMESPACE = KINDS["Namespace"]
+
+ROLES = ("DEFAULT_ADMIN_ROLE", "NODE_ADMIN", "POLICY_ADMIN", "KEY_ADMIN", "ARBITER", "GUARDIAN")
+"""What the administrator of a new registry holds."""
 
 REORG_MAX_BLOCKS = 64
 """How deep :meth:`Ledger.reorg` can go."""
@@ -48,6 +57,12 @@ class NodeRecord:
     """A down mark needs a higher incarnation."""
 
 
+NONE = Digest(bytes(32))
+
+TERMS = StakeTerms(min_stake_wei=0, dispute_bond_wei=10**16, unbond_period_s=7 * 24 * 3600, resolve_period_s=3 * 24 * 3600)
+"""What a new registry has."""
+
+
 @dataclass(slots=True)
 class State:
     """What the contract stores. Copied for each block, records are frozen."""
@@ -56,9 +71,22 @@ class State:
     nodes: dict[PeerId, NodeRecord] = field(default_factory=dict)
     roots: dict[tuple[Shard, int], Digest] = field(default_factory=dict)
     sequences: dict[Shard, int] = field(default_factory=dict)
-    editors: set[tuple[bytes, Address, Address]] = field(default_factory=set)
-    epochs: dict[int, tuple[Digest, bool]] = field(default_factory=dict)
+    rights: dict[tuple[bytes, Address, Address], Right] = field(default_factory=dict)
+    owner_roles: dict[Address, bytes] = field(default_factory=dict)
+    home_peers: dict[bytes, Digest] = field(default_factory=dict)
+    decision_limits: dict[bytes, int] = field(default_factory=dict)
+    restricted: bool = False
+    labels: dict[PeerId, Digest] = field(default_factory=dict)
+    bonds: dict[PeerId, Bond] = field(default_factory=dict)
+    credits: dict[Address, int] = field(default_factory=dict)
+    pool_wei: int = 0
+    terms: StakeTerms = TERMS
+    disputes: dict[Digest, Dispute] = field(default_factory=dict)
+    epochs: dict[int, EpochRecord] = field(default_factory=dict)
     anchored: set[Digest] = field(default_factory=set)
+    image_root: Digest = NONE
+    images: dict[Digest, Digest] = field(default_factory=dict)
+    roles: set[tuple[str, Address]] = field(default_factory=set)
     policy: bytes = b""
     down_signers: int = 0
     head: Head = EMPTY_HEAD
@@ -70,9 +98,18 @@ class State:
             nodes=dict(self.nodes),
             roots=dict(self.roots),
             sequences=dict(self.sequences),
-            editors=set(self.editors),
+            rights=dict(self.rights),
+            owner_roles=dict(self.owner_roles),
+            home_peers=dict(self.home_peers),
+            decision_limits=dict(self.decision_limits),
+            labels=dict(self.labels),
+            bonds=dict(self.bonds),
+            credits=dict(self.credits),
+            disputes=dict(self.disputes),
             epochs=dict(self.epochs),
             anchored=set(self.anchored),
+            images=dict(self.images),
+            roles=set(self.roles),
         )
 
     def emit(self, make: Callable[[int], ChainEvent]) -> ChainEvent:
@@ -81,6 +118,55 @@ class State:
         text = hashlib.sha256(self.head.accumulator + repr(event).encode()).digest()
         self.head = Head(self.head.rv + 1, text[:24])
         return event
+
+    def other(self, name: str) -> ChainEvent:
+        """An event that the projection does not need."""
+        return self.emit(lambda rv: OtherEvent(rv=rv, name=name))
+
+    def has_role(self, role: str, account: Address) -> bool:
+        return (role, account) in self.roles
+
+    def owns(self, owner: Address, account: Address) -> bool:
+        """Whether ``account`` is ``owner``, or holds the role that it stands for."""
+        role = self.owner_roles.get(owner)
+        return owner == account or any(role_id(name) == role and who == account for name, who in self.roles)
+
+    def rights_of(self, namespace: bytes, account: Address) -> Right:
+        record = self.objects.get((NAMESPACE, namespace + bytes(16)))
+        if record is None or not record.live:
+            return Right.NONE
+        if self.owns(record.owner, account):
+            return Right.ALL
+        return self.rights.get((namespace, record.owner, account), Right.NONE)
+
+    def bond(self, peer: PeerId) -> Bond:
+        return self.bonds.get(peer, Bond(0, 0, 0))
+
+    def credit(self, account: Address, amount_wei: int) -> None:
+        self.credits[account] = self.credits.get(account, 0) + amount_wei
+
+    def count_dispute(self, peer: PeerId, step: int) -> None:
+        bond = self.bond(peer)
+        self.bonds[peer] = replace(bond, disputes=bond.disputes + step)
+
+    def set_status(self, peer: PeerId, record: NodeRecord, status: NodeStatus, *, now_s: int) -> list[ChainEvent]:
+        """What a change of status means for the node's stake, too."""
+        bond, events, gone = self.bond(peer), list[ChainEvent](), status is NodeStatus.GONE
+        if gone:
+            waits = bool(bond.amount_wei) and record.status is NodeStatus.LEAVING and now_s < bond.unbond_at_s
+            if waits or bond.disputes:
+                raise Conflict(f"node {peer.hex()} is bonded until {bond.unbond_at_s}, {bond.disputes} disputes are open")
+            if bond.amount_wei:
+                self.bonds[peer] = replace(bond, amount_wei=0)
+                self.credit(record.operator, bond.amount_wei)
+                events.append(self.other("StakeReleased"))
+            self.labels.pop(peer, None)
+        elif status is NodeStatus.LEAVING:
+            self.bonds[peer] = replace(bond, unbond_at_s=now_s + self.terms.unbond_period_s)
+        elif status is NodeStatus.ACTIVE and bond.amount_wei < self.terms.min_stake_wei:
+            raise Conflict(f"node {peer.hex()} has a stake of {bond.amount_wei} wei of {self.terms.min_stake_wei}")
+        self.nodes[peer] = replace(record, status=status, down=record.down and not gone)
+        return [*events, self.emit(lambda rv: NodeStatusChanged(rv=rv, peer=peer, status=status))]
 
     def is_member(self, operator: Address) -> bool:
         """Whether ``operator`` runs an Active or Cordoned node."""
@@ -126,19 +212,34 @@ class Ledger:
         self.acl = acl
         self.away = False
         self.paused = False
-        self.state = State()
+        self.state = State(roles={(role, admin) for role in ROLES})
         self._block_time_s = block_time_s
         self._salt = 0
+        self._skipped_s = 0
         self._hidden: set[int] = set()
         self._changed = asyncio.Event()
         genesis = FakeBlock(Block(0, hashlib.sha256(b"genesis").digest(), 0), (), EMPTY_HEAD)
         self.blocks: list[FakeBlock] = [genesis]
         self._states: dict[int, State] = {0: self.state.copy()}
 
-    def write(self, change: Callable[[State], list[ChainEvent]]) -> int:
+    @property
+    def next_timestamp_s(self) -> int:
+        """That of the block with the next transaction."""
+        return len(self.blocks) * self._block_time_s + self._skipped_s
+
+    def advance(self, seconds: int) -> None:
+        """Let time pass without blocks."""
+        self._skipped_s += seconds
+
+    def read(self) -> State:
+        """The state as a view sees it."""
+        self.reachable()
+        return self.state
+
+    def write(self, change: Callable[[State], list[ChainEvent]], *, while_paused: bool = False) -> int:
         """Apply one transaction and mine it; gives back the block number. A refusal changes nothing."""
         self.reachable()
-        if self.paused:
+        if self.paused and not while_paused:
             raise Refused("the registry is paused", hint="a guardian paused it; an administrator unpauses it")
         draft = self.state.copy()
         events = change(draft)
@@ -149,7 +250,7 @@ class Ledger:
         """One more block, empty by default."""
         number = len(self.blocks)
         seed = self.blocks[-1].block.hash + number.to_bytes(8, "big") + self._salt.to_bytes(8, "big")
-        block = Block(number, hashlib.sha256(seed + repr(events).encode()).digest(), number * self._block_time_s)
+        block = Block(number, hashlib.sha256(seed + repr(events).encode()).digest(), self.next_timestamp_s)
         self.blocks.append(FakeBlock(block, tuple(events or ()), self.state.head))
         self._states[number] = self.state.copy()
         self._states.pop(number - REORG_MAX_BLOCKS - 1, None)

@@ -1,9 +1,11 @@
 """Every block's events once, in order, checked; and the way back after a reorg.
 
-Three rules make it right. (1) Nothing is given out before the fold over the logs equals ``head()`` at the block they end
+Four rules make it right. (1) Nothing is given out before the fold over the logs equals ``head()`` at the block they end
 with: a gap, a repeated or a changed log cannot pass. (2) Reorgs are found by comparing hashes of remembered blocks, never by
-``removed`` logs, which many endpoints do not send. (3) Errors of the endpoint are waited out; only a contradiction that
-lasts is an error (HeadMismatch).
+``removed`` logs, which many endpoints do not send. (3) Errors of the endpoint are waited out, or another endpoint is used;
+a contradiction that lasts makes it leave the endpoint, and is an error (HeadMismatch) when there is no other. (4) What one
+endpoint said is believed of another only after that one has said the same: after a change the way back is looked for among
+the remembered blocks whose hash and head() both agree.
 
 The same path serves the newest block and a cold sync: a range of logs, its size halved on every refusal. Where
 an endpoint no longer has the state of an old block the check waits for the next block whose state it has.
@@ -18,8 +20,9 @@ from itertools import groupby
 from typing import Any
 
 from veil.chain import logs
+from veil.chain.endpoints import HEAD_CALL, Endpoints
 from veil.chain.logs import RawLog
-from veil.chain.ports import EMPTY_HEAD, Block, BlockEvents, Finality, Finalized, Head, Rollback
+from veil.chain.ports import EMPTY_HEAD, Block, BlockEvents, ChainEvent, Finality, Finalized, Head, Rollback
 from veil.chain.rpc import Answer, Header, LogEntry, Rpc, RpcRefused
 from veil.errors import ChainUnavailable, HeadMismatch
 from veil.types import Address
@@ -32,10 +35,16 @@ POLL_S = 0.05
 BLOCKS_REMEMBERED = 512
 """How many blocks a fork point is looked for among; deeper, everything is read again."""
 
+MARK_DEPTHS = (240, 64, 16)
+"""How far below the end of a range blocks are remembered, within what the store can undo (256 blocks)."""
+
 RANGE_FIRST_BLOCKS = 2_000
 RANGE_MAX_BLOCKS = 50_000
 AWAY_MAX_S = 2.0
 """The longest pause between looks for an endpoint that is away."""
+
+AWAY_ATTEMPTS = 2
+"""How often in a row an endpoint may fail to answer before another is used: in the middle of a reorg it can."""
 
 MISMATCH_ATTEMPTS = 5
 """How often in a row logs and ``head()`` may disagree: an endpoint behind a balancer can lag. The pauses between double."""
@@ -43,7 +52,6 @@ MISMATCH_ATTEMPTS = 5
 HURRIES = 20
 """How often a newest block without a state is asked for again at once: a chain that keeps no old states has mined another."""
 
-_HEAD_CALL = "0x8f7dcfa3"  # head(), checked against the ABI by a test
 Item = BlockEvents | Rollback | Finalized
 
 
@@ -59,12 +67,15 @@ class _Seen:
 
 
 class _Cursor:
-    """Where one follower stands."""
+    """Where one follower stands, and whom it asks."""
 
-    def __init__(self, tip: int, head: Head, known: Sequence[Block]) -> None:
+    def __init__(self, rpc: Rpc, tip: int, head: Head, known: Sequence[Block]) -> None:
+        self.rpc = rpc
+        self.told_by_another = bool(known)
+        """Whether an earlier endpoint (or one of an earlier run) said what is remembered, and this one not yet the same."""
         self.tip = tip
         self.head = head
-        self.seen = [_Seen(b.number, b.hash, head if b.number == tip else None) for b in known if b.number <= tip]
+        self.seen = [_Seen(b.number, b.hash, head if b.number == tip else b.head) for b in known if b.number <= tip]
         self.range_blocks = RANGE_FIRST_BLOCKS
         self.unchecked: list[RawLog] = []
         """Logs after ``head`` and up to ``fetched`` that wait for a block whose head() can be asked."""
@@ -73,6 +84,14 @@ class _Cursor:
         self.headless = 0
         """How often in a row the newest block's state was gone before it was asked for."""
         self.levels: dict[Finality, int] = {}
+
+    def ask(self, rpc: Rpc) -> None:
+        """Go on with ``rpc``."""
+        if rpc is not self.rpc:
+            self.rpc, self.told_by_another = rpc, True
+            self.unchecked, self.fetched = [], self.tip
+            self.mismatches = self.headless = 0
+            self.range_blocks = RANGE_FIRST_BLOCKS
 
     @property
     def tip_hash(self) -> bytes | None:
@@ -96,18 +115,18 @@ class _Cursor:
 
 
 class Informer:
-    """Follows one registry through one endpoint. ``deploy_block`` is where its first event can be."""
+    """Follows one registry through one endpoint at a time. ``deploy_block`` is where its first event can be."""
 
     def __init__(
         self,
-        rpc: Rpc,
+        endpoints: Endpoints,
         registry: Address,
         *,
         deploy_block: int = 0,
         poll_s: float = POLL_S,
         levels: Sequence[Finality] = (Finality.SAFE, Finality.FINALIZED),
     ) -> None:
-        self._rpc = rpc
+        self._endpoints = endpoints
         self._registry = registry
         self._start = max(deploy_block - 1, 0)
         self._poll_s = poll_s
@@ -115,13 +134,21 @@ class Informer:
 
     async def follow(self, *, from_block: int, from_head: Head, known: Sequence[Block] = ()) -> AsyncIterator[Item]:
         """See :meth:`veil.chain.ports.Chain.follow`. A cursor that cannot be proven canonical is rolled back to the start."""
-        cursor = _Cursor(max(from_block, self._start), from_head, known)
+        cursor = _Cursor(self._endpoints.current(), max(from_block, self._start), from_head, known)
         away = 0
         while True:
+            cursor.ask(self._endpoints.trusted())
             try:
                 items = await self._step(cursor)
                 away = 0
+            except HeadMismatch as error:
+                if not self._endpoints.leave(cursor.rpc, f"contradicts itself ({error.message})", lied=True):
+                    raise
+                continue
             except ChainUnavailable as error:
+                if away >= AWAY_ATTEMPTS and self._endpoints.leave(cursor.rpc, f"cannot be read ({error.message})"):
+                    away = 0
+                    continue
                 if away == 0:
                     logger.warning("waiting for the chain: %s", error.message)
                 away = min(away + 1, 8)
@@ -137,7 +164,7 @@ class Informer:
         """One look at the chain: a rollback, or the next blocks, or nothing."""
         calls: list[tuple[str, list[Any]]] = [("eth_getBlockByNumber", [tag, False]) for tag in ("latest", hex(cursor.tip))]
         calls += [("eth_getBlockByNumber", [str(level), False]) for level in self._levels]
-        latest_answer, tip_answer, *levels = await self._rpc.batch(calls)
+        latest_answer, tip_answer, *levels = await cursor.rpc.batch(calls)
         latest = latest_answer.value(Header)
         at_tip = tip_answer.optional(Header)
         if not await self._canonical(cursor, at_tip, int(latest.number, 16)):
@@ -156,66 +183,91 @@ class Informer:
             older = [block for block in cursor.seen if block.number <= latest]
             if not older:
                 return True
-            header = await self._rpc.call(Header, "eth_getBlockByNumber", hex(older[-1].number), False)
+            header = await cursor.rpc.call(Header, "eth_getBlockByNumber", hex(older[-1].number), False)
             return _bytes(header.hash) == older[-1].hash
-        if cursor.tip_hash is not None:
+        if cursor.tip_hash is not None and not cursor.told_by_another:
             return _bytes(at_tip.hash) == cursor.tip_hash
-        if await self._head_at({"blockHash": at_tip.hash}) != cursor.head:
+        if cursor.tip_hash not in (None, _bytes(at_tip.hash)):
             return False
-        cursor.remember(cursor.tip, _bytes(at_tip.hash), cursor.head)
+        head = await self._head_at(cursor, {"blockHash": at_tip.hash})
+        if head is None and cursor.tip_hash is not None:
+            return True  # no state of that block: the next one's head() tells
+        if head != cursor.head:
+            return False
+        if cursor.tip_hash is None:
+            cursor.remember(cursor.tip, _bytes(at_tip.hash), cursor.head)
+        cursor.told_by_another = False
         return True
 
-    async def _back(self, cursor: _Cursor) -> Rollback:
-        """To the newest remembered block that is still canonical, or to the start."""
+    async def _back(self, cursor: _Cursor, *, strict: bool = False) -> Rollback:
+        """To the newest remembered block that is still canonical, or to the start. See :meth:`_proven` for ``strict``."""
         older = [block for block in cursor.seen if block.number < cursor.tip or cursor.tip_hash is not None]
         for first in range(len(older), 0, -32):
             chunk = older[max(0, first - 32) : first]
-            answers = await self._rpc.batch([("eth_getBlockByNumber", [hex(block.number), False]) for block in chunk])
+            answers = await cursor.rpc.batch([("eth_getBlockByNumber", [hex(block.number), False]) for block in chunk])
             for block, answer in zip(reversed(chunk), reversed(answers), strict=True):
                 header = answer.optional(Header)
                 if header is None or _bytes(header.hash) != block.hash:
                     continue
-                head = block.head or await self._head_at({"blockHash": header.hash})
+                head = await self._proven(cursor, block, strict=strict)
                 if head is not None:
                     block.head = head
-                    logger.info("reorg: back from block %d to %d", cursor.tip, block.number)
+                    logger.info("back from block %d to %d", cursor.tip, block.number)
                     return cursor.back_to(block.number, head)
         logger.warning("no remembered block is canonical: reading the chain again from block %d", self._start)
+        cursor.told_by_another = False
         return cursor.back_to(self._start, EMPTY_HEAD)
+
+    async def _proven(self, cursor: _Cursor, block: _Seen, *, strict: bool) -> Head | None:
+        """The head after a remembered block that is canonical; None when this endpoint contradicts what is remembered.
+
+        ``strict``: also when it cannot say, because it has no state of that block.
+        """
+        if block.head is not None and not cursor.told_by_another:
+            return block.head
+        told = await self._head_at(cursor, {"blockHash": "0x" + block.hash.hex()})
+        if told is None and not strict:
+            return block.head
+        if block.head not in (None, told):
+            return None
+        cursor.told_by_another = False
+        return told
 
     async def _forward(self, cursor: _Cursor, latest: Header) -> list[Item]:
         """Fetch the next range, check it against head(), give out its blocks."""
         target, number = latest, int(latest.number, 16)
         if number > cursor.fetched + cursor.range_blocks:
             number = cursor.fetched + cursor.range_blocks
-            target = await self._rpc.call(Header, "eth_getBlockByNumber", hex(number), False)
+            target = await cursor.rpc.call(Header, "eth_getBlockByNumber", hex(number), False)
         if number > cursor.fetched:
             where = (
                 {"blockHash": target.hash}
                 if number == cursor.fetched + 1
                 else {"fromBlock": hex(cursor.fetched + 1), "toBlock": hex(number)}
             )
-            logs_answer, head_answer = await self._rpc.batch(
+            logs_answer, head_answer, *mark_answers = await cursor.rpc.batch(
                 [
                     ("eth_getLogs", [{"address": self._registry, **where}]),
-                    ("eth_call", [{"to": self._registry, "data": _HEAD_CALL}, {"blockHash": target.hash}]),
+                    ("eth_call", [{"to": self._registry, "data": HEAD_CALL}, {"blockHash": target.hash}]),
+                    *(("eth_getBlockByNumber", [hex(mark), False]) for mark in _marks(cursor.tip, number)),
                 ]
             )
             found = self._logs_of(cursor, logs_answer)
             if found is None:
                 return []
             fetched, head = found, _head_of(head_answer)
+            marks = [answer.value(Header) for answer in mark_answers]
         else:
-            fetched, head = [], await self._head_at({"blockHash": target.hash})
+            marks = []
+            fetched, head = [], await self._head_at(cursor, {"blockHash": target.hash})
         pending = cursor.unchecked + fetched
         if head is None and target is not latest:
             cursor.unchecked, cursor.fetched = pending, number
             return []
         heads = _heads(cursor.head, pending)
         if head is None or len(heads) <= len(pending) or heads[-1] != head:
-            await self._mismatch(cursor, target, head, pending)
-            return []
-        return await self._accept(cursor, target, pending, heads)
+            return await self._mismatch(cursor, target, head, pending)
+        return await self._accept(cursor, [*marks, target], pending, heads)
 
     def _logs_of(self, cursor: _Cursor, answer: Answer) -> list[RawLog] | None:
         """The registry's logs, or None when the range was too large and is smaller now."""
@@ -230,17 +282,19 @@ class Informer:
         cursor.range_blocks = min(cursor.range_blocks * 2, RANGE_MAX_BLOCKS)
         return [log for log in map(logs.parse, entries) if logs.in_chain(log)]
 
-    async def _mismatch(self, cursor: _Cursor, target: Header, head: Head | None, pending: list[RawLog]) -> None:
-        """Start the range over if the block is gone by now; raise if the contradiction lasts."""
+    async def _mismatch(self, cursor: _Cursor, target: Header, head: Head | None, pending: list[RawLog]) -> list[Item]:
+        """Start the range over if the block is gone by now, or from where both endpoints agree; raise if it lasts."""
         cursor.unchecked, cursor.fetched = [], cursor.tip
+        if head is not None and cursor.told_by_another:
+            return [await self._back(cursor, strict=True)]
         if head is None:
             cursor.headless += 1
             if cursor.headless == HURRIES:
                 logger.warning("the endpoint gives no head() at its newest block %d: waiting", int(target.number, 16))
-            return
-        now = await self._rpc.find(Header, "eth_getBlockByNumber", target.number, False)
+            return []
+        now = await cursor.rpc.find(Header, "eth_getBlockByNumber", target.number, False)
         if now is None or now.hash != target.hash:
-            return
+            return []
         cursor.mismatches += 1
         if cursor.mismatches >= MISMATCH_ATTEMPTS:
             raise HeadMismatch(
@@ -249,34 +303,39 @@ class Informer:
                 hint="events are missing or changed: use another RPC endpoint",
             )
         await asyncio.sleep(self._poll_s * 2**cursor.mismatches)
+        return []
 
-    async def _accept(self, cursor: _Cursor, target: Header, pending: list[RawLog], heads: list[Head]) -> list[Item]:
-        """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``."""
+    async def _accept(self, cursor: _Cursor, marks: list[Header], pending: list[RawLog], heads: list[Head]) -> list[Item]:
+        """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``.
+
+        ``marks``: blocks that are given out also without events, the range's end last.
+        """
         cursor.mismatches = cursor.headless = 0
-        items: list[Item] = []
-        times = await self._times(pending)
-        done = 0
+        cursor.told_by_another = False
+        times = await self._times(cursor, pending)
+        blocks: dict[int, tuple[Block, tuple[ChainEvent, ...]]] = {}
+        for mark in marks:
+            number = int(mark.number, 16)
+            blocks[number] = (Block(number, _bytes(mark.hash), int(mark.timestamp, 16)), ())
         for (number, block_hash), group in groupby(pending, key=lambda log: (log.block, log.block_hash)):
-            events = tuple(map(logs.decode, group))
+            blocks[number] = (Block(number, block_hash, times[number]), tuple(map(logs.decode, group)))
+        items: list[Item] = []
+        done = 0
+        for number, (block, events) in sorted(blocks.items()):
             done += len(events)
-            head = heads[done]
-            items.append(BlockEvents(Block(number, block_hash, times[number]), events, head))
-            cursor.remember(number, block_hash, head)
-        end, head = int(target.number, 16), heads[-1]
-        if not pending or pending[-1].block != end:
-            items.append(BlockEvents(Block(end, _bytes(target.hash), int(target.timestamp, 16)), (), head))
-            cursor.remember(end, _bytes(target.hash), head)
-        cursor.move(end, head)
-        items.append(Finalized(Finality.LATEST, end))
+            items.append(BlockEvents(block, events, heads[done]))
+            cursor.remember(number, block.hash, heads[done])
+        cursor.move(int(marks[-1].number, 16), heads[-1])
+        items.append(Finalized(Finality.LATEST, cursor.tip))
         return items
 
-    async def _times(self, pending: list[RawLog]) -> dict[int, int]:
+    async def _times(self, cursor: _Cursor, pending: list[RawLog]) -> dict[int, int]:
         """The blocks' timestamps: in the logs where the endpoint puts them there, else from the headers."""
         times = {log.block: log.timestamp_s for log in pending}
         missing = [number for number, time in times.items() if time is None]
         for first in range(0, len(missing), 100):
             numbers = missing[first : first + 100]
-            answers = await self._rpc.batch([("eth_getBlockByNumber", [hex(number), False]) for number in numbers])
+            answers = await cursor.rpc.batch([("eth_getBlockByNumber", [hex(number), False]) for number in numbers])
             times.update({n: int(a.value(Header).timestamp, 16) for n, a in zip(numbers, answers, strict=True)})
         return {number: time or 0 for number, time in times.items()}
 
@@ -293,9 +352,9 @@ class Informer:
                 items.append(Finalized(level, number))
         return items
 
-    async def _head_at(self, block: Any) -> Head | None:
+    async def _head_at(self, cursor: _Cursor, block: Any) -> Head | None:
         """head() at a block, None when the endpoint has no state of it."""
-        answers = await self._rpc.batch([("eth_call", [{"to": self._registry, "data": _HEAD_CALL}, block])])
+        answers = await cursor.rpc.batch([("eth_call", [{"to": self._registry, "data": HEAD_CALL}, block])])
         return _head_of(answers[0])
 
 
@@ -307,6 +366,11 @@ def _head_of(answer: Answer) -> Head | None:
     if not value:
         return EMPTY_HEAD  # no contract there yet
     return Head(int.from_bytes(value[:32], "big"), value[32:56])
+
+
+def _marks(tip: int, end: int) -> list[int]:
+    """Blocks of a longer range that are remembered besides its end, oldest first: a reorg soon after has a fork point."""
+    return [end - depth for depth in MARK_DEPTHS if end - depth > tip]
 
 
 def _heads(head: Head, pending: Sequence[RawLog]) -> list[Head]:

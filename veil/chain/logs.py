@@ -8,8 +8,11 @@ ABI (checked by a test), and the generic decoder is several times slower.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from eth_hash.auto import keccak
+from eth_typing import ABIEvent
+from eth_utils.abi import event_abi_to_log_topic
 from eth_utils.address import to_checksum_address
 
 from veil.chain import artifacts, ports
@@ -87,9 +90,8 @@ def _topics() -> dict[bytes, tuple[str, bool]]:
     for item in artifacts.load("VeilRegistry").abi:
         if item["type"] == "event":
             inputs = item["inputs"]
-            signature = f"{item['name']}({','.join(part['type'] for part in inputs)})"
             ours = bool(inputs) and inputs[0]["name"] == "rv"
-            result[bytes(keccak(signature.encode()))] = (item["name"], ours)
+            result[event_abi_to_log_topic(cast(ABIEvent, item))] = (item["name"], ours)
     return result
 
 
@@ -176,13 +178,8 @@ def _placements(log: RawLog) -> ChainEvent:
     )
 
 
-def _epoch(log: RawLog) -> ChainEvent:
-    return ports.EpochPublished(
-        rv=log.rv,
-        epoch=int.from_bytes(log.topics[2], "big"),
-        digest=Digest(log.topics[3]),
-        active=bool(_number(log, 0)),
-    )
+def _epoch(log: RawLog) -> int:
+    return int.from_bytes(log.topics[2], "big")
 
 
 _READERS: dict[str, Callable[[RawLog], ChainEvent]] = {
@@ -198,5 +195,10 @@ _READERS: dict[str, Callable[[RawLog], ChainEvent]] = {
     "NodeMarkedUp": lambda log: ports.NodeMarkedUp(rv=log.rv, peer=PeerId(log.topics[2]), incarnation=_number(log, 0)),
     "PlacementsAppended": _placements,
     "PolicyChanged": lambda log: ports.PolicyChanged(rv=log.rv, policy=_tail(log, 0)),
-    "EpochPublished": _epoch,
+    "NamespaceOwnerChanged": lambda log: ports.NamespaceOwnerChanged(
+        rv=log.rv, object_id=ObjectId(log.topics[2]), owner=_address(log.topics[3])
+    ),
+    "EpochPublished": lambda log: ports.EpochPublished(rv=log.rv, epoch=_epoch(log), digest=Digest(log.topics[3])),
+    "EpochActivated": lambda log: ports.EpochActivated(rv=log.rv, epoch=_epoch(log)),
+    "EpochRetired": lambda log: ports.EpochRetired(rv=log.rv, epoch=_epoch(log)),
 }

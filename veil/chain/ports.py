@@ -1,11 +1,12 @@
 """What Veil asks of the chain: a few writes, and every event once, in order, with the way back after a reorg."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from veil.types import Address, ClusterId, Digest, Epoch, Generation, ObjectId, PeerId, Shard
+from veil.chain.extension import Extension
+from veil.types import Address, ClusterId, Digest, Generation, ObjectId, PeerId, Shard
 
 ENVELOPE_MAX_BYTES = 512
 """What :meth:`Chain.apply_object` takes at most; the registry checks the same figure."""
@@ -39,9 +40,12 @@ EMPTY_HEAD = Head(0, bytes(24))
 
 @dataclass(frozen=True, slots=True)
 class Block:
+    """``head``: the registry's head after it, where a caller that stored the block also stored that."""
+
     number: int
     hash: bytes
     timestamp_s: int
+    head: Head | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +139,35 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceOwnerChanged:
+    """``object_id`` is the Namespace's. An owner that is a role has an address that stands for it."""
+
+    rv: int
+    object_id: ObjectId
+    owner: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPublished:
     """``digest`` is that of the KeyEpoch blob."""
 
     rv: int
     epoch: int
     digest: Digest
-    active: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochActivated:
+    """Every epoch before this one is retired."""
+
+    rv: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRetired:
+    rv: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +188,10 @@ ChainEvent = (
     | NodeMarkedUp
     | PlacementsAppended
     | PolicyChanged
+    | NamespaceOwnerChanged
     | EpochPublished
+    | EpochActivated
+    | EpochRetired
     | OtherEvent
 )
 
@@ -254,7 +283,7 @@ class Chain(Protocol):
         ...
 
 
-class Registry(Chain, Protocol):
+class Registry(Chain, Extension, Protocol):
     """The calls of those who run a cluster; what :mod:`veil.placement` and :mod:`veil.agent` need is :class:`Chain` alone."""
 
     async def register_node(self, peer: PeerId, operator: Address) -> None:
@@ -277,10 +306,6 @@ class Registry(Chain, Protocol):
 
     async def set_node_status(self, peer: PeerId, status: NodeStatus) -> None: ...
 
-    async def set_editor(self, namespace: bytes, account: Address, allowed: bool) -> None:
-        """``namespace``: the upper 16 bytes of its objects' ids."""
-        ...
-
     async def remove_finalizer(self, kind: int, object_id: ObjectId, mask: int) -> None: ...
 
     async def set_policy(self, policy: bytes) -> None: ...
@@ -290,10 +315,6 @@ class Registry(Chain, Protocol):
     async def set_down_signers(self, count: int) -> None:
         """k of :meth:`Chain.mark_down`; 0 for min(3, floor(members / 2) + 1)."""
         ...
-
-    async def publish_epoch(self, epoch: Epoch, digest: Digest) -> None: ...
-
-    async def retire_epoch(self, epoch: Epoch) -> None: ...
 
     async def anchor_deployment(self, assignment: Digest) -> bool: ...
 

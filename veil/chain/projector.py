@@ -19,9 +19,12 @@ from veil.chain.ports import (
     BlockEvents,
     Chain,
     ChainEvent,
+    EpochActivated,
     EpochPublished,
+    EpochRetired,
     Finalized,
     Head,
+    NamespaceOwnerChanged,
     NodeInfoPublished,
     NodeMarkedDown,
     NodeMarkedUp,
@@ -43,7 +46,7 @@ from veil.store.writer import Writer
 from veil.types import ClusterId, Epoch, PeerId
 from veil.wire.codec import decode
 from veil.wire.nodes import NodeInfo, check_possession
-from veil.wire.objects import same_template
+from veil.wire.objects import KINDS, same_template
 from veil.wire.signed import Signed, open_signed
 
 BATCH_MAX = 1024
@@ -64,7 +67,7 @@ async def follow(chain: Chain, projection: Projection) -> None:
     stream = chain.follow(
         from_block=cursor.block,
         from_head=Head(cursor.rv, cursor.accumulator),
-        known=[Block(row.number, row.hash, row.timestamp_s) for row in cursor.known],
+        known=[Block(row.number, row.hash, row.timestamp_s, Head(row.rv, row.accumulator)) for row in cursor.known],
     )
     async for changes in _batches(stream):
         with projection.batch() as writer:
@@ -151,10 +154,24 @@ def _apply_event(event: ChainEvent, block: Block, writer: Writer, cluster: Clust
             writer.append_log(log_row)
         case PolicyChanged(policy=policy):
             writer.put_policy(policy)
-        case EpochPublished(epoch=epoch, digest=digest, active=active):
-            writer.put_epoch(EpochRow(epoch=Epoch(epoch), digest=digest, active=active))
+        case NamespaceOwnerChanged(object_id=object_id, owner=owner):
+            space = writer.object(KINDS["Namespace"], object_id)
+            if space is not None:
+                writer.put_object(replace(space, owner=owner))
+        case EpochPublished(epoch=epoch, digest=digest):
+            writer.put_epoch(EpochRow(epoch=Epoch(epoch), digest=digest, active=True))
+        case EpochActivated() | EpochRetired():
+            _retire(event, writer)
         case OtherEvent():
             pass
+
+
+def _retire(event: EpochActivated | EpochRetired, writer: Writer) -> None:
+    """The epoch itself, or those before the one that takes over."""
+    for row in writer.epochs():
+        ends = row.epoch < event.epoch if isinstance(event, EpochActivated) else row.epoch == event.epoch
+        if ends and row.active:
+            writer.put_epoch(replace(row, active=False))
 
 
 def _apply_object(event: ObjectApplied, block: Block, writer: Writer) -> None:

@@ -5,6 +5,7 @@ Decoding goes straight from the response's bytes into structs. web3 decodes 10,0
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -66,6 +67,9 @@ class Rpc:
 
     def __init__(self, url: str, *, deadline_s: float = RESPONSE_DEADLINE_S) -> None:
         self.url = url
+        parts = urlsplit(url)
+        self.name = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        """What people see: without the path, in which many providers have a secret."""
         self._deadline = aiohttp.ClientTimeout(total=deadline_s)
         self._session: aiohttp.ClientSession | None = None
 
@@ -88,8 +92,8 @@ class Rpc:
         try:
             response = _ONE.decode(body)
         except msgspec.DecodeError as error:
-            raise ChainUnavailable(f"{self.url}: not a JSON-RPC answer: {error}", hint="is this an RPC endpoint?") from error
-        return Answer(self.url, response, method)
+            raise ChainUnavailable(f"{self.name}: not a JSON-RPC answer: {error}", hint="is this an RPC endpoint?") from error
+        return Answer(self.name, response, method)
 
     async def batch(self, calls: Sequence[Call]) -> list["Answer"]:
         """Several calls in one request; each answer is read on its own, as one may fail without the others."""
@@ -98,9 +102,9 @@ class Rpc:
         )
         try:
             by_id = {response.id: response for response in _MANY.decode(body)}
-            return [Answer(self.url, by_id[index], method) for index, (method, _) in enumerate(calls)]
+            return [Answer(self.name, by_id[index], method) for index, (method, _) in enumerate(calls)]
         except (msgspec.DecodeError, KeyError) as error:
-            raise ChainUnavailable(f"{self.url}: not a JSON-RPC batch answer: {error}", hint="does it take batches?") from error
+            raise ChainUnavailable(f"{self.name}: not a JSON-RPC batch answer: {error}", hint="does it take batches?") from error
 
     async def _post(self, body: Any) -> bytes:
         if self._session is None:
@@ -111,7 +115,7 @@ class Rpc:
                 return await response.read()
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             raise ChainUnavailable(
-                f"{self.url} does not answer: {error or type(error).__name__}",
+                f"{self.name} does not answer: {error or type(error).__name__}",
                 hint="start the chain, or set VEIL_CHAIN_RPC to an endpoint that is up",
             ) from error
 
@@ -119,8 +123,8 @@ class Rpc:
 class Answer:
     """One answer, not read yet."""
 
-    def __init__(self, url: str, response: _Response, method: str) -> None:
-        self._url = url
+    def __init__(self, endpoint: str, response: _Response, method: str) -> None:
+        self._endpoint = endpoint
         self._response = response
         self._method = method
 
@@ -128,7 +132,7 @@ class Answer:
         """The result. Raises RpcRefused or, when it has another form (or is null), ChainUnavailable."""
         found = self.optional(kind)
         if found is None:
-            raise ChainUnavailable(f"{self._url}: {self._method} found nothing", hint="does the endpoint lag?")
+            raise ChainUnavailable(f"{self._endpoint}: {self._method} found nothing", hint="does the endpoint lag?")
         return found
 
     def optional(self, kind: type[T]) -> T | None:
@@ -140,4 +144,4 @@ class Answer:
         try:
             return msgspec.json.decode(self._response.result, type=kind)
         except msgspec.DecodeError as error:
-            raise ChainUnavailable(f"{self._url}: {self._method} gave something else: {error}") from error
+            raise ChainUnavailable(f"{self._endpoint}: {self._method} gave something else: {error}") from error

@@ -19,8 +19,8 @@ class Signer(Protocol):
         """The raw signed transaction, ready to be sent."""
         ...
 
-    async def sign_digest(self, digest: bytes) -> bytes:
-        """65 bytes (r, s, v with v 27 or 28) over 32 that the caller has domain-separated (EIP-712)."""
+    async def sign_typed(self, message: dict[str, Any]) -> bytes:
+        """65 bytes (r, s, v with v 27 or 28) over ``message``, an EIP-712 message with its types and domain."""
         ...
 
 
@@ -42,13 +42,10 @@ class LocalSigner:
     def load(cls, path: Path) -> "LocalSigner":
         """The key in ``path`` (64 hexadecimal digits, 0x allowed, readable by its owner only). Raises ConfigInvalid."""
         try:
-            mode = path.stat().st_mode & 0o077
-            text = path.read_text().strip().removeprefix("0x")
+            text = private_text(path).strip().removeprefix("0x")
             key = Secret(bytes.fromhex(text))
         except (OSError, ValueError) as error:
             raise ConfigInvalid(f"{path}: not an operator key: {type(error).__name__}", hint="64 hexadecimal digits") from error
-        if mode:
-            raise ConfigInvalid(f"{path}: others may read this key", hint=f"chmod 600 {path}")
         return cls(key)
 
     def save(self, path: Path) -> None:
@@ -57,8 +54,19 @@ class LocalSigner:
         with os.fdopen(descriptor, "w") as file:
             file.write(bytes(self._account.key).hex() + "\n")
 
+    def encrypted(self, passphrase: str) -> dict[str, Any]:
+        """The key as an Ethereum keystore (version 3, scrypt)."""
+        return dict(Account.encrypt(self._account.key, passphrase))
+
     async def sign_transaction(self, transaction: dict[str, Any]) -> bytes:
         return bytes(self._account.sign_transaction(transaction).raw_transaction)
 
-    async def sign_digest(self, digest: bytes) -> bytes:
-        return bytes(self._account.unsafe_sign_hash(digest).signature)
+    async def sign_typed(self, message: dict[str, Any]) -> bytes:
+        return bytes(self._account.sign_typed_data(full_message=message).signature)
+
+
+def private_text(path: Path) -> str:
+    """What is in ``path``, which its owner alone may read. Raises ConfigInvalid, OSError."""
+    if path.stat().st_mode & 0o077:
+        raise ConfigInvalid(f"{path}: others may read this key", hint=f"chmod 600 {path}")
+    return path.read_text()

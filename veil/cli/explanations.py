@@ -57,12 +57,12 @@ _PLACING: dict[str, tuple[Cause, str, str]] = {
     ),
     "NoCandidates": (
         Cause.NO_CANDIDATE,
-        "No Active node has the labels that the workload's nodeSelector asks for, or all of them are left out.",
-        "Compare nodeSelector with `veil get nodes -o json`; label or uncordon a node, or change the selector.",
+        "No Active node has the labels of the workload's nodeSelector and only taints that it tolerates, or all are left out.",
+        "Compare nodeSelector and tolerations with `veil get nodes -o json`; change them, or label, untaint or uncordon a node.",
     ),
     "BudgetExhausted": (
         Cause.BUDGET_SPENT,
-        "The decryptions that the key epoch allows are used up. The committee refuses more: each decision tells something.",
+        "The decryptions that the key epoch allows, in all or with those candidates, are used up: each tells something.",
         "Publish a new key epoch (`veil key`); placement goes on with it by itself.",
     ),
     "QuorumMissing": (
@@ -159,10 +159,14 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
     "Starting": (Cause.IN_PROGRESS, "It is placed, and on its way.", _WAIT),
     "ContainerCreating": (Cause.IN_PROGRESS, "Its container is being made.", _WAIT),
     "PullingImage": (Cause.IMAGE, "Its image is being fetched.", _WAIT),
+    "Initializing": (Cause.IN_PROGRESS, "An init container runs; the containers are started when the last has succeeded.", _WAIT),
+    "NotStarted": (Cause.CONTAINER, "Its container runs, and its startup probe has not succeeded yet.", _LOG),
+    "NotReady": (Cause.CONTAINER, "Its container runs, and its readiness probe does not succeed.", _LOG),
+    "Unhealthy": (Cause.CONTAINER, "Its startup or liveness probe failed, so its container is being stopped.", _LOG),
     "ImagePullBackOff": (
         Cause.IMAGE,
         "Its image cannot be fetched; it is tried again with growing pauses.",
-        "Check the image's name and that the node reaches the registry; the node's log has the registry's answer.",
+        "The message has the registry's answer: check the image's name, and that the node reaches the registry.",
     ),
     "WaitingForKey": (
         Cause.QUORUM_MISSING,
@@ -177,6 +181,16 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
         Cause.CONTAINER,
         "The container runtime refused to make or start it.",
         "The node's message says why; correct the template, apply it again.",
+    ),
+    "DiskPressure": (
+        Cause.CONTAINER,
+        "The disk of its node was full when its container was to be made or started; it is tried again with growing pauses.",
+        "Free disk on that node.",
+    ),
+    "VolumeUnavailable": (
+        Cause.CONTAINER,
+        "One of its volumes cannot be had on its node; the message says which.",
+        "Have the node's operator list the path in VEIL_HOST_PATHS, or leave the volume out.",
     ),
     "InvalidTemplate": (Cause.CONTAINER, "Its template cannot be run.", "Correct the template, apply it again."),
     "ContainerLost": (

@@ -173,6 +173,7 @@ def publish(epoch_directory: Path, keystore: Path | None, directory: Path) -> No
 
 
 async def _publish(epoch_directory: Path, keystore: Path | None, directory: Path) -> None:
+    from veil.chain.records import EpochParts
     from veil.mesh.blobs import BlobStore
     from veil.node.epoch_files import hand_over
     from veil.types import Epoch
@@ -180,7 +181,7 @@ async def _publish(epoch_directory: Path, keystore: Path | None, directory: Path
 
     async with registry(directory, keystore) as chain:
         epoch = hand_over(epoch_directory, BlobStore(directory / "blobs"))
-        await chain.publish_epoch(Epoch(epoch.epoch), digest(epoch))
+        await chain.publish_epoch(Epoch(epoch.epoch), digest(epoch), EpochParts.of(epoch))
     click.echo(f"epoch {epoch.epoch} published")
 
 

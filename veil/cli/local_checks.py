@@ -90,8 +90,12 @@ def _journal(settings: NodeSettings) -> Iterator[Finding]:
 async def _chain(
     settings: NodeSettings, now_s: float, connect: Callable[[str], Rpc] = lambda url: Rpc(url, deadline_s=CONNECT_TIMEOUT_S)
 ) -> list[Finding]:
-    """Whether the endpoint answers, the contract is there, blocks are fresh, and this machine's clock agrees with them."""
-    rpc = connect(settings.rpc_url)
+    """Whether each endpoint answers, the contract is there, blocks are fresh, and this machine's clock agrees with them."""
+    found = await asyncio.gather(*(_endpoint(connect(url), settings, now_s) for url in settings.rpc_urls))
+    return [finding for findings in found for finding in findings]
+
+
+async def _endpoint(rpc: Rpc, settings: NodeSettings, now_s: float) -> list[Finding]:
     calls: list[Call] = [
         ("eth_chainId", []),
         ("eth_getCode", [settings.contract, "latest"]),
@@ -104,12 +108,12 @@ async def _chain(
         return [Finding("chain", Level.FAIL, error.message, error.hint)]
     finally:
         await rpc.close()
-    found = [Finding("chain", Level.OK, f"{settings.rpc_url} answers, chain {number}, block {int(block.number, 16)}")]
+    found = [Finding("chain", Level.OK, f"{rpc.name} answers, chain {number}, block {int(block.number, 16)}")]
     if deployed:
         found.append(Finding("contract", Level.OK, settings.contract))
     else:
         text = f"there is no contract at {settings.contract} on chain {number}"
-        found.append(Finding("contract", Level.FAIL, text, "check VEIL_CONTRACT_ADDRESS and VEIL_RPC_URL", untrusted=True))
+        found.append(Finding("contract", Level.FAIL, text, "check VEIL_CONTRACT_ADDRESS and VEIL_CHAIN_RPC", untrusted=True))
     return [*found, _age(now_s - int(block.timestamp, 16))]
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @click.option("-f", "--follow", is_flag=True, help="go on with what comes")
 @click.option("--tail", type=click.IntRange(min=0), help="only the last lines")
 @click.option("--since", default="", help="only lines younger than this, e.g. 30s, 5m")
+@click.option("--timestamps", is_flag=True, help="when it arrived, before each line (UTC, to half a second)")
+@click.option("-p", "--previous", is_flag=True, help="what the container said before it was last started again")
 @click.option("-c", "--container", default="", help="which container, when there are several")
 @click.option("--prefix/--no-prefix", default=None, help="the instance's name before each line (default: for several)")
 @namespace_option
@@ -29,6 +31,8 @@ def logs(
     follow: bool,
     tail: int | None,
     since: str,
+    timestamps: bool,
+    previous: bool,
     container: str,
     prefix: bool | None,
     namespace: str,
@@ -38,7 +42,8 @@ def logs(
     since_s = max(1, round(parse_duration(since))) if since else None
     with connection.client() as client:
         names = _instances(client, target, where)
-    printer = _Printer(connection, where, container, follow, tail, since_s)
+    asked = _Asked(container=container, follow=follow, tail_lines=tail, since_s=since_s, timestamps=timestamps, previous=previous)
+    printer = _Printer(connection, where, asked)
     prefixed = prefix if prefix is not None else "/" in target and len(names) > 1
     if len(names) == 1:
         printer.print(names[0], names[0] if prefixed else "")
@@ -79,18 +84,24 @@ def _instances(client: "BlockingClient", target: str, where: str) -> list[str]:
     return [item["metadata"]["name"] for item in listed]
 
 
+class _Asked(TypedDict):
+    """The options of the client's ``logs``."""
+
+    container: str
+    follow: bool
+    tail_lines: int | None
+    since_s: int | None
+    timestamps: bool
+    previous: bool
+
+
 class _Printer:
     """Prints logs, whole lines at a time, so that those of several instances do not mix."""
 
-    def __init__(
-        self, connection: Connection, where: str, container: str, follow: bool, tail: int | None, since_s: int | None
-    ) -> None:
+    def __init__(self, connection: Connection, where: str, asked: _Asked) -> None:
         self._connection = connection
         self._where = where
-        self._container = container
-        self._follow = follow
-        self._tail = tail
-        self._since_s = since_s
+        self._asked = asked
         self._lock = threading.Lock()
         self.errors: list[VeilError] = []
 
@@ -107,16 +118,7 @@ class _Printer:
         start = click.style(f"[{label}] ", fg="cyan").encode() if label and sys.stdout.isatty() else f"[{label}] ".encode()
         rest = b""
         with self._connection.client() as client:
-            pieces = client.logs(
-                INSTANCES,
-                name,
-                self._where,
-                container=self._container,
-                follow=self._follow,
-                tail_lines=self._tail,
-                since_s=self._since_s,
-            )
-            for piece in pieces:
+            for piece in client.logs(INSTANCES, name, self._where, **self._asked):
                 if not label:
                     self._write(piece)
                     continue

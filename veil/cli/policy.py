@@ -35,15 +35,19 @@ def get(output: str, directory: Path) -> None:
 @policy.command("set")
 @click.option("--profile", type=click.Choice(["default", "precise"]), help="of all placement rounds")
 @click.option("--transcript-retention-s", type=click.IntRange(0, 365 * 24 * 3600), help="how long rounds can be audited")
+@click.option(
+    "--decisions-per-candidate",
+    type=click.IntRange(1, 1_000_000),
+    help="of one key epoch, with any one node among the candidates: a malicious one learns about a bit of the key from each",
+)
 @output_option
 @keystore_option
 @directory_option
-def set_(profile: str | None, transcript_retention_s: int | None, output: str, keystore: Path | None, directory: Path) -> None:
+def set_(output: str, keystore: Path | None, directory: Path, **given: Any) -> None:
     """Change what is given and leave the rest as it is. Nodes follow within a block.
 
     The active key epoch must have circuits of the profile, or nothing is placed: see `veil key show`.
     """
-    given = {"profile": profile, "transcript_retention_s": transcript_retention_s}
     changes = {name: value for name, value in given.items() if value is not None}
     _show(asyncio.run(_set(changes, keystore, directory)), output)
 
@@ -70,7 +74,11 @@ def _policy_of(projection: "Projection") -> "ClusterPolicy":
 
 
 def _show(found: "ClusterPolicy", output: str) -> None:
-    fields = {"profile": found.profile, "transcriptRetentionSeconds": found.transcript_retention_s}
+    fields = {
+        "profile": found.profile,
+        "transcriptRetentionSeconds": found.transcript_retention_s,
+        "decisionsPerCandidate": found.decisions_per_candidate,
+    }
     if output == "json":
         click.echo(json.dumps(fields, indent=2))
     else:

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from veil.chain.client import RegistryChain
+    from veil.chain.signer import Signer
     from veil.store.projection import Projection
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +27,18 @@ class _Path(click.ParamType[Path]):
 PATH = _Path()
 
 
+class _Keystore(click.ParamType["Path | str"]):
+    """A file, made absolute, or a signing server as URL#ADDRESS."""
+
+    name = "keystore"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Path | str":
+        return value if str(value).startswith(("http://", "https://")) else PATH.convert(value, param, ctx)
+
+
+KEYSTORE = _Keystore()
+
+
 def directory_option(function: F) -> F:
     option = click.option(
         "--dir", "directory", type=PATH, envvar="VEIL_DIR", required=True, help="a node's directory: which registry, which keys"
@@ -34,8 +47,8 @@ def directory_option(function: F) -> F:
 
 
 def keystore_option(function: F) -> F:
-    option = click.option("--keystore", type=PATH, help="who signs the transaction; by default the directory's operator.key")
-    return option(function)
+    text = "who signs: a JSON keystore, a raw key's file, or URL#ADDRESS; by default VEIL_OPERATOR_KEYSTORE, DIR/operator.key"
+    return click.option("--keystore", type=KEYSTORE, help=text)(function)
 
 
 def output_option(function: F) -> F:
@@ -51,17 +64,33 @@ def print_fields(fields: dict[str, Any]) -> None:
             click.echo(f"{'' if index else name + ':':<{width}}{line}")
 
 
+def signer_of(keystore: Path | str | None, passphrase_file: Path | None, *, default: Path | None = None) -> "Signer":
+    """Who signs: what is named, else the raw key in the environment, else ``default``. Raises ConfigInvalid, Forbidden."""
+    from veil.chain.keystore import RAW_KEY, open_signer, signer_of_environment
+    from veil.errors import ConfigInvalid
+
+    if not keystore and (found := signer_of_environment()) is not None:
+        return found
+    if not (where := keystore or default):
+        raise ConfigInvalid("who signs?", hint=f"name a key with --keystore, or set {RAW_KEY} (development only)")
+    return open_signer(where, passphrase_file=passphrase_file, ask=_ask_passphrase)
+
+
+def _ask_passphrase(question: str) -> str:
+    return str(click.prompt(question, hide_input=True, err=True))
+
+
 @asynccontextmanager
-async def registry(directory: Path, keystore: Path | None) -> "AsyncIterator[RegistryChain]":
+async def registry(directory: Path, keystore: Path | str | None) -> "AsyncIterator[RegistryChain]":
     """The registry of the node in ``directory``. Raises ConfigInvalid, ChainUnavailable."""
     from veil.chain.client import RegistryChain
-    from veil.chain.signer import LocalSigner
     from veil.config import load_settings
     from veil.types import Address
 
     settings = load_settings(directory)
-    signer = LocalSigner.load(keystore or settings.directory / "operator.key")
-    chain = RegistryChain(settings.rpc_url, Address(settings.contract), signer, deploy_block=settings.contract_block)
+    configured = keystore or settings.operator_keystore
+    signer = signer_of(configured, settings.passphrase_file, default=settings.directory / "operator.key")
+    chain = RegistryChain(settings.rpc_urls, Address(settings.contract), signer, deploy_block=settings.contract_block)
     try:
         await chain.start()
         yield chain
@@ -70,7 +99,7 @@ async def registry(directory: Path, keystore: Path | None) -> "AsyncIterator[Reg
 
 
 @asynccontextmanager
-async def registry_read(directory: Path, keystore: Path | None) -> "AsyncIterator[tuple[RegistryChain, Projection]]":
+async def registry_read(directory: Path, keystore: Path | str | None) -> "AsyncIterator[tuple[RegistryChain, Projection]]":
     """The same, with all that it says."""
     from veil.chain.reading import read_registry
 

@@ -147,8 +147,12 @@ def _with_notes(client: "BlockingClient", where: str, finding: Finding) -> Findi
             found = client.find(INSTANCES, name, where) or {"spec": {}}
             name = found["spec"].get("workload", "")
         workload = client.find(WORKLOADS, name, where) or {}
-        selector = (workload.get("spec") or {}).get("placement", {}).get("nodeSelector") or {}
-        return finding._replace(notes=tuple(label_notes(selector, client.list(NODES)["items"])))
+        placement, nodes = (workload.get("spec") or {}).get("placement", {}), client.list(NODES)["items"]
+        notes = [
+            *label_notes(placement.get("nodeSelector") or {}, nodes),
+            *taint_notes(placement.get("tolerations") or {}, nodes),
+        ]
+        return finding._replace(notes=tuple(notes))
     if finding.cause in (Cause.QUORUM_MISSING, Cause.KEYS_MISSING, Cause.DECRYPTION_UNCHECKED):
         return finding._replace(notes=tuple(node_notes(client.list(NODES)["items"])))
     return finding
@@ -166,6 +170,15 @@ def label_notes(selector: dict[str, str], nodes: list[Obj]) -> Iterator[str]:
     matching = sorted(name for name, known in labels.items() if selector.items() <= known.items())
     if matching:
         yield f"Active and matching now: {', '.join(matching[:NAMED_MAX])}{' …' * (len(matching) > NAMED_MAX)}"
+
+
+def taint_notes(tolerations: dict[str, str], nodes: list[Obj]) -> Iterator[str]:
+    """Which Active nodes have a taint that is not tolerated."""
+    for node in nodes:
+        taints = (node.get("spec") or {}).get("taints") or {}
+        kept_off = sorted(taints.items() - tolerations.items())
+        if kept_off and (node.get("status") or {}).get("phase") == "Active":
+            yield f"{node['metadata']['name']} has taints that are not tolerated: {', '.join('='.join(one) for one in kept_off)}"
 
 
 def node_notes(nodes: list[Obj]) -> Iterator[str]:

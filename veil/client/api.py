@@ -97,10 +97,20 @@ class ApiClient:
         follow: bool = False,
         tail_lines: int | None = None,
         since_s: int | None = None,
+        timestamps: bool = False,
+        previous: bool = False,
     ) -> AsyncIterator[bytes]:
         """Pieces of log as they come; with ``follow`` until the container is gone."""
         call = requests.logs(
-            resource, name, namespace, container=container, follow=follow, tail_lines=tail_lines, since_s=since_s
+            resource,
+            name,
+            namespace,
+            container=container,
+            follow=follow,
+            tail_lines=tail_lines,
+            since_s=since_s,
+            timestamps=timestamps,
+            previous=previous,
         )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
         try:

@@ -153,10 +153,20 @@ class BlockingClient:
         follow: bool = False,
         tail_lines: int | None = None,
         since_s: int | None = None,
+        timestamps: bool = False,
+        previous: bool = False,
     ) -> Iterator[bytes]:
         """Pieces of log as they come; with ``follow`` until the container is gone."""
         call = requests.logs(
-            resource, name, namespace, container=container, follow=follow, tail_lines=tail_lines, since_s=since_s
+            resource,
+            name,
+            namespace,
+            container=container,
+            follow=follow,
+            tail_lines=tail_lines,
+            since_s=since_s,
+            timestamps=timestamps,
+            previous=previous,
         )
         with self._stream(call, None if follow else REQUEST_TIMEOUT_S) as response:
             while piece := response.read1(PIECE_BYTES):

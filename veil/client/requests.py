@@ -142,8 +142,10 @@ def logs(
     follow: bool = False,
     tail_lines: int | None = None,
     since_s: int | None = None,
+    timestamps: bool = False,
+    previous: bool = False,
 ) -> Call:
-    query = _options(container=container, follow=follow, sinceSeconds=since_s)
+    query = _options(container=container, follow=follow, sinceSeconds=since_s, timestamps=timestamps, previous=previous)
     if tail_lines is not None:
         query["tailLines"] = str(tail_lines)
     return Call(method="GET", path=resource.path(namespace, name, "log"), query=query, accept="text/plain, */*")

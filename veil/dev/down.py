@@ -8,6 +8,7 @@ from veil.dev.layout import ClusterRecord, Layout
 from veil.dev.processes import stop
 from veil.dev.steps import Steps
 from veil.runtime.daemon import PrivateContainerd
+from veil.runtime.mounts import unmount_below
 from veil.runtime.process import ProcessRuntime
 
 
@@ -33,6 +34,7 @@ async def _remove_containers(layout: Layout, record: ClusterRecord) -> None:
     for node in record.nodes:
         if record.runtime == "containerd":
             await PrivateContainerd(layout.containerd(node.name), Path(node.directory) / "containerd.log").stop()
+            unmount_below(Path(node.directory))  # volumes in memory
         else:
             runtime = ProcessRuntime(Path(node.directory) / "processes")
             await runtime.start_driver()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from veil.chain.client import RegistryChain
+from veil.chain.records import EpochParts
 from veil.fhe.ceremony import hold_ceremony
 from veil.fhe.circuits.spec import CircuitSpec, circuits_of
 from veil.mesh.blobs import BlobStore
@@ -54,4 +55,4 @@ async def publish_epoch(dealt: DevEpoch, admin: RegistryChain, *, blobs: Path) -
     store = BlobStore(blobs)
     for content in dealt.blobs.values():
         store.put(content)
-    await admin.publish_epoch(Epoch(dealt.epoch.epoch), digest(dealt.epoch))
+    await admin.publish_epoch(Epoch(dealt.epoch.epoch), digest(dealt.epoch), EpochParts.of(dealt.epoch))

@@ -108,7 +108,7 @@ def _parties(namespace: str, name: str, events: list[tuple[int, ChainEvent]], bl
 
 
 def _epoch(events: list[tuple[int, ChainEvent]], blobs: BlobStore) -> KeyEpoch:
-    digests = [event.digest for _, event in events if isinstance(event, EpochPublished) and event.active]
+    digests = [event.digest for _, event in events if isinstance(event, EpochPublished)]
     if not digests:
         raise NotFound("the chain has no active key epoch", hint="see `veil dev status`")
     return decode(blobs.read(digests[-1]), KeyEpoch)

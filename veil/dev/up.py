@@ -9,6 +9,7 @@ from pathlib import Path
 from veil.chain.client import RegistryChain
 from veil.chain.deploy import deploy_registry
 from veil.chain.devchain import DevChain
+from veil.chain.records import Right
 from veil.chain.signer import LocalSigner
 from veil.client.api import ApiClient
 from veil.client.kinds import CORE_NAMESPACES, NODES
@@ -196,7 +197,7 @@ def _start_node(layout: Layout, record: ClusterRecord, plan: Plan, member: _Memb
     settings = {
         "VEIL_NODE_NAME": member.name,
         "VEIL_NODE_PEERID": peer_id_text(member.identity.peer_id),
-        "VEIL_RPC_URL": record.rpc_url,
+        "VEIL_CHAIN_RPC": record.rpc_url,
         "VEIL_CONTRACT_ADDRESS": record.contract,
         "VEIL_CONTRACT_BLOCK": str(record.contract_block),
         "VEIL_RUNTIME": plan.runtime,
@@ -266,7 +267,7 @@ async def _namespace(record: ClusterRecord, members: list[_Member]) -> None:
     await chain.start()
     half = object_id("default", "")[:16]
     for other in members[1:]:
-        await chain.set_editor(half, other.operator.address, True)
+        await chain.set_access(half, other.operator.address, Right.WRITE)
     await chain.close()
 
 

@@ -16,6 +16,12 @@ TEMPLATE_MAX_BYTES = BODY_MAX_BYTES - 2 * PAD_BYTES
 PARSERS = {"cpu": parse_cpu, "memory": parse_bytes, "ephemeral-storage": parse_bytes, "nvidia.com/gpu": parse_count}
 """How each resource's quantity is read."""
 
+VOLUME_KINDS = ("emptyDir", "config", "secret", "hostPath")
+PROBE_ACTIONS = ("exec", "httpGet", "tcpSocket")
+
+CONTAINERS_MAX = 32
+"""Containers and init containers of one template together."""
+
 Broken = tuple[Path, str]
 
 
@@ -31,6 +37,7 @@ def broken_rules(obj: dict[str, Any]) -> Iterator[Broken]:
         yield from _placement(spec.get("placement", {}))
         yield from _strategy(spec.get("strategy", {}))
         yield from _template(spec["template"], ("spec", "template"))
+        yield from _volumes(spec["template"], ("spec", "template"), sealed=spec.get("confidential", False))
 
 
 def _placement(placement: dict[str, Any]) -> Iterator[Broken]:
@@ -49,11 +56,14 @@ def _strategy(strategy: dict[str, Any]) -> Iterator[Broken]:
 
 def _template(template: dict[str, Any], path: Path) -> Iterator[Broken]:
     containers = template["containers"]
+    inits = template.get("initContainers", [])
     yield from _twice([container["name"] for container in containers], (*path, "containers"))
+    yield from _inits(inits, {container["name"] for container in containers}, path)
     totals = dict.fromkeys(PARSERS, 0)
     for index, container in enumerate(containers):
         here = (*path, "containers", index)
         yield from _twice([entry["name"] for entry in container.get("env", [])], (*here, "env"))
+        yield from _probes(container, here)
         resources = container.get("resources", {})
         yield from _limits(resources, (*here, "resources"))
         for name, value in (resources.get("requests") or resources.get("limits") or {}).items():
@@ -64,6 +74,57 @@ def _template(template: dict[str, Any], path: Path) -> Iterator[Broken]:
     size = len(encode(Body(spec={"template": template})))
     if size > TEMPLATE_MAX_BYTES:
         yield path, f"takes {size} bytes, TEMPLATE_MAX_BYTES is {TEMPLATE_MAX_BYTES}"
+
+
+def _inits(inits: list[dict[str, Any]], taken: set[str], path: Path) -> Iterator[Broken]:
+    yield from _twice([init["name"] for init in inits], (*path, "initContainers"))
+    for index, init in enumerate(inits):
+        here = (*path, "initContainers", index)
+        if init["name"] in taken:
+            yield (*here, "name"), f'"{init["name"]}" is the name of a container, too'
+        yield from _twice([entry["name"] for entry in init.get("env", [])], (*here, "env"))
+    if len(inits) + len(taken) > CONTAINERS_MAX:
+        yield (*path, "initContainers"), f"more than CONTAINERS_MAX={CONTAINERS_MAX} with the containers"
+
+
+def _volumes(template: dict[str, Any], path: Path, *, sealed: bool) -> Iterator[Broken]:
+    volumes = template.get("volumes", [])
+    yield from _twice([volume["name"] for volume in volumes], (*path, "volumes"))
+    for index, volume in enumerate(volumes):
+        if sum(kind in volume for kind in VOLUME_KINDS) != 1:
+            yield (*path, "volumes", index), f"needs exactly one of {', '.join(VOLUME_KINDS)}"
+        if "secret" in volume and not sealed:
+            yield (*path, "volumes", index, "secret"), "would be published with the template: set spec.confidential"
+        if ".." in volume.get("hostPath", {}).get("path", "").split("/"):
+            yield (*path, "volumes", index, "hostPath", "path"), 'must not have ".." in it'
+    known = [volume["name"] for volume in volumes]
+    for kind in ("containers", "initContainers"):
+        for index, container in enumerate(template.get(kind, [])):
+            yield from _mounts(container.get("volumeMounts", []), known, (*path, kind, index, "volumeMounts"))
+
+
+def _mounts(mounts: list[dict[str, Any]], known: list[str], path: Path) -> Iterator[Broken]:
+    places: list[list[str]] = []
+    for index, mount in enumerate(mounts):
+        parts = mount["mountPath"].rstrip("/").split("/")
+        if mount["name"] not in known:
+            yield (*path, index, "name"), f'there is no volume "{mount["name"]}"'
+        if ".." in parts or parts[1:2] in (["proc"], ["sys"], ["dev"], []):
+            yield (*path, index, "mountPath"), 'must not have ".." in it, nor be below /proc, /sys or /dev'
+        if parts in places:
+            yield (*path, index, "mountPath"), "is the place of another volume"
+        places.append(parts)
+
+
+def _probes(container: dict[str, Any], path: Path) -> Iterator[Broken]:
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if name not in container:
+            continue
+        probe = container[name]
+        if sum(action in probe for action in PROBE_ACTIONS) != 1:
+            yield (*path, name), f"needs exactly one of {', '.join(PROBE_ACTIONS)}"
+        if name != "readinessProbe" and probe.get("successThreshold", 1) != 1:
+            yield (*path, name, "successThreshold"), "must be 1: one success is enough for it"
 
 
 def _twice(names: list[str], path: Path) -> Iterator[Broken]:
@@ -93,6 +154,7 @@ def _envelope(obj: dict[str, Any]) -> Iterator[Broken]:
         replicas=obj.get("spec", {}).get("replicas", 0),
         policy=placement.get("policy", "BinPack"),
         node_selector=placement.get("nodeSelector", {}),
+        tolerations=placement.get("tolerations", {}),
         region=placement.get("region", ""),
         anti_affinity=placement.get("antiAffinity", False),
         body=bytes(32),

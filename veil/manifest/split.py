@@ -38,6 +38,7 @@ class Parts:
     replicas: int = 0
     policy: str = ""
     node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: dict[str, str] = field(default_factory=dict)
     region: str = ""
     anti_affinity: bool = False
     body: Body | None = None
@@ -70,6 +71,7 @@ def split(obj: Obj) -> Parts:
         replicas=spec["replicas"],
         policy=spec["placement"]["policy"],
         node_selector=spec["placement"].get("nodeSelector", {}),
+        tolerations=spec["placement"].get("tolerations", {}),
         region=spec["placement"].get("region", ""),
         anti_affinity=spec["placement"]["antiAffinity"],
         body=Body(spec=public) if public else None,
@@ -114,6 +116,8 @@ def join(envelope: Envelope, body: Body | None, resources: Resources | None, tem
         placement["region"] = envelope.region
     if envelope.node_selector:
         placement["nodeSelector"] = dict(envelope.node_selector)
+    if envelope.tolerations:
+        placement["tolerations"] = dict(envelope.tolerations)
     spec: Obj = {
         "replicas": envelope.replicas,
         "confidential": bool(envelope.template),

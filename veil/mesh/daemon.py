@@ -22,6 +22,7 @@ from veil.mesh.messages import BLOB_PROTOCOL, REQUEST_PROTOCOL, ReplyHead, Reque
 from veil.mesh.pool import Pool
 from veil.mesh.ports import Member
 from veil.mesh.preset import PRESETS
+from veil.mesh.quota import Quota
 from veil.mesh.transfer import Transfer
 from veil.types import Clock, ClusterId, Digest, PeerId
 from veil.wire.codec import Message
@@ -54,7 +55,7 @@ class Daemon:
         blobs = Pool(self._host, self._links, BLOB_PROTOCOL)
         self._pools = (requests, blobs)
         self._exchange = Exchange(self._host, requests, self._serve)
-        self._transfer = Transfer(self._host, blobs, self._store)
+        self._transfer = Transfer(self._host, blobs, self._store, Quota(self._store))
         self._seen, self._seen_out = trio.open_memory_channel[Seen](float("inf"))
         self._heartbeat = Heartbeat(
             self._host,

@@ -6,11 +6,13 @@ be sent at once is lost, which SWIM is made for.
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import trio
 
 from veil.errors import DeadlineExceeded, MeshUnavailable, WireInvalid
+from veil.mesh.budget import Buckets
 from veil.mesh.claims import Signatory
 from veil.mesh.framing import FRAME_MAX_BYTES
 from veil.mesh.host import Host
@@ -28,6 +30,21 @@ OUTBOX_MAX = 64
 """Frames waiting for one peer; a peer that does not read loses the rest."""
 
 WRITE_TIMEOUT_S = 5.0
+
+FRAME_TIMEOUT_S = 30.0
+"""From the first byte of a frame to its last."""
+
+STREAMS_SERVED_MAX = 4
+"""Of one peer: it needs one, and for a moment another when the first breaks."""
+
+RECEIVED_BURST_BYTES = 4 * FRAME_MAX_BYTES
+RECEIVED_BYTES_PER_S = 1024 * 1024
+"""SWIM frames of one peer; one of 1,000 members sends a few a second. Beyond it the peer is read more slowly."""
+
+FRAME_COST_BYTES = 4096
+"""A smaller frame counts for so much, because its handling costs more than its bytes: 256 frames a second."""
+
+PEERS_MAX = 4096
 
 LEAVE_S = 0.3
 """How long the farewell has to get out."""
@@ -53,6 +70,8 @@ class Heartbeat:
         self._offset_s = clock.now_s() - clock.monotonic_s()
         self.swim = Swim(preset=preset, signatory=signatory, rng=rng, now_s=self.now_s())
         self._outboxes: dict[PeerId, trio.MemorySendChannel[Frame]] = {}
+        self._served: Counter[PeerId] = Counter()
+        self._received: Buckets[PeerId] = Buckets(RECEIVED_BURST_BYTES, RECEIVED_BYTES_PER_S, PEERS_MAX, trio.current_time)
         self._earlier = trio.Event()
         self._nursery: trio.Nursery | None = None
         host.serve(SWIM_PROTOCOL, self._on_stream)
@@ -129,9 +148,19 @@ class Heartbeat:
             await wire.close()
 
     async def _on_stream(self, wire: Wire) -> None:
+        if self._served[wire.peer] >= STREAMS_SERVED_MAX:
+            await wire.reset()
+            return
+        self._served[wire.peer] += 1
         try:
             while True:
-                frame = decode(await wire.read_frame(FRAME_MAX_BYTES), Frame)
-                self.carry_out(self.swim.receive(wire.peer, frame, self.now_s()))
-        except (MeshUnavailable, WireInvalid):
+                await wire.started()
+                with trio.fail_after(FRAME_TIMEOUT_S):
+                    data = await wire.read_frame(FRAME_MAX_BYTES)
+                self.carry_out(self.swim.receive(wire.peer, decode(data, Frame), self.now_s()))
+                await trio.sleep(self._received.spend(wire.peer, max(FRAME_COST_BYTES, len(data))))
+        except (MeshUnavailable, WireInvalid, trio.TooSlowError):
+            pass  # the peer went away, talks nonsense or dribbles
+        finally:
+            self._served[wire.peer] -= 1
             await wire.reset()

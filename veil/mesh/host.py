@@ -2,9 +2,11 @@
 
 The stock host also accepts /plaintext and secio, with which anybody who knows a public key can pass for its owner. And its
 connection gate knows only IP addresses, so registration is checked here, right after the Noise handshake has proved the
-peer ID and before a muxer exists, and again for each stream, because a peer can be struck off while it connects.
+peer ID and before a muxer exists, and again for each stream, because a peer can be struck off while it connects. How many
+handshakes an address may cause is :mod:`veil.mesh.door`'s; what a peer's connection may hold, :mod:`veil.mesh.muxer`'s.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -17,17 +19,19 @@ from libp2p.crypto.x25519 import create_new_key_pair as x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection_gate import ConnectionGate
 from libp2p.peer.id import ID
 from libp2p.rcmgr import ResourceManager
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from multiaddr.multiaddr import Multiaddr
 
 from veil.errors import ConfigInvalid, DeadlineExceeded, MeshUnavailable
 from veil.identity import parse_peer_id, peer_id_text
 from veil.mesh.capture import Capture
+from veil.mesh.door import Door
+from veil.mesh.muxer import BoundedYamux
 from veil.mesh.wire import Wire, libp2p_errors
 from veil.types import PeerId, Secret
 
@@ -53,10 +57,15 @@ class GatedNoise(NoiseTransport):
     """Noise that lets only registered peers through."""
 
     allowed: Allowed
+    door: Door
     refused = 0
 
     async def secure_inbound(self, conn: Any) -> Any:
-        return await self._gate(await super().secure_inbound(conn))
+        secured = await self._gate(await super().secure_inbound(conn))
+        remote, peer = conn.get_remote_address(), _peer_of(secured.get_remote_peer())
+        if remote is not None and peer is not None:
+            self.door.passed(remote[0], peer)
+        return secured
 
     async def secure_outbound(self, conn: Any, peer_id: ID) -> Any:
         return await self._gate(await super().secure_outbound(conn, peer_id))
@@ -68,6 +77,18 @@ class GatedNoise(NoiseTransport):
         self.refused += 1
         await secured.close()
         raise _NotRegistered(f"{secured.get_remote_peer()} is not registered")
+
+
+class _DoorGate(ConnectionGate):
+    """libp2p asks it about every connection that it accepts, before the first byte, and about nothing else that Veil does."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__()
+        self._door = door
+
+    async def is_allowed(self, remote_addr: Multiaddr) -> bool:
+        text = str(remote_addr)
+        return self._door.admit(text.split("/")[2]) if text.startswith(("/ip4/", "/ip6/")) else False
 
 
 class _ConnectionEvents(INotifee):
@@ -102,6 +123,7 @@ class Host:
         keys = ed25519_key_pair(seed.reveal())
         self.noise = GatedNoise(keys, noise_privkey=x25519_key_pair().private_key)
         self.noise.allowed = allowed
+        self.door = self.noise.door = Door(time.monotonic)
         self.on_connection: Callable[[PeerId, bool], None] = lambda peer, connected: None
         """Called with True when a peer is connected, False when it no longer is."""
         self._allowed = allowed
@@ -110,7 +132,7 @@ class Host:
         self._host = new_host(
             key_pair=keys,
             sec_opt={NOISE: self.noise},
-            muxer_opt={TProtocol(YAMUX): Yamux},
+            muxer_opt={TProtocol(YAMUX): BoundedYamux},
             # Only what the registry says is dialled: no automatic connections, no addresses learnt from peers.
             connection_config=ConnectionConfig(
                 max_connections=CONNECTIONS_MAX,
@@ -133,6 +155,7 @@ class Host:
         )
         network: Any = self._host.get_network()
         self._network = network
+        self._network.connection_gate = _DoorGate(self.door)
         self._network.retry_config = RetryConfig(max_retries=0)
         self._network.register_notifee(_ConnectionEvents(self))
 

@@ -16,13 +16,19 @@ from veil.wire.signed import Signed
 
 SWIM_PROTOCOL = "/veil/swim/1"
 REQUEST_PROTOCOL = "/veil/request/1"
-BLOB_PROTOCOL = "/veil/blob/1"
+BLOB_PROTOCOL = "/veil/blob/2"
 
 CLAIMS_MAX = 8192
 """Claims in one frame: a push-pull of 1,000 members, each with its accusers, stays below."""
 
 SEALED_MAX_BYTES = REQUEST_MAX_BYTES + 1024
 """A sealed request or reply: its payload, the sealed head and the seal."""
+
+PIECE_MAX_BYTES = 1024 * 1024
+"""Of a blob, asked for at once: what is in memory for each source, and lost when it stops in the middle."""
+
+INLINE_MAX_BYTES = 256 * 1024
+"""A blob that is pushed without asking first whether it is wanted: within yamux's window, and less than a round trip costs."""
 
 PROTOCOL_NAME_MAX = 64
 
@@ -86,19 +92,29 @@ class SealedReply(Message, frozen=True, tag="veil/sealed-reply.1"):
     nonce: Nonce
 
 
-class BlobGet(Message, frozen=True, tag="veil/blob-get.1"):
-    """Asks for a content; answered by a BlobReply and, if ``ok``, its bytes."""
+class BlobGet(Message, frozen=True, tag="veil/blob-get.2"):
+    """Asks for ``size_bytes`` of a content from ``offset`` on, fewer if it ends before.
+
+    Answered by a BlobReply with the whole content's size and, if ``ok``, those bytes.
+    """
 
     digest: Bytes32
+    offset: Annotated[int, Meta(ge=0, le=BLOB_MAX_BYTES)]
+    size_bytes: Annotated[int, Meta(ge=1, le=PIECE_MAX_BYTES)]
 
 
-class BlobPut(Message, frozen=True, tag="veil/blob-put.1"):
-    """Before ``size_bytes`` of a content that the receiver shall keep; answered by a BlobReply after they are verified."""
+class BlobPut(Message, frozen=True, tag="veil/blob-put.2"):
+    """Before ``size_bytes`` of a content that the receiver shall keep; answered by a BlobReply after they are verified.
+
+    Past INLINE_MAX_BYTES the sender waits for a BlobReply ``send`` before the first of them.
+    """
 
     digest: Bytes32
     size_bytes: Annotated[int, Meta(ge=0, le=BLOB_MAX_BYTES)]
 
 
-class BlobReply(Message, frozen=True, tag="veil/blob-reply.1"):
-    status: Literal["ok", "missing", "mismatch", "failed"]
+class BlobReply(Message, frozen=True, tag="veil/blob-reply.2"):
+    """``full``: the receiver keeps no more for this sender."""
+
+    status: Literal["ok", "send", "missing", "mismatch", "full"]
     size_bytes: Annotated[int, Meta(ge=0, le=BLOB_MAX_BYTES)] = 0

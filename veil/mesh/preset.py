@@ -1,7 +1,7 @@
 """The figures of SWIM for one kind of network, each with its reason.
 
-LAN is what memberlist ships and thousands of Serf and Consul clusters run on. LOCAL is for all nodes on one machine:
-``veil dev`` and tests.
+LAN is what memberlist ships and thousands of Serf and Consul clusters run on, and so is WAN, for members that are continents
+apart. LOCAL is for all nodes on one machine: ``veil dev`` and tests.
 """
 
 import math
@@ -20,6 +20,8 @@ class Preset:
     """How many are asked: with 3, all indirect paths are lost at 10 % packet loss once in 150 probes of a lost ping."""
     suspicion_mult: int
     """The shortest suspicion, in intervals times log10(n): the time a healthy member has to hear of it and refute."""
+    cut_off_mult: int
+    """The same for a member whose connection ended here and was not made again: it only has to dial, within 1 s."""
     suspicion_max_mult: int
     """The longest suspicion, in shortest ones: what a member that may itself be ill waits when nobody confirms."""
     gossip_interval_s: float
@@ -32,9 +34,10 @@ class Preset:
     awareness_max: int
     """The worst local health: probes take at most so many times longer (Lifeguard, section IV.A)."""
 
-    def suspicion_s(self, members: int) -> tuple[float, float]:
-        """The shortest and longest suspicion among ``members``."""
-        shortest_s = self.suspicion_mult * max(1.0, math.log10(max(1, members))) * self.probe_interval_s
+    def suspicion_s(self, members: int, cut_off: bool = False) -> tuple[float, float]:
+        """The shortest and longest suspicion among ``members``; ``cut_off``: the suspected one's connection ended here."""
+        mult = self.cut_off_mult if cut_off else self.suspicion_mult
+        shortest_s = mult * max(1.0, math.log10(max(1, members))) * self.probe_interval_s
         return shortest_s, shortest_s * self.suspicion_max_mult
 
     def retransmits(self, members: int) -> int:
@@ -48,11 +51,31 @@ LAN = Preset(
     probe_timeout_s=0.5,
     indirect_probes=3,
     suspicion_mult=4,
+    cut_off_mult=1,
     suspicion_max_mult=6,
     gossip_interval_s=0.2,
     gossip_nodes=3,
     retransmit_mult=4,
     push_pull_interval_s=30.0,
+    awareness_max=8,
+)
+
+WAN = Preset(
+    # memberlist's: an interval holds a timeout and the helpers' round trips through two continents.
+    probe_interval_s=5.0,
+    # A round trip of 300 ms whose packets TCP sends again twice (200 and 400 ms later) is in time, and a slow path besides.
+    probe_timeout_s=3.0,
+    indirect_probes=3,
+    # memberlist's 6 instead of 4: refutations pass through slower paths. 30 s at least.
+    suspicion_mult=6,
+    # 10 s: a dial takes three round trips, and may be tried three times.
+    cut_off_mult=2,
+    suspicion_max_mult=6,
+    # Fewer and later frames, to one more member: long paths cost more than they delay.
+    gossip_interval_s=0.5,
+    gossip_nodes=4,
+    retransmit_mult=4,
+    push_pull_interval_s=60.0,
     awareness_max=8,
 )
 
@@ -63,6 +86,7 @@ LOCAL = Preset(
     indirect_probes=3,
     # 2 s and 8 s: a node killed in a demonstration is gone while one watches.
     suspicion_mult=4,
+    cut_off_mult=2,
     suspicion_max_mult=4,
     gossip_interval_s=0.1,
     gossip_nodes=3,
@@ -71,4 +95,4 @@ LOCAL = Preset(
     awareness_max=8,
 )
 
-PRESETS = {"lan": LAN, "local": LOCAL}
+PRESETS = {"lan": LAN, "wan": WAN, "local": LOCAL}

@@ -126,8 +126,11 @@ class Prober:
         probe = self._probes.get(sequence)
         if probe is None:
             return
-        able = [entry.peer for entry in self._roster if entry.state is PeerState.ALIVE and entry is not probe.entry]
-        probe.helpers = self._rng.sample(able, min(self._preset.indirect_probes, len(able)))
+        probe.helpers = self._roster.sample(
+            self._rng,
+            self._preset.indirect_probes,
+            lambda entry: entry.state is PeerState.ALIVE and entry is not probe.entry,
+        )
         for helper in probe.helpers:
             self._send(helper, Frame(kind="probe", sequence=sequence, target=probe.entry.peer))
         # A late call must still leave the helpers their time.

@@ -7,7 +7,8 @@ Incarnations follow the clock (they begin at the Unix time in seconds), so a res
 journal, and one far ahead of the clock is refused.
 """
 
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from veil.errors import SignatureInvalid, WireInvalid
@@ -26,6 +27,9 @@ ACCUSERS_MAX = 8
 
 DEATH_ACCUSERS_MAX = 3
 
+DRAWS = 4
+"""Members drawn for each one wanted, before all are looked at: with three of four up, that is nearly always enough."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
@@ -35,6 +39,8 @@ class Entry:
     state: PeerState = PeerState.SUSPECT
     incarnation: int = 0
     metadata: bytes = b""
+    cut_off: bool = False
+    """Its connection to this member ended, and none was made since."""
     own: Signed | None = None
     """Its newest claim of itself, to be passed on."""
     suspects: dict[PeerId, Signed] = field(default_factory=dict)
@@ -71,6 +77,7 @@ class Roster:
         """Claims that were forged, out of bounds or about strangers."""
         self._signatory = signatory
         self._entries: dict[PeerId, Entry] = {}
+        self._all: list[Entry] = []
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -87,7 +94,17 @@ class Roster:
             del self._entries[peer]
         for peer in new:
             self._entries[peer] = Entry(peer=peer)
+        self._all = list(self._entries.values())
         return new, gone
+
+    def sample(self, rng: random.Random, count: int, fits: Callable[[Entry], bool]) -> list[PeerId]:
+        """Up to ``count`` random members that fit. Among many it draws rather than look at all: it is done 5 times a second."""
+        if len(self._all) > DRAWS * count:
+            drawn = [entry.peer for entry in rng.sample(self._all, DRAWS * count) if fits(entry)]
+            if len(drawn) >= count:
+                return drawn[:count]
+        fitting = [entry.peer for entry in self._all if fits(entry)]
+        return rng.sample(fitting, min(count, len(fitting)))
 
     @property
     def size(self) -> int:

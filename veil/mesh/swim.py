@@ -20,7 +20,7 @@ from veil.mesh.claims import Signatory
 from veil.mesh.messages import Claim, Frame
 from veil.mesh.ports import METADATA_MAX_BYTES, Member, PeerState
 from veil.mesh.preset import Preset
-from veil.mesh.probing import Prober
+from veil.mesh.probing import PROBED, Prober
 from veil.mesh.roster import Entry, Roster
 from veil.mesh.suspicion import Suspicion
 from veil.mesh.timers import Timers
@@ -118,15 +118,24 @@ class Swim:
 
     def connected(self, peer: PeerId, now_s: float) -> list[Effect]:
         """A connection to ``peer`` was made: exchange everything, which is how a member joins."""
-        if self.roster.get(peer) is not None and not self._left:
+        entry = self.roster.get(peer)
+        if entry is not None and not self._left:
+            entry.cut_off = False
             self._give_all(peer, "pull")
         return self._drain()
 
     def disconnected(self, peer: PeerId, now_s: float) -> list[Effect]:
-        """The connection to ``peer`` ended: a hint, never a proof. It is probed at once."""
+        """The connection to ``peer`` ended: a hint, never a proof. It is probed at once.
+
+        Until there is a new connection, a suspicion that this member comes to by its own probe is shorter: kernels end the
+        connections of a killed process within milliseconds, and whoever lives dials again. That k members say so still
+        takes k whose own connection ended.
+        """
         entry = self.roster.get(peer)
-        if entry is not None and entry.state is PeerState.ALIVE and not self._left:
-            self._prober.probe(entry, now_s)
+        if entry is not None and not self._left:
+            entry.cut_off = True
+            if entry.state is PeerState.ALIVE:
+                self._prober.probe(entry, now_s)
         return self._drain()
 
     def set_metadata(self, metadata: bytes, now_s: float) -> list[Effect]:
@@ -188,7 +197,7 @@ class Swim:
         accusers = len(entry.suspects.keys() | entry.deaths.keys())
         if entry.suspicion is None:
             entry.state = PeerState.SUSPECT
-            shortest_s, longest_s = self._preset.suspicion_s(self.roster.living())
+            shortest_s, longest_s = self._preset.suspicion_s(self.roster.living(), entry.cut_off)
             wanted = min(self.roster.accusers_for_death - 1, self.roster.living() - 2)
             entry.suspicion = Suspicion(
                 since_s=now_s, shortest_s=shortest_s, longest_s=longest_s, confirmations_wanted=wanted, accusers=accusers
@@ -276,8 +285,7 @@ class Swim:
         self._timers.at(now_s + self._preset.gossip_interval_s, self._gossip)
         if not self._news:
             return
-        up = [entry.peer for entry in self.roster if entry.state in (PeerState.ALIVE, PeerState.SUSPECT)]
-        for peer in self._rng.sample(up, min(self._preset.gossip_nodes, len(up))):
+        for peer in self.roster.sample(self._rng, self._preset.gossip_nodes, lambda entry: entry.state in PROBED):
             if self._news:
                 self._send(peer, Frame(kind="gossip"))
 

@@ -1,38 +1,54 @@
-"""Blobs between meshds: streamed from file to file, verified while they come, never whole in memory."""
+"""Blobs between meshds: streamed from file to file, verified while they come, never whole in memory.
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+:mod:`veil.mesh.fetch` is the side that asks; here is what serves it, and pushing.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import IO
 
 import trio
 
 from veil.errors import DeadlineExceeded, DigestMismatch, LimitExceeded, MeshUnavailable, NotFound, WireInvalid
 from veil.identity import peer_id_text
-from veil.mesh.blobs import BlobStore
-from veil.mesh.exchange import STREAMS_SERVED_MAX
+from veil.mesh.blobs import BlobStore, Receiving
+from veil.mesh.budget import Buckets
+from veil.mesh.exchange import FRAME_TIMEOUT_S, PEERS_MAX, STREAMS_SERVED_MAX
+from veil.mesh.fetch import fetch
 from veil.mesh.framing import HEAD_MAX_BYTES
 from veil.mesh.host import Host
-from veil.mesh.messages import BLOB_PROTOCOL, BlobGet, BlobPut, BlobReply
+from veil.mesh.messages import BLOB_PROTOCOL, INLINE_MAX_BYTES, BlobGet, BlobPut, BlobReply
+from veil.mesh.pace import pace_guard, stall_guard
 from veil.mesh.pool import Pool
+from veil.mesh.quota import Quota
 from veil.mesh.wire import Wire
 from veil.types import Digest, PeerId
 from veil.wire.codec import decode
 
 CHUNK_BYTES = 256 * 1024
-"""yamux's window."""
+"""yamux's first window."""
 
-STALL_TIMEOUT_S = 10.0
-"""A transfer in which nothing moves for so long is over."""
+PUSHED_BURST_BYTES = 256 * 1024 * 1024
+PUSHED_BYTES_PER_S = 16 * 1024 * 1024
+"""What one peer may have this node write, wrong or right, before it has to wait."""
+
+COMPLAINT_INTERVAL_S = 3600.0
+
+logger = logging.getLogger(__name__)
 
 
 class Transfer:
     """Both sides of the blob protocol."""
 
-    def __init__(self, host: Host, pool: Pool, store: BlobStore) -> None:
+    def __init__(self, host: Host, pool: Pool, store: BlobStore, quota: Quota) -> None:
         self._pool = pool
         self._store = store
+        self._quota = quota
         self._served: Counter[PeerId] = Counter()
+        self._pushed: Buckets[PeerId] = Buckets(PUSHED_BURST_BYTES, PUSHED_BYTES_PER_S, PEERS_MAX, trio.current_time)
+        self._complained: Buckets[PeerId] = Buckets(1, 1 / COMPLAINT_INTERVAL_S, PEERS_MAX, trio.current_time)
+        self._fetching: defaultdict[Digest, trio.Lock] = defaultdict(trio.Lock)
         host.serve(BLOB_PROTOCOL, self._on_stream)
 
     async def push(self, digest: Digest, peer: PeerId, deadline_s: float) -> None:
@@ -41,61 +57,31 @@ class Transfer:
         try:
             with file, trio.fail_after(deadline_s):
                 async with self._pool.borrow(peer) as wire:
-                    await wire.write(BlobPut(digest=digest, size_bytes=size_bytes))
-                    await _send_file(wire, file, size_bytes)
-                    reply = await wire.read_head(BlobReply)
+                    status = await _offer(wire, digest, file, size_bytes)
         except trio.TooSlowError as error:
             raise DeadlineExceeded(f"blob {digest.hex()} to {peer_id_text(peer)}: not kept within {deadline_s} s") from error
-        if reply.status == "mismatch":
+        if status == "mismatch":
             raise DigestMismatch(f"blob {digest.hex()}: {peer_id_text(peer)} found other bytes", hint="the file here was changed")
-        if reply.status != "ok":
+        if status == "full":
+            raise MeshUnavailable(
+                f"blob {digest.hex()}: {peer_id_text(peer)} keeps no more contents for this node",
+                hint="its log says whether its disk or this node's share of it is full",
+            )
+        if status != "ok":
             raise MeshUnavailable(f"blob {digest.hex()}: {peer_id_text(peer)} could not keep it")
 
     async def fetch(self, digest: Digest, sources: Sequence[PeerId], deadline_s: float) -> None:
-        """Keeps the content here, from the first of ``sources`` that gives it.
-
-        Raises DigestMismatch if one gave other bytes and none the right ones, NotFound if none has it, MeshUnavailable if
-        none could be asked, DeadlineExceeded.
-        """
-        failures: list[MeshUnavailable | NotFound | DigestMismatch | WireInvalid | DeadlineExceeded] = []
+        """Keeps the content here, from those of ``sources`` that have it. Raises as :func:`fetch` does, DeadlineExceeded."""
         try:
             with trio.fail_after(deadline_s):
-                for peer in sources:
-                    try:
-                        await self._fetch_from(peer, digest)
-                        return
-                    except (MeshUnavailable, NotFound, DigestMismatch, WireInvalid, DeadlineExceeded) as error:
-                        failures.append(error)
+                async with self._fetching[digest]:
+                    if not self._store.has(digest):
+                        await fetch(self._store, self._pool.borrow, digest, sources)
         except trio.TooSlowError as error:
             raise DeadlineExceeded(f"blob {digest.hex()}: not fetched within {deadline_s} s") from error
-        wrong = [error for error in failures if isinstance(error, DigestMismatch)]
-        if wrong:
-            raise wrong[0]
-        raise NotFound(
-            f"blob {digest.hex()} is on none of {len(sources)} sources: "
-            + ("; ".join(e.message for e in failures) or "no source")
-        )
-
-    async def _fetch_from(self, peer: PeerId, digest: Digest) -> None:
-        async with self._pool.borrow(peer) as wire:
-            with _stall_guard():
-                await wire.write(BlobGet(digest=digest))
-                reply = await wire.read_head(BlobReply)
-            if reply.status == "ok":
-                await self._receive(wire, digest, reply.size_bytes)
-                return
-        raise NotFound(f"{peer_id_text(peer)} does not have it")
-
-    async def _receive(self, wire: Wire, digest: Digest, size_bytes: int) -> None:
-        """Reads all of it, right or wrong, so that a mismatch can be answered on the same stream."""
-        with self._store.receive(digest) as receiving:
-            left = size_bytes
-            while left:
-                with _stall_guard():
-                    chunk = await wire.read_up_to(min(left, CHUNK_BYTES))
-                receiving.write(chunk)
-                left -= len(chunk)
-            await trio.to_thread.run_sync(receiving.sync)
+        finally:
+            if not self._fetching[digest].statistics().tasks_waiting:
+                del self._fetching[digest]
 
     async def _on_stream(self, wire: Wire) -> None:
         if self._served[wire.peer] >= STREAMS_SERVED_MAX:
@@ -112,47 +98,89 @@ class Transfer:
             await wire.reset()
 
     async def _serve_one(self, wire: Wire) -> None:
-        data = await wire.read_frame(HEAD_MAX_BYTES)
+        await wire.started()
+        with trio.move_on_after(FRAME_TIMEOUT_S) as reading:
+            data = await wire.read_frame(HEAD_MAX_BYTES)
+        if reading.cancelled_caught:
+            raise DeadlineExceeded("a peer dribbles")
         try:
             get = decode(data, BlobGet)
         except WireInvalid:
             await self._keep(wire, decode(data, BlobPut))
         else:
-            await self._give(wire, Digest(get.digest))
+            await self._give(wire, get)
 
-    async def _give(self, wire: Wire, digest: Digest) -> None:
+    async def _give(self, wire: Wire, get: BlobGet) -> None:
         try:
-            file, size_bytes = self._store.open(digest)
+            file, size_bytes = self._store.open(Digest(get.digest))
         except NotFound:
             await wire.write(BlobReply(status="missing"))
             return
         with file:
+            file.seek(get.offset)
             await wire.write(BlobReply(status="ok", size_bytes=size_bytes))
-            await _send_file(wire, file, size_bytes)
+            await _send(wire, file, max(0, min(get.size_bytes, size_bytes - get.offset)))
 
     async def _keep(self, wire: Wire, put: BlobPut) -> None:
+        digest = Digest(put.digest)
+        if not self._admit(wire.peer, digest, put.size_bytes):
+            if put.size_bytes <= INLINE_MAX_BYTES:
+                with pace_guard(put.size_bytes):
+                    await wire.read_exactly(put.size_bytes)
+            await wire.write(BlobReply(status="full"))
+            return
+        kept = False
         try:
-            await self._receive(wire, Digest(put.digest), put.size_bytes)
+            await trio.sleep(self._pushed.spend(wire.peer, put.size_bytes))
+            if put.size_bytes > INLINE_MAX_BYTES:
+                await wire.write(BlobReply(status="send"))
+            with pace_guard(put.size_bytes), self._store.receive(digest) as receiving:
+                await _receive(wire, receiving, put.size_bytes)
+            kept = True
         except DigestMismatch:
             await wire.write(BlobReply(status="mismatch"))
-        else:
+        finally:
+            self._quota.settle(wire.peer, digest, kept)
+        if kept:
             await wire.write(BlobReply(status="ok"))
 
+    def _admit(self, peer: PeerId, digest: Digest, size_bytes: int) -> bool:
+        try:
+            self._quota.reserve(peer, digest, size_bytes)
+        except LimitExceeded as error:
+            if self._complained.take(peer):
+                logger.warning("contents of %s are not kept here any more: %s", peer_id_text(peer), error.message)
+            return False
+        return True
 
-async def _send_file(wire: Wire, file: IO[bytes], size_bytes: int) -> None:
+
+async def _offer(wire: Wire, digest: Digest, file: IO[bytes], size_bytes: int) -> str:
+    """What became of it, as BlobReply says."""
+    await wire.write(BlobPut(digest=digest, size_bytes=size_bytes))
+    if size_bytes > INLINE_MAX_BYTES:
+        reply = await wire.read_head(BlobReply)
+        if reply.status != "send":
+            return reply.status
+    await _send(wire, file, size_bytes)
+    return (await wire.read_head(BlobReply)).status
+
+
+async def _send(wire: Wire, file: IO[bytes], size_bytes: int) -> None:
     left = size_bytes
     while left and (chunk := file.read(min(left, CHUNK_BYTES))):
-        with _stall_guard():
+        with stall_guard():
             await wire.write_bytes(chunk)
         left -= len(chunk)
     if left:
         raise MeshUnavailable("a blob's file became shorter while it was sent")
 
 
-@contextmanager
-def _stall_guard() -> Iterator[None]:
-    """DeadlineExceeded if the step inside takes over STALL_TIMEOUT_S; an outer deadline passes through."""
-    with trio.move_on_after(STALL_TIMEOUT_S) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise DeadlineExceeded(f"a blob's transfer stood still for {STALL_TIMEOUT_S} s")
+async def _receive(wire: Wire, receiving: Receiving, size_bytes: int) -> None:
+    """Reads all of it, right or wrong, so that a mismatch can be answered on the same stream."""
+    left = size_bytes
+    while left:
+        with stall_guard():
+            chunk = await wire.read_up_to(min(left, CHUNK_BYTES))
+        receiving.write(chunk)
+        left -= len(chunk)
+    await trio.to_thread.run_sync(receiving.sync)

@@ -42,6 +42,11 @@ class Wire:
         self._capture = capture
         self._buffer = bytearray()
 
+    async def started(self) -> None:
+        """Returns when there is something to read: how long a stream may rest is not how long a message may take."""
+        if not self._buffer:
+            self._buffer += await self._read(READ_BYTES)
+
     async def read_exactly(self, count: int) -> bytes:
         while len(self._buffer) < count:
             self._buffer += await self._read(READ_BYTES)

@@ -229,6 +229,6 @@ def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj
         "apiVersion": "veil.dev/v1alpha1",
         "kind": "Node",
         "metadata": metadata,
-        "spec": {"unschedulable": row.status == "Cordoned"},
+        "spec": {"unschedulable": row.status == "Cordoned", **({"taints": dict(row.taints)} if row.taints else {})},
         "status": status,
     }

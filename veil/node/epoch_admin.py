@@ -1,8 +1,7 @@
 """What an administrator of keys does on the chain: announce an epoch, let it take over, retire one.
 
-The registry knows published and retired epochs. The *active* epoch, which rounds use, is the oldest that is not retired; a
-newer one is *prepared* by all nodes meanwhile. So an epoch is activated by retiring those before it, in one moment that all
-nodes read from the chain.
+The *active* epoch, which rounds use, is the oldest that is not retired; a newer one is *prepared* by all nodes meanwhile. An
+epoch is activated by retiring those before it, in one transaction that all nodes read from the chain.
 """
 
 from collections.abc import Iterator, Mapping
@@ -108,8 +107,8 @@ async def activate(
             hint="see NextKeysReady of the members' nodes (`veil doctor`), or give --force",
         )
     before = [one.epoch for one in states(projection) if one.epoch < epoch and one.state != "Retired"]
-    for one in reversed(before):
-        await chain.retire_epoch(one)
+    if before:
+        await chain.activate_epoch(epoch)
     return before
 
 

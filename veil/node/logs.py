@@ -55,7 +55,15 @@ class MeshLogs:
         mesh.serve(NEXT, self._serve_next)
 
     async def logs(
-        self, instance: Obj, *, container: str, follow: bool, tail_lines: int | None, since_s: float | None
+        self,
+        instance: Obj,
+        *,
+        container: str,
+        follow: bool,
+        tail_lines: int | None,
+        since_s: float | None,
+        timestamps: bool = False,
+        previous: bool = False,
     ) -> AsyncIterator[bytes]:
         """Raises NotFound while the Instance is placed nowhere, Forbidden, Unavailable."""
         peer_text = instance.get("status", {}).get("peer", "")
@@ -67,28 +75,35 @@ class MeshLogs:
         )
         peer = parse_peer_id(peer_text)
         if peer == self._identity.peer_id:
-            pieces = self._agent.logs(key, container=container, follow=follow, tail_lines=tail_lines, since_s=since_s)
+            pieces = self._agent.logs(
+                key,
+                container=container,
+                follow=follow,
+                tail_lines=tail_lines,
+                since_s=since_s,
+                timestamps=timestamps,
+                previous=previous,
+            )
         elif (homes := self._view.homes(key.object_id)) and self._identity.peer_id not in homes:
             raise Forbidden("logs are for home nodes of the namespace", hint="ask a node that its homePeers name")
         else:
-            pieces = self._remote(peer, key, container=container, follow=follow, tail_lines=tail_lines, since_s=since_s)
+            question = LogOpen(
+                reader=self._random.bytes(16),
+                object_id=key.object_id,
+                generation=key.generation,
+                replica=key.replica,
+                container=container,
+                follow=follow,
+                tail_lines=-1 if tail_lines is None else tail_lines,
+                since_s=-1 if since_s is None else int(since_s),
+                timestamps=timestamps,
+                previous=previous,
+            )
+            pieces = self._remote(peer, question)
         async for piece in pieces:
             yield piece
 
-    async def _remote(
-        self, peer: PeerId, key: InstanceKey, *, container: str, follow: bool, tail_lines: int | None, since_s: float | None
-    ) -> AsyncIterator[bytes]:
-        reader = self._random.bytes(16)
-        question = LogOpen(
-            reader=reader,
-            object_id=key.object_id,
-            generation=key.generation,
-            replica=key.replica,
-            container=container,
-            follow=follow,
-            tail_lines=-1 if tail_lines is None else tail_lines,
-            since_s=-1 if since_s is None else int(since_s),
-        )
+    async def _remote(self, peer: PeerId, question: LogOpen) -> AsyncIterator[bytes]:
         answer = await self._mesh.request(peer, OPEN, encode(question), deadline_s=DEADLINE_S)
         while True:
             chunk = decode(answer, LogChunk)
@@ -96,7 +111,7 @@ class MeshLogs:
                 yield chunk.data
             if chunk.end:
                 return
-            answer = await self._mesh.request(peer, NEXT, encode(LogNext(reader=reader)), deadline_s=DEADLINE_S)
+            answer = await self._mesh.request(peer, NEXT, encode(LogNext(reader=question.reader)), deadline_s=DEADLINE_S)
 
     async def _serve_open(self, peer: PeerId, payload: bytes) -> bytes:
         question = decode(payload, LogOpen)
@@ -113,6 +128,8 @@ class MeshLogs:
             follow=question.follow,
             tail_lines=None if question.tail_lines < 0 else question.tail_lines,
             since_s=None if question.since_s < 0 else question.since_s,
+            timestamps=question.timestamps,
+            previous=question.previous,
         )
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
         task = asyncio.create_task(_pump(pieces, queue))

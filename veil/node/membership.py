@@ -64,6 +64,7 @@ class Membership:
         journal: Journal,
         addresses: Callable[[], Sequence[str]],
         labels: dict[str, str],
+        taints: dict[str, str],
         claims: ShareClaims,
         bootstrap: Mapping[PeerId, tuple[str, ...]] | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class Membership:
         self._journal = journal
         self._addresses = addresses
         self._labels = labels
+        self._taints = taints
         self._claims = claims
         self._bootstrap = bootstrap or {}
         self._allowed: dict[PeerId, tuple[str, ...]] | None = None
@@ -119,6 +121,7 @@ class Membership:
             name=self._name,
             addresses=tuple(self._addresses())[:ADDRESSES_MAX],
             labels=self._labels,
+            taints=self._taints,
             journals=self._claims.wanted(),
         )
 

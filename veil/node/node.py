@@ -9,6 +9,7 @@ import logging
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
@@ -16,12 +17,15 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from veil.agent.agent import Agent
 from veil.agent.capacity import MeasuredCapacity
 from veil.agent.keys import InstanceKey
+from veil.agent.pressure import PERIOD_S as PRESSURE_S
+from veil.agent.pressure import Pressure, Pressures
+from veil.agent.volumes import Volumes
 from veil.api.admission import Admission
 from veil.api.sealing import EpochKeys
 from veil.api.server import ApiServer
 from veil.api.tls import server_context
 from veil.chain.client import RegistryChain
-from veil.chain.signer import LocalSigner
+from veil.chain.keystore import open_signer
 from veil.config import NodeSettings
 from veil.errors import ChainUnavailable, ConfigInvalid, RuntimeUnavailable
 from veil.identity import Identity, peer_id_text
@@ -29,6 +33,7 @@ from veil.mesh.client import LibP2PMesh
 from veil.mesh.ports import PeerState
 from veil.node.assembler import Assembler
 from veil.node.auditing import Auditing
+from veil.node.budget import DecryptionBudget
 from veil.node.claims import ShareClaims
 from veil.node.contents import Contents
 from veil.node.controllers import ControllersChild
@@ -58,7 +63,7 @@ from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
 
 log = logging.getLogger(__name__)
 
-MESH_PRESETS = {"dev": "local", "lan": "lan"}
+MESH_PRESETS = {"dev": "local", "lan": "lan", "wan": "wan"}
 RESYNC_S = 10.0
 HEALTH_S = 1.0
 PRUNE_S = 600.0
@@ -83,11 +88,13 @@ class Node:
                 hint="start with the directory of that node, or unset VEIL_NODE_PEERID",
             )
         self._bootstrap = bootstrap_addresses(settings.bootstrap)
-        signer = LocalSigner.load(settings.directory / "operator.key")
+        signer = open_signer(
+            settings.operator_keystore or settings.directory / "operator.key", passphrase_file=settings.passphrase_file
+        )
         self._clock, self._random = SystemClock(), SystemRandom()
         self.journal = Journal(settings.directory / "journal.db")
         self.runtime = make_runtime(settings)
-        self.chain = RegistryChain(settings.rpc_url, Address(settings.contract), signer, deploy_block=settings.contract_block)
+        self.chain = RegistryChain(settings.rpc_urls, Address(settings.contract), signer, deploy_block=settings.contract_block)
         self.endpoint = Endpoint(settings)
         self._loops: list[LevelLoop] = []
 
@@ -131,7 +138,6 @@ class Node:
         self.disk = Disk(self.journal, directory)
         self.follower = ChainFollower(self.chain, self.projection, self._clock)
         self._make_keys()
-        self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
         self.contents = Contents(self.mesh, self.identity)
         self.assembler = Assembler(self.store, self.projection, self.contents, self.mesh)
         self.reports = InstanceReports(self.store, self.projection, self._clock)
@@ -149,11 +155,16 @@ class Node:
             on_claim=lambda: self._joining.poke(),
         )
         self.epochs = EpochKeeper(projection=self.projection, loader=loader, on_parts=self._epoch_changed)
+        self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
+        self.budget = DecryptionBudget(self.journal.rounds, self.view.key_epoch, self.view.decisions_per_candidate)
 
     def _make_work(self) -> None:
         """What the node does: place, run."""
         settings, directory = self.settings, self.settings.directory
-        self.capacity = MeasuredCapacity(self._clock, directory, share=settings.capacity_share)
+        self.pressures = Pressures(self.runtime, self._clock)
+        self.capacity = MeasuredCapacity(
+            self._clock, directory, share=settings.capacity_share, closed=lambda: bool(self.pressures.active)
+        )
         self.transcripts = Transcripts(directory / "transcripts", self._clock, retention_s=self.view.transcript_retention_s)
         self.placement = PlacementService(
             identity=self.identity,
@@ -183,6 +194,7 @@ class Node:
             self.placement.status_changed,
             node=settings.name,
             on_gone=self._instance_gone,
+            volumes=Volumes(directory / "volumes", host_paths=settings.host_paths),
         )
         self.auditing = Auditing(
             local=self.placement.local, mesh=self.mesh, transcripts=self.transcripts, bindings=self.placement.bindings
@@ -211,6 +223,7 @@ class Node:
             journal=self.journal,
             addresses=lambda: self.mesh.listen_addresses,
             labels={HOSTNAME_LABEL: settings.name, **dict(settings.labels)},
+            taints=dict(settings.taints),
             claims=self.claims,
             bootstrap=self._bootstrap,
         )
@@ -227,7 +240,9 @@ class Node:
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
         self._pruning = LevelLoop("old transcripts", self._prune_transcripts, period_s=PRUNE_S)
         self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
+        self._pressing = LevelLoop("pressure", self.pressures.sync, period_s=PRESSURE_S)
         self._loops = [
+            self._pressing,
             self._assembling,
             self._joining,
             self._keying,
@@ -409,15 +424,23 @@ class Node:
         return [
             Condition("Registered", "Active", "NotActive", self._registered),
             Condition("ChainSynced", "CaughtUp", "NotSynced", self._synced),
+            Condition("ChainEndpointsAgree", "Agree", "EndpointLeft", self._endpoints_agree),
             Condition("MeshJoined", "MembersSeen", "Alone", self._joined),
             Condition("KeysReady", "EpochComplete", "EpochIncomplete", self._keyed),
             Condition("NextKeysReady", "Prepared", "NotPrepared", self._prepared),
+            Condition("BudgetLeft", "Enough", "NearlySpent", self._budgeted),
             Condition("FheReady", "InClass", "EvaluatorAway", self._evaluates),
             Condition("JournalWritable", "Writable", "NotWritable", self._journal_writable),
             Condition("ClockRight", "AgreesWithChain", "DiffersFromChain", self._clock_right),
             Condition("RuntimeReady", "Answers", "Away", self._runtime_answers),
+            Condition("DiskFree", "Enough", "DiskPressure", partial(self._relaxed, Pressure.DISK)),
+            Condition("MemoryFree", "Enough", "MemoryPressure", partial(self._relaxed, Pressure.MEMORY)),
+            Condition("PidsFree", "Enough", "PidPressure", partial(self._relaxed, Pressure.PIDS)),
             Condition("ControllersRunning", "Running", "NotRunning", self._controlled),
         ]
+
+    async def _relaxed(self, pressure: Pressure) -> str:
+        return "nothing new is placed here until it has been over for a while" if pressure in self.pressures.active else ""
 
     async def _registered(self) -> str:
         row = self.projection.node(self.identity.peer_id)
@@ -430,6 +453,9 @@ class Node:
     async def _synced(self) -> str:
         return self.follower.problem
 
+    async def _endpoints_agree(self) -> str:
+        return "; ".join(self.chain.endpoints.complaints)
+
     async def _joined(self) -> str:
         others = [member for member in self.mesh.members() if member.peer != self.identity.peer_id]
         alive = any(member.state is PeerState.ALIVE for member in others)
@@ -440,6 +466,9 @@ class Node:
 
     async def _prepared(self) -> Verdict:
         return self.epochs.prepared
+
+    async def _budgeted(self) -> str:
+        return self.budget.problem
 
     async def _evaluates(self) -> Verdict:
         return self.epochs.fhe

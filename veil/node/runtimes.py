@@ -18,4 +18,5 @@ def make_runtime(settings: NodeSettings) -> Runtime:
         snapshotter=settings.containerd_snapshotter,
         runc_root=Path(settings.runc_root) if settings.runc_root else None,
         cgroup_parent=settings.cgroup_parent,
+        credentials=settings.registry_credentials,
     )

@@ -60,6 +60,9 @@ class NodeView:
         policy = self._policy()
         return policy.profile if policy is not None else None
 
+    def decisions_per_candidate(self) -> int:
+        return (self._policy() or ClusterPolicy()).decisions_per_candidate
+
     def transcript_retention_s(self) -> int:
         """How long transcripts are kept, by the cluster's policy; the default while that cannot be read."""
         policy = self._policy()

@@ -24,6 +24,8 @@ class Entry:
     """Not asked until the back-off is over: refused an offer, or committed and did not deliver."""
     optimistic: bool = False
     """The next attempt rounds in favour of fitting: the last one said that nobody has room."""
+    spent: bool = False
+    """Whether candidates were left out because the epoch allows no more decisions about them."""
     setting: object = None
     """What the last outcome depended on; when it changes, a new attempt is due."""
 
@@ -76,12 +78,15 @@ class Backlog:
         entry.attempts = min(entry.attempts + 1, 30)
         entry.due_s = self.local.now() + pause * jitter
         entry.left_out.clear()
-        entry.optimistic = False
+        entry.optimistic = entry.spent = False
         entry.setting = setting
 
-    def soon(self, entry: Entry, *, without: frozenset[PeerId] = frozenset(), optimistic: bool = False) -> None:
+    def soon(
+        self, entry: Entry, *, without: frozenset[PeerId] = frozenset(), optimistic: bool = False, spent: bool = False
+    ) -> None:
         """The next attempt has a reason to end differently: make it now, without those who spoilt this one."""
         entry.left_out |= without
+        entry.spent |= spent
         entry.optimistic = optimistic
         entry.due_s = self.local.now()
 
@@ -94,5 +99,6 @@ class Backlog:
         """It has a place."""
         entry = self._entries.get(key)
         if entry is not None:
-            entry.attempts, entry.due_s, entry.setting, entry.optimistic = 0, 0.0, None, False
+            entry.attempts, entry.due_s, entry.setting = 0, 0.0, None
+            entry.optimistic = entry.spent = False
             entry.left_out.clear()

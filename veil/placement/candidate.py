@@ -20,7 +20,7 @@ from veil.placement.local import Local
 from veil.placement.member import COVER_ROUND
 from veil.placement.opening import is_member, open_with, total_of
 from veil.placement.policies import NEVER, Standing, forbids, score
-from veil.placement.ports import CapacityPort, EpochParts, ReplicaKey
+from veil.placement.ports import CapacityPort, CounterTable, EpochParts, ReplicaKey
 from veil.placement.ranking import shard_of
 from veil.placement.renewals import binding_key
 from veil.placement.settings import ROUNDS_HELD_MAX
@@ -32,6 +32,9 @@ from veil.wire.rounds import Accept, Commit, Decline, Inputs, KeyShare, Leaf, Of
 from veil.wire.signed import Signed, open_signed
 
 log = logging.getLogger(__name__)
+
+TAKEN = "last-taken-s"
+"""The journal's counter with the Unix second at which this node last took a replica: whose turn it is goes by that."""
 
 
 @dataclass(slots=True)
@@ -61,10 +64,11 @@ class _Offered:
 class Candidate:
     """Answers Open, Inputs, Offer; what comes after an acceptance is :class:`Holdings`'."""
 
-    def __init__(self, local: Local, capacity: CapacityPort, holdings: Holdings) -> None:
+    def __init__(self, local: Local, capacity: CapacityPort, holdings: Holdings, counters: CounterTable) -> None:
         self.local = local
         self._capacity = capacity
         self._holdings = holdings
+        self._counters = counters
         self._rounds: OrderedDict[RoundId, _Answered] = OrderedDict()
         self._offers: OrderedDict[tuple[RoundId, tuple[int, ...]], _Offered] = OrderedDict()
         """By round and the replicas offered: a second offer in one round is one of others that somebody refused."""
@@ -72,8 +76,6 @@ class Candidate:
         """Key shares that came before their offer."""
         self._unseen: OrderedDict[RoundId, tuple[PeerId, Open, Signed]] = OrderedDict()
         """Openings of workloads that are not in this view yet."""
-        self._given_s = float("-inf")
-        """When this node last accepted a replica (monotonic)."""
         self._cover_s = 0.0
 
     # telemetry
@@ -141,10 +143,15 @@ class Candidate:
         owners = [of.owner for one in held if (of := anchored(self.local.view, one.object_id)) is not None]
         return Standing(
             left_over=left_over,
-            since_last_s=self.local.now() - self._given_s,
+            since_last_s=self._since_last_s(),
             holds_same=any((one.object_id, one.generation) == (found.object_id, found.generation) for one in held),
             held_of_owner=owners.count(found.owner),
         )
+
+    def _since_last_s(self) -> float:
+        """By the wall clock, because a turn outlives this process."""
+        last_s = self._counters.value(TAKEN)
+        return max(0.0, self.local.wall_s() - last_s) if last_s else float("inf")
 
     def _to_committee(self, parts: EpochParts, round: RoundId, vector: bytes) -> Effects:
         epoch = parts.key_epoch
@@ -259,7 +266,8 @@ class Candidate:
             salts.append(leaf.salt)
         if not taken:
             return self._declined(offered, reasons.CAPACITY_SHORT)
-        self._given_s = self.local.now()
+        log.info("round %s: %d of %d taken", offered.open.round.hex()[:8], len(taken), len(offered.offer.replicas))
+        self._counters.raise_to(TAKEN, self.local.wall_s())
         accept = Accept(
             round=offered.open.round,
             offered=offered.offer.replicas,

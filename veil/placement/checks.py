@@ -44,7 +44,7 @@ class Case:
     held: Mapping[PeerId, Digest]
     """Digests of the telemetry that this member holds for the round, by its signed sender."""
     used: Mapping[Digest, tuple[PeerId, RoundId]]
-    """Who first sent which telemetry for which round, as far as this member has seen."""
+    """Of the telemetry committed to, who first sent it for which round, as far as this member has seen."""
 
 
 Check = Callable[[Case], Finding | None]

@@ -97,6 +97,11 @@ class Round:
         return RoundId(self.open.round)
 
     @property
+    def name(self) -> str:
+        """As logs have it: every node logs a round's steps under it, which shows where its time goes."""
+        return self.id.hex()[:8]
+
+    @property
     def keys(self) -> list[ReplicaKey]:
         """Replicas that it still tries to place, or has placed."""
         return [self.key_of(replica) for replica in self.open.replicas if replica not in self._withdrawn]
@@ -118,6 +123,7 @@ class Round:
         return taken
 
     def start(self) -> Effects:
+        log.info("round %s opened", self.name)
         self._until(self.local.settings.commit_s)
         return [Send(PeerId(peer), self._signed_open) for peer in self.open.candidates]
 
@@ -192,6 +198,7 @@ class Round:
         if not self._commits:
             return self._fail(Failed(reasons.NO_CANDIDATES, "no candidate sent a commitment"))
         ordered = tuple(self._commits[peer] for peer in map(PeerId, self.open.candidates) if peer in self._commits)
+        log.info("round %s committed", self.name)
         self._signed_inputs = self.local.sign(Inputs(round=self.open.round, commits=ordered))
         effects: Effects = [Send(peer, self._signed_inputs) for peer in self._commits]
         if not self._gathering.begin():
@@ -234,7 +241,7 @@ class Round:
             disputed = Failed(reasons.DECRYPTION_DISPUTED, error.message[:100])
             return [self._transcript_kept(given, result), *self._fail(disputed)]
         except PartialInvalid as error:
-            log.warning("round %s: %s", self.id.hex()[:8], error.message)
+            log.warning("round %s: %s", self.name, error.message)
             gathering.discard(error.member)
             return self._consider(waited=True)
         except (CiphertextInvalid, FheUnavailable) as error:
@@ -243,12 +250,13 @@ class Round:
         if opened.liars:
             self.liars = opened.liars
             given = {member: one for member, one in given.items() if member not in opened.liars}
-            log.error("round %s: wrong partial decryptions by committee members %s", self.id.hex()[:8], list(opened.liars))
+            log.error("round %s: wrong partial decryptions by committee members %s", self.name, list(opened.liars))
         order = candidates_in_order(self.parts.key_epoch, self.open, opened.bits)
         replicas = [replica for replica in self.open.replicas if replica not in self._withdrawn]
         self._decided = _Decided(given, opened.checked, Offering(order, replicas, self._manner))
         if not order:
             return kept + self._fail(Failed(reasons.NO_NODE_FITS, "no eligible node has room for it"))
+        log.info("round %s decided", self.name)
         self.phase = Phase.OFFERING
         return kept + self._make_offers(self._decided)
 
@@ -299,6 +307,7 @@ class Round:
         if decided.offering.left:
             refused = frozenset(decided.offering.refused)
             return effects + self._fail(Failed(self._refusal.reason, self._refusal.message, without=refused))
+        log.info("round %s accepted", self.name)
         self.phase = Phase.OVER
         return effects
 

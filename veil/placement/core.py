@@ -46,7 +46,7 @@ class Core:
         self._reports = reports
         self.renewals = Renewals(local)
         self.holdings = Holdings(local, journal.bindings, capacity, self.renewals, changed)
-        self.candidate = Candidate(local, capacity, self.holdings)
+        self.candidate = Candidate(local, capacity, self.holdings, journal.counters)
         self.member = Member(local, journal.rounds)
         self.keys = KeyKeeper(local)
         self.leases = LeaseTable(local)

@@ -217,7 +217,7 @@ class Desk:
             return self._postpone(group, reasons.QUORUM_MISSING, "too few key holders are alive")
         able = eligible(view, found.envelope)
         if not able:
-            return self._postpone(group, reasons.NO_CANDIDATES, "no Active node has the labels that its nodeSelector asks for")
+            return self._postpone(group, reasons.NO_CANDIDATES, "no Active node matches its nodeSelector and tolerations")
         out = {peer for peer in able if self.local.liveness.gone(peer) and peer != self.local.peer}
         out |= group[0].left_out & able
         excluded = tuple(sorted(out)[:CANDIDATES_MAX])
@@ -287,14 +287,14 @@ class Desk:
         group = [entry for key in round.keys if self._is_free(key) and (entry := self.backlog.get(key)) is not None]
         if failed is None or not group:
             return []
-        log.info("round %s: %s", round.id.hex()[:8], failed.reason)
+        log.info("round %s: %s", round.name, failed.reason)
         if failed.reason == reasons.NO_NODE_FITS and not round.open.optimistic:
             for entry in group:
                 self.backlog.soon(entry, optimistic=True)
             return []
         if all(failed.without - entry.left_out for entry in group):
             for entry in group:
-                self.backlog.soon(entry, without=failed.without)
+                self.backlog.soon(entry, without=failed.without, spent=failed.reason == reasons.BUDGET_EXHAUSTED)
             return []
         return self._postpone(group, _CONDITIONS.get(failed.reason, reasons.QUORUM_MISSING), failed.message)
 
@@ -341,6 +341,7 @@ class Desk:
         effects: Effects = []
         for bound, accepted in zip(appended.bounds, appended.accepted, strict=True):
             key = key_of(bound.leaf)
+            log.info("round %s appended", bound.leaf.round.hex()[:8])
             self.leases.appended(bound)
             self._proofs[key] = accepted
             self.backlog.settled(key)
@@ -384,6 +385,11 @@ class Desk:
         return effects
 
     def _postpone(self, group: list[Entry], reason: str, message: str) -> Effects:
+        if reason == reasons.NO_NODE_FITS and group[0].spent:
+            reason, message = (
+                reasons.BUDGET_EXHAUSTED,
+                "no other node has room, and the epoch allows no more decisions about these",
+            )
         for entry in group:
             self.backlog.later(entry, self._setting(entry.wanted.key))
         return self._show_all(group, reason, message)

@@ -76,13 +76,10 @@ def anchored_in(view: ClusterView, object_id: ObjectId, epoch: int) -> Anchored 
 
 
 def eligible(view: ClusterView, envelope: Envelope) -> set[PeerId]:
-    """Proven, Active (not cordoned, not marked down), and with every label that the workload selects by."""
-    wanted = envelope.node_selector.items()
-    return {
-        row.peer
-        for row in view.nodes()
-        if row.proven and row.status == ACTIVE and row.down_incarnation is None and wanted <= row.labels.items()
-    }
+    """Proven, Active (not cordoned, not marked down), with every label that is selected by and only tolerated taints."""
+    wanted, tolerated = envelope.node_selector.items(), envelope.tolerations.items()
+    active = (row for row in view.nodes() if row.proven and row.status == ACTIVE and row.down_incarnation is None)
+    return {row.peer for row in active if wanted <= row.labels.items() and row.taints.items() <= tolerated}
 
 
 def beacon_order(seed: bytes, round: RoundId, peers: Collection[PeerId]) -> tuple[PeerId, ...]:

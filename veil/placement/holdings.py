@@ -75,11 +75,11 @@ class Holdings:
             self._adopt(key, binding)
 
     def _adopt(self, key: ReplicaKey, binding: Binding) -> None:
-        """After a restart: what was promised or is running still takes its room."""
-        figures = total_of(decode(binding.resources, Resources))
-        self._capacity.reserve(key, figures, max(0.0, binding.expires_s - self.local.wall_s()))
-        if binding.bound:
-            self._capacity.confirm(key)
+        """After a restart: what was promised or is running still takes its room, also where the machine has become smaller.
+
+        A reservation that ends without an append gives it back when this node looks at it (:meth:`look_again`).
+        """
+        self._capacity.restore(key, total_of(decode(binding.resources, Resources)))
         last = self._tails.of(shard_of(key.object_id)).sequence
         self._progress[key] = _Progress(max(0, last - SEARCHED_AFTER_RESTART), seen_s=self.local.now())
 
@@ -215,6 +215,7 @@ class Holdings:
             if not self._is_sole(progress):
                 return []
             self._put(key, replace(binding, state="bound"))
+            log.info("round %s bound", bound.leaf.round.hex()[:8])
             return self.renew_now(key)
         return self._want_key(key, binding)
 

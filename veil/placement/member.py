@@ -170,8 +170,12 @@ class Member:
             coordinator=entry.coordinator,
             commits=entry.commits,
             held={peer: sha256(vector) for peer, vector in held.items()},
-            used=self._used,
+            used={digest: user for digest in entry.commits.values() if (user := self._user_of(digest)) is not None},
         )
+
+    def _user_of(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
+        """Whose it is: by the rounds that this member released ever, else by what it has received since it started."""
+        return self._rounds.used_by(telemetry) or self._used.get(telemetry)
 
     def _advance(self, entry: _Request) -> Effects:
         if entry.state is not _State.CHECKING:
@@ -184,6 +188,8 @@ class Member:
             if finding.wait and self.local.now() < entry.deadline_s:
                 return []
             return self._answer(entry, finding)
+        if (finding := self._over_budget(entry, case)) is not None:
+            return self._answer(entry, finding)
         if case.parts.evaluator is None:
             return self._answer(entry, Finding(reasons.FHE_UNAVAILABLE, "this node has no evaluator"))
         return self._evaluate(entry)
@@ -195,6 +201,7 @@ class Member:
                 return self._answer(entry, Finding(reasons.DEMAND_NOT_ANCHORED, "nobody reachable has the demand"))
             return [Fetch(Digest(entry.open.demand))]
         entry.state = _State.EVALUATING
+        log.info("round %s checked", entry.open.round.hex()[:8])
         if entry.result:
             return self._release(entry)
         vector = self._demand_vector(entry, demand)
@@ -226,8 +233,7 @@ class Member:
         finding = first_finding(case, self._checks)
         if finding is None and entry.request.evaluation not in (b"", evaluation):
             finding = Finding(reasons.EVALUATION_DIFFERS, "this member's own evaluation is another one")
-        if finding is None and self._rounds.count(Epoch(entry.open.epoch)) >= case.parts.key_epoch.max_decryptions:
-            finding = Finding(reasons.BUDGET_EXHAUSTED, "the epoch's decryptions are used up")
+        finding = finding or self._over_budget(entry, case)
         if finding is None and not self._spend(entry, evaluation):
             finding = Finding(reasons.ROUND_SPENT, "the round was used before")
         if finding is not None:
@@ -244,9 +250,23 @@ class Member:
             transcript=transcript_root(entry.request.open, entry.request.inputs, evaluation),
             partial=part,
         )
+        log.info("round %s released", entry.open.round.hex()[:8])
         release = Release(partial=self.local.sign(partial), result=entry.result)
         entry.state, entry.answer = _State.ANSWERED, self.local.send(entry.coordinator, release)
         return [entry.answer, self._transcript(entry, release)]
+
+    def _over_budget(self, entry: _Request, case: Case) -> Finding | None:
+        """Looked at before evaluating, to save the work, and once more before the round is spent. A spent one is paid for."""
+        epoch = Epoch(entry.open.epoch)
+        if self._rounds.is_spent(RoundId(entry.open.round)):
+            return None
+        if self._rounds.count(epoch) >= case.parts.key_epoch.max_decryptions:
+            return Finding(reasons.BUDGET_EXHAUSTED, "the epoch's decryptions are used up")
+        most = self.local.view.decisions_per_candidate()
+        over = tuple(peer for peer in entry.commits if self._rounds.decisions(epoch, peer) >= most)
+        return (
+            Finding(reasons.BUDGET_EXHAUSTED, "candidates whose decisions in the epoch are used up", peers=over) if over else None
+        )
 
     def _transcript(self, entry: _Request, release: Release) -> Keep:
         """What this member evaluated and said, for whoever checks the decision later."""
@@ -272,6 +292,7 @@ class Member:
             entry.request.members,
             evaluation,
             self.local.wall_s(),
+            entry.commits,
         )
 
     def _answer(self, entry: _Request, finding: Finding) -> Effects:

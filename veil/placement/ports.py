@@ -4,14 +4,14 @@ The chain's projection and the journal are read and written in place (they are t
 leaves the process or takes time is an effect (:mod:`veil.placement.effects`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from veil.fhe.ports import Combiner, Decryptor, Encryptor, Evaluator, Figures
 from veil.store.journal import Binding
 from veil.store.rows import LogRow, NodeRow, ObjectRow
-from veil.types import Epoch, Generation, ObjectId, PeerId, RoundId
+from veil.types import Digest, Epoch, Generation, ObjectId, PeerId, RoundId
 from veil.wire.nodes import KeyEpoch, Profile
 from veil.wire.rounds import Bound, InstanceStatus
 
@@ -66,6 +66,10 @@ class ClusterView(Protocol):
         """Of placement rounds, by the cluster's policy; None when that cannot be read."""
         ...
 
+    def decisions_per_candidate(self) -> int:
+        """What the cluster's policy allows of one key epoch; the default while it cannot be read."""
+        ...
+
     def homes(self, object_id: ObjectId) -> tuple[PeerId, ...]:
         """The home nodes of the object's namespace, as far as they are known."""
         ...
@@ -96,8 +100,19 @@ class SpentRounds(Protocol):
         quorum: Sequence[int],
         evaluation: bytes,
         at_s: int,
+        telemetry: Mapping[PeerId, Digest],
     ) -> bool:
         """Durable once it returns. False when the round was spent on anything else; one member more is the same, once."""
+        ...
+
+    def is_spent(self, round: RoundId) -> bool: ...
+
+    def decisions(self, epoch: Epoch, candidate: PeerId) -> int:
+        """Rounds of ``epoch`` that were spent with ``candidate`` in them."""
+        ...
+
+    def used_by(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
+        """Whose telemetry, in which of the spent rounds, had that digest."""
         ...
 
     def count(self, epoch: Epoch) -> int: ...
@@ -117,6 +132,18 @@ class BindingTable(Protocol):
     def remove(self, object_id: ObjectId, generation: Generation, replica: int) -> None: ...
 
 
+class CounterTable(Protocol):
+    """The journal's named numbers, which never go back."""
+
+    def value(self, name: str) -> int:
+        """0 for one that nobody has raised yet."""
+        ...
+
+    def raise_to(self, name: str, value: int) -> None:
+        """Durable once it returns; changes nothing when it is that high already."""
+        ...
+
+
 class Journal(Protocol):
     """The part of the journal that placement writes."""
 
@@ -125,6 +152,9 @@ class Journal(Protocol):
 
     @property
     def bindings(self) -> BindingTable: ...
+
+    @property
+    def counters(self) -> CounterTable: ...
 
 
 class CapacityPort(Protocol):
@@ -140,6 +170,10 @@ class CapacityPort(Protocol):
 
     def confirm(self, key: ReplicaKey) -> None:
         """No TTL any more."""
+        ...
+
+    def restore(self, key: ReplicaKey, figures: Figures) -> None:
+        """Count ``figures`` as taken by ``key`` until it is released, whether they fit or not."""
         ...
 
     def release(self, key: ReplicaKey) -> None: ...

@@ -126,4 +126,5 @@ LAN = PlacementSettings(
 )
 """Separate machines in one region, a public chain: half a minute of silence before anything is placed twice."""
 
-PRESETS = {"dev": DEV, "lan": LAN}
+PRESETS = {"dev": DEV, "lan": LAN, "wan": LAN}
+"""Rounds count in seconds, within which a message crosses the earth: only who is alive is judged more slowly there."""

@@ -22,6 +22,7 @@ from veil.errors import ConfigInvalid, RuntimeUnavailable
 from veil.runtime import leftovers
 from veil.runtime.containerd.shims import known_sockets
 from veil.runtime.detached import ProcessId, identify, read_record, spawn
+from veil.runtime.mounts import unmount_below
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class PrivateContainerd:
         leftovers.kill_all(leftovers.cgroup_members(self.cgroup_parent))
         for path in shim_sockets:
             path.unlink(missing_ok=True)
-        leftovers.unmount_below(self.directory)
+        unmount_below(self.directory)
         leftovers.remove_cgroups(self.cgroup_parent)
         for path in (self._record, self.socket, self.socket.with_name(self.socket.name + ".ttrpc")):
             path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ really appended to, signals are really ignored, exits are really announced.
 
 import asyncio
 import hashlib
+import socket
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from veil.errors import ContainerFailed, DeadlineExceeded, ImageUnavailable, NotFound, RuntimeUnavailable, VeilError
 from veil.runtime.ids import check_id
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, EventKind, ExecResult, RuntimeEvent, Stats
+from veil.runtime.netns import tcp_socket
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, EventKind, ExecResult, Image, RuntimeEvent, Stats
+from veil.runtime.reference import parse_reference
 from veil.types import Clock
 
 SIGKILL_CODE = 137
@@ -56,6 +59,8 @@ class FakeMachine:
         self.records: dict[str, _Record] = {}
         self.images: dict[str, str] = {}
         self.missing_images: set[str] = set()
+        self.pulled: set[str] = set()
+        self.disk_total_bytes, self.disk_used_bytes, self.image_bytes = 100 << 30, 10 << 30, 5 << 30
         self.behaviours: dict[tuple[str, ...], Behaviour] = {}
         self.execs: dict[tuple[str, ...], ExecResult] = {}
         """Results of exec by command. Others give exit code 0 and no output; a code below 0 never ends."""
@@ -172,7 +177,23 @@ class FakeRuntime:
         self.machine.enter("pull", image)
         if image in self.machine.missing_images:
             raise ImageUnavailable(f"image {image}: not found", hint="check its name")
+        self.machine.pulled.add(image)
         return self.machine.images.setdefault(image, _digest(image.encode()))
+
+    async def images(self) -> list[Image]:
+        self.machine.enter("images")
+        return [Image(name=str(parse_reference(name)), pulled=name in self.machine.pulled) for name in self.machine.images]
+
+    async def remove_image(self, name: str) -> None:
+        self.machine.enter("remove_image", name)
+        for known in [known for known in self.machine.images if str(parse_reference(known)) == str(parse_reference(name))]:
+            del self.machine.images[known]
+            self.machine.pulled.discard(known)
+            self.machine.disk_used_bytes -= self.machine.image_bytes
+
+    async def disk(self) -> Disk:
+        self.machine.enter("disk")
+        return Disk(total_bytes=self.machine.disk_total_bytes, used_bytes=self.machine.disk_used_bytes)
 
     async def import_image(self, name: str, archive: Path) -> str:
         self.machine.enter("import_image", name)
@@ -185,7 +206,7 @@ class FakeRuntime:
             return self.machine.records[spec.id].view
         if spec.image not in self.machine.images:
             raise ImageUnavailable(f"container {spec.id}: image {spec.image} is not here", hint="pull it first")
-        view = Container(id=spec.id, state=ContainerState.CREATED, labels=dict(spec.labels))
+        view = Container(id=spec.id, state=ContainerState.CREATED, image=spec.image, labels=dict(spec.labels))
         self.machine.records[spec.id] = _Record(spec, view)
         return view
 
@@ -239,6 +260,13 @@ class FakeRuntime:
             await self._sleep(timeout_s)
             raise DeadlineExceeded(f"container {id}: {command[0]} did not end within {timeout_s} s")
         return ExecResult(exit_code=result.exit_code, output=result.output[:max_output_bytes])
+
+    async def open_socket(self, id: str) -> socket.socket:
+        """A fake container has no network: the socket is in the machine's."""
+        self.machine.enter("open_socket", id)
+        if self._record(id).view.state is not ContainerState.RUNNING:
+            raise ContainerFailed(f"container {id} is not running", hint="start it first")
+        return tcp_socket()
 
     async def state(self, id: str) -> Container:
         self.machine.enter("state", id)

@@ -4,20 +4,18 @@ All of it is read from the kernel, not from containerd, which may be dead. cgrou
 list of hierarchies, each of which may have a directory of the same name.
 """
 
-import ctypes
 import logging
-import os
 import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from veil.runtime.detached import ProcessId, identify
+from veil.runtime.mounts import mount, mounts, unmount
 
 log = logging.getLogger(__name__)
 
 KILL_DEADLINE_S = 10.0
-_MNT_DETACH = 2
 
 
 def kill_all(processes: Sequence[ProcessId]) -> None:
@@ -31,7 +29,7 @@ def kill_all(processes: Sequence[ProcessId]) -> None:
 
 def cgroup_roots() -> list[Path]:
     """Where the hierarchies of cgroup v1 and v2 are mounted."""
-    return [point for point, kind in _mounts() if kind in ("cgroup", "cgroup2")]
+    return [point for point, kind in mounts() if kind in ("cgroup", "cgroup2")]
 
 
 def cgroup_members(parent: str) -> list[ProcessId]:
@@ -48,38 +46,21 @@ def remove_cgroups(parent: str) -> None:
             log.warning("cgroup %s stays: %s", path, error.strerror)
 
 
-def unmount_below(directory: Path) -> None:
-    """The last mounted first; detached, so that nothing can hold one."""
-    for point, _ in reversed(_mounts()):
-        if point.is_relative_to(directory):
-            _unmount(point)
-
-
 def overlay_works(probe: Path) -> bool:
     """Try it: an overlay on an overlay, for one, is refused by the kernel."""
     parts = {name: probe / name for name in ("lower", "upper", "work", "merged")}
     for path in parts.values():
         path.mkdir(parents=True, exist_ok=True)
     options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
-    libc = ctypes.CDLL(None, use_errno=True)
     try:
-        if libc.mount(b"overlay", bytes(parts["merged"]), b"overlay", 0, options.encode()) != 0:
-            log.info("no overlay mounts here: %s", os.strerror(ctypes.get_errno()))
-            return False
-        _unmount(parts["merged"])
+        mount(parts["merged"], "overlay", options)
+        unmount(parts["merged"])
         return True
+    except OSError as error:
+        log.info("no overlay mounts here: %s", error.strerror)
+        return False
     finally:
         shutil.rmtree(probe)
-
-
-def _mounts() -> list[tuple[Path, str]]:
-    """(mount point, file system type) in the order they were mounted (proc(5), mountinfo)."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        head, _, tail = line.partition(" - ")
-        point = head.split()[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
-        found.append((Path(point), tail.split()[0]))
-    return found
 
 
 def _cgroups(parent: str) -> list[Path]:
@@ -90,9 +71,3 @@ def _cgroups(parent: str) -> list[Path]:
         if top.is_dir():
             found += sorted((path for path in (top, *top.rglob("*")) if path.is_dir()), reverse=True)
     return found
-
-
-def _unmount(point: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(bytes(point), _MNT_DETACH) != 0:
-        log.warning("mount %s stays: %s", point, os.strerror(ctypes.get_errno()))

@@ -5,6 +5,7 @@ the driver's own namespace; all operations may be repeated with the same id and 
 otherwise.
 """
 
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +20,15 @@ class ContainerState(StrEnum):
     RUNNING = "running"
     EXITED = "exited"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A directory or file of the machine inside a container. ``source`` exists when the container is started."""
+
+    source: Path
+    destination: str
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +49,7 @@ class ContainerSpec:
     network: str = "none"
     """``none`` (loopback only) or ``host``."""
     read_only_root: bool = False
+    mounts: Sequence[Mount] = ()
     stdout: Path
     stderr: Path
     """Regular files that the driver appends to (O_APPEND), created if missing."""
@@ -57,7 +68,26 @@ class Container:
     """Set once EXITED; None when the end was not seen."""
     started_s: float = 0.0
     finished_s: float = 0.0
+    image: str = ""
+    """As its specification named it."""
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One name of an image that is here. ``pulled``: it can be fetched again."""
+
+    name: str
+    """The full one: registry/repository:tag."""
+    pulled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The disk that images and containers are on, as this process may use it."""
+
+    total_bytes: int
+    used_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +147,16 @@ class Runtime(Protocol):
         """Load an OCI image layout tar under ``name``; gives back its manifest digest."""
         ...
 
+    async def images(self) -> "list[Image]":
+        """Every name of an image here."""
+        ...
+
+    async def remove_image(self, name: str) -> None:
+        """Forget it and free what nothing else needs, before this returns. Not there = done. Containers of it go on."""
+        ...
+
+    async def disk(self) -> Disk: ...
+
     async def create(self, spec: ContainerSpec) -> Container: ...
 
     async def start(self, id: str) -> Container:
@@ -135,6 +175,10 @@ class Runtime(Protocol):
         self, id: str, command: Sequence[str], *, timeout_s: float = 60.0, max_output_bytes: int = 1 << 20
     ) -> ExecResult:
         """Raises ContainerFailed when the container does not run, DeadlineExceeded (the command is killed then)."""
+        ...
+
+    async def open_socket(self, id: str) -> socket.socket:
+        """A TCP socket (IPv4, non-blocking, not connected) in the container's network. Raises ContainerFailed, NotFound."""
         ...
 
     async def state(self, id: str) -> Container:

@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from veil.errors import ContainerFailed, DeadlineExceeded, NotFound
 from veil.runtime.detached import ProcessId, kill_session, read_record, recorded, spawn
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, EventKind, ExecResult, RuntimeEvent, Stats
+from veil.runtime.netns import tcp_socket
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, EventKind, ExecResult, Image, RuntimeEvent, Stats
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +78,26 @@ class ProcessRuntime:
         """Images are ignored: nothing is loaded, so there is no digest (empty)."""
         return ""
 
+    async def images(self) -> "list[Image]":
+        return []
+
+    async def remove_image(self, name: str) -> None:
+        """There are none."""
+
+    async def disk(self) -> Disk:
+        usage = await asyncio.to_thread(psutil.disk_usage, str(self._root))
+        return Disk(total_bytes=usage.used + usage.free, used_bytes=usage.used)
+
     async def create(self, spec: ContainerSpec) -> Container:
         if not spec.command:
             raise ContainerFailed(
                 f"container {spec.id}: no command; plain processes have no image to take one from",
                 hint="set command in the container, or run it with the containerd runtime",
+            )
+        if spec.mounts:
+            raise ContainerFailed(
+                f"container {spec.id}: plain processes have no mounts",
+                hint="run it with the containerd runtime, or without volumes",
             )
         async with self._locks[spec.id]:
             home = self._home(spec.id)
@@ -163,6 +180,12 @@ class ProcessRuntime:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+
+    async def open_socket(self, id: str) -> socket.socket:
+        """Plain processes have the machine's network."""
+        if _view(self._existing(id)).state is not ContainerState.RUNNING:
+            raise ContainerFailed(f"container {id} is not running", hint="start it first")
+        return tcp_socket()
 
     async def state(self, id: str) -> Container:
         home = self._existing(id)
@@ -257,6 +280,7 @@ def _view(home: Path) -> Container:
     alive = [process for process in (main, shim) if process is not None and process.alive()]
     code = _exit_code(home)
     state = _state(alive, code, shim)
+    spec = json.loads((home / "spec.json").read_text())
     return Container(
         id=home.name,
         state=state,
@@ -264,7 +288,8 @@ def _view(home: Path) -> Container:
         exit_code=code,
         started_s=_modified_s(home / "shim"),
         finished_s=_modified_s(home / "exit"),
-        labels=json.loads((home / "spec.json").read_text())["labels"],
+        image=spec["image"],
+        labels=spec["labels"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Pulling from an OCI registry: plain http on loopback only, anonymous or bearer token, content checked by whoever stores it.
+"""Pulling from an OCI registry: plain http on loopback only, with or without a login, content checked by whoever stores it.
 
 Redirects (registries send blobs from elsewhere) are followed by hand: never from https to http, and never with the token.
 Source: the OCI distribution specification 1.0; Docker's token authentication.
@@ -13,6 +13,7 @@ import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from veil.errors import DigestMismatch, ImageUnavailable
+from veil.runtime.credentials import Login
 from veil.runtime.oci import INDEX_TYPES, MANIFEST_TYPES, MAX_MANIFEST_BYTES, Descriptor, sha256
 from veil.runtime.reference import Reference, is_loopback
 
@@ -32,9 +33,10 @@ class _TryAgain(Exception):
 class RegistrySource:
     """One image of one registry. Use as ``async with``."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, login: Login | None = None) -> None:
         self._reference = reference
-        self._token = ""
+        self._login = login
+        self._authorization = ""
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "RegistrySource":
@@ -87,10 +89,11 @@ class RegistrySource:
     @asynccontextmanager
     async def _get(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET with a token if the registry asks for one, through redirects; yields a 200."""
-        url = self._reference.endpoint + path
+        url, renewed = self._reference.endpoint + path, False
         for _ in range(MAX_REDIRECTS + 2):
             async with self._request(url, headers) as response:
-                if response.status == 401 and not self._token:
+                if response.status == 401 and not renewed:
+                    renewed = True  # a token may have ended since the last request
                     await self._authenticate(response.headers.get("WWW-Authenticate", ""))
                 elif response.status in (301, 302, 303, 307, 308):
                     url = self._redirected(url, response.headers.get("Location", ""))
@@ -98,15 +101,15 @@ class RegistrySource:
                     yield response
                     return
                 elif response.status == 429 or response.status >= 500:
-                    raise _TryAgain(f"status {response.status}")
+                    raise _TryAgain(_words(response.status, urlsplit(url).netloc))
                 else:
-                    raise self._unavailable(f"status {response.status} from {urlsplit(url).netloc}")
+                    raise self._unavailable(_words(response.status, urlsplit(url).netloc))
         raise self._unavailable(f"over {MAX_REDIRECTS} redirects")
 
     def _request(self, url: str, headers: Mapping[str, str]) -> "aiohttp.client._RequestContextManager":
         assert self._session is not None
         own = urlsplit(url).netloc == urlsplit(self._reference.endpoint).netloc
-        token = {"Authorization": f"Bearer {self._token}"} if self._token and own else {}
+        token = {"Authorization": self._authorization} if self._authorization and own else {}
         return self._session.get(url, headers={**headers, **token}, allow_redirects=False)
 
     def _redirected(self, url: str, location: str) -> str:
@@ -117,24 +120,48 @@ class RegistrySource:
         return target
 
     async def _authenticate(self, challenge: str) -> None:
-        """Docker's token dance, anonymously."""
+        """As the registry wants it: the login itself, or a token for it; without a login a token for nobody in particular."""
+        kind = challenge.partition(" ")[0].lower()
+        if kind == "basic" and self._login is not None and self._login.password:
+            self._authorization = self._login.basic
+            return
         fields = dict(_CHALLENGE.findall(challenge))
         realm = fields.pop("realm", "")
-        if not challenge.lower().startswith("bearer") or not realm:
-            raise self._unavailable("it wants a password")
+        if kind != "bearer" or not realm:
+            raise self._unavailable("it wants a login" if self._login is None else "it takes no login of this kind")
+        token = await self._token(self._redirected(self._reference.endpoint, realm), fields)
+        self._authorization = f"Bearer {token}"
+
+    async def _token(self, realm: str, fields: dict[str, str]) -> str:
+        """Docker's token authentication; with an identity token OAuth 2's refresh."""
         assert self._session is not None
-        async with self._session.get(self._redirected(self._reference.endpoint, realm), params=fields) as response:
+        login = self._login
+        if login is not None and login.identity_token:
+            form = {**fields, "grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "veil"}
+            request = self._session.post(realm, data=form, allow_redirects=False)
+        else:
+            headers = {"Authorization": login.basic} if login is not None else {}
+            request = self._session.get(realm, params=fields, headers=headers, allow_redirects=False)
+        async with request as response:
             if response.status != 200:
-                raise self._unavailable(f"no anonymous token: status {response.status}")
+                whose = "anonymous" if login is None else f"of {login.username or 'the identity token'}"
+                raise self._unavailable(f"no token {whose}: status {response.status}")
             answer = await response.json(content_type=None)
-        self._token = str(answer.get("token") or answer.get("access_token") or "")
-        if not self._token:
-            raise self._unavailable("no anonymous token")
+        token = str(answer.get("token") or answer.get("access_token") or "")
+        if not token:
+            raise self._unavailable("no token in the answer to the login")
+        return token
 
     def _unavailable(self, why: str) -> ImageUnavailable:
         return ImageUnavailable(
-            f"image {self._reference}: {why}", hint="check the name, and that this node reaches the registry without a login"
+            f"image {self._reference}: {why}",
+            hint="check its name, the way to the registry, and the login in VEIL_REGISTRY_CREDENTIALS",
         )
+
+
+def _words(status: int, host: str) -> str:
+    said = {401: "wants a login", 403: "refuses", 404: "does not have it", 429: "wants fewer requests"}
+    return f"{host} {said.get(status, 'fails' if status >= 500 else 'gives no image')} (status {status})"
 
 
 async def _read_bounded(stream: aiohttp.StreamReader, max_bytes: int) -> bytes:

@@ -31,9 +31,9 @@ class ObjectRow:
 class NodeRow:
     """One registered peer.
 
-    ``proven``: the peer's key has signed for ``operator``. ``name`` and ``labels`` come from ``info``; a name that an earlier
-    registration has already gets a suffix, so that names are unique. ``down_incarnation``: the incarnation that was marked
-    down, None when no mark stands. ``registered_rv`` orders registrations.
+    ``proven``: the peer's key has signed for ``operator``. ``name``, ``labels`` and ``taints`` come from ``info``; a name that an
+    earlier registration has already gets a suffix, so that names are unique. ``down_incarnation``: the incarnation that was
+    marked down, None when no mark stands. ``registered_rv`` orders registrations.
     """
 
     peer: PeerId
@@ -44,6 +44,7 @@ class NodeRow:
     down_incarnation: int | None = None
     name: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    taints: dict[str, str] = field(default_factory=dict)
     registered_rv: int = 0
 
 

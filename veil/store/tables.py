@@ -66,17 +66,17 @@ class Tables:
         order = ", ".join(table.columns[: table.key])
         return self._connection.execute(f"{_SELECT[table.name]} WHERE {condition} ORDER BY {order}", values).fetchall()
 
-    def write(self, table: Table, row: Row, *, block: int) -> None:
-        """Insert or replace ``row`` as something that ``block`` did."""
-        self._remember(table, row[: table.key], block)
+    def write(self, table: Table, row: Row, *, block: int, new: bool = False) -> None:
+        """Insert or replace ``row`` as something that ``block`` did. ``new``: the caller knows that there was none."""
+        self._remember(table, row[: table.key], block, new=new)
         self._connection.execute(_REPLACE[table.name], row)
 
     def erase(self, table: Table, *key: Any, block: int) -> None:
         self._remember(table, key, block)
         self._connection.execute(_DELETE[table.name], key)
 
-    def _remember(self, table: Table, key: Row, block: int) -> None:
-        before = self.read(table, *key)
+    def _remember(self, table: Table, key: Row, block: int, *, new: bool = False) -> None:
+        before = None if new else self.read(table, *key)
         encoded = None if before is None else msgspec.msgpack.encode(before)
         self._undo.append((block, table.name, msgspec.msgpack.encode(key), encoded))
 

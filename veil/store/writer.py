@@ -46,7 +46,7 @@ class Writer:
         """Block ``row.number`` is complete; the cursor stands on it."""
         assert row.number == self._block, "a block ends that did not begin"
         values = (row.number, row.hash, row.timestamp_s, row.rv, row.accumulator)
-        self._tables.write(BLOCKS, values, block=row.number)
+        self._tables.write(BLOCKS, values, block=row.number, new=self._tip is None or row.number > self._tip.number)
         self._tip = row
 
     def rollback(self, to_block: int) -> None:
@@ -84,6 +84,7 @@ class Writer:
         return self._objects.get((kind, object_id))
 
     def put_object(self, row: ObjectRow) -> None:
+        new = (row.kind, row.object_id) not in self._objects
         self._objects[row.kind, row.object_id] = row
         values = (
             row.kind,
@@ -98,7 +99,7 @@ class Writer:
             row.template_block,
             row.template_block_hash,
         )
-        self._tables.write(OBJECTS, values, block=self._block)
+        self._tables.write(OBJECTS, values, block=self._block, new=new)
 
     def delete_object(self, kind: int, object_id: ObjectId) -> None:
         self._objects.pop((kind, object_id), None)
@@ -109,13 +110,17 @@ class Writer:
         return node_from(row) if row else None
 
     def put_node(self, row: NodeRow) -> None:
-        """``name`` and ``labels`` are not stored: they follow from ``info``."""
+        """``name``, ``labels`` and ``taints`` are not stored: they follow from ``info``."""
         info = encode(row.info) if row.info else b""
         values = (row.peer, row.operator, row.status, int(row.proven), info, row.down_incarnation, row.registered_rv)
         self._tables.write(NODES, values, block=self._block)
 
     def put_epoch(self, row: EpochRow) -> None:
         self._tables.write(EPOCHS, (row.epoch, row.digest, int(row.active)), block=self._block)
+
+    def epochs(self) -> list[EpochRow]:
+        """Oldest first."""
+        return [EpochRow(epoch=e, digest=d, active=bool(a)) for e, d, a in self._tables.scan(EPOCHS)]
 
     def put_policy(self, policy: bytes) -> None:
         self._tables.write(POLICY, (1, policy), block=self._block)
@@ -151,5 +156,6 @@ def node_from(row: Row) -> NodeRow:
         down_incarnation=down,
         name=info.name if info else f"node-{peer.hex()[:12]}",
         labels=dict(info.labels) if info else {},
+        taints=dict(info.taints) if info else {},
         registered_rv=registered_rv,
     )

@@ -11,7 +11,7 @@ from veil.wire.rounds import Index
 LOG_CHUNK_MAX_BYTES = 256 * 1024
 
 
-class LogOpen(Message, frozen=True, tag="veil/log-open.1"):
+class LogOpen(Message, frozen=True, tag="veil/log-open.2"):
     """Begin reading. ``tail_lines`` and ``since_s`` of -1 mean no limit; ``container`` may be empty for the only one."""
 
     reader: Bytes16
@@ -24,6 +24,9 @@ class LogOpen(Message, frozen=True, tag="veil/log-open.1"):
     follow: bool = False
     tail_lines: Annotated[int, Meta(ge=-1, le=1_000_000)] = -1
     since_s: Annotated[int, Meta(ge=-1, lt=2**40)] = -1
+    timestamps: bool = False
+    previous: bool = False
+    """Of the run before the container's last restart."""
 
 
 class LogNext(Message, frozen=True, tag="veil/log-next.1"):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from veil.identity import Identity
-from veil.types import Address, ClusterId, PeerId
+from veil.types import TAINTS_MAX, Address, ClusterId, PeerId
 from veil.wire.codec import Message, decode, encode
 from veil.wire.objects import LABELS_MAX, Bytes16, Bytes32, Name, UInt
 from veil.wire.signed import Signed, open_signed, sign
@@ -14,7 +14,7 @@ JOURNALS_MAX = 8
 """Epochs for which a node's info can name a journal: those that are not retired."""
 
 
-class NodeInfo(Message, frozen=True, tag="veil/node-info.2"):
+class NodeInfo(Message, frozen=True, tag="veil/node-info.3"):
     """Signed by the node's key and published with its registration; the newest ``sequence`` counts."""
 
     peer: Bytes32
@@ -23,6 +23,8 @@ class NodeInfo(Message, frozen=True, tag="veil/node-info.2"):
     addresses: Annotated[tuple[str, ...], Meta(max_length=8)]
     """libp2p multiaddrs without the /p2p part."""
     labels: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
+    taints: Annotated[dict[str, str], Meta(max_length=TAINTS_MAX)] = {}
+    """What keeps new replicas off, unless their workload tolerates every one of them by name and value."""
     gateway: str = ""
     """Where the API is reached, for people of the node's own organisation; may be empty."""
     journals: Annotated[tuple[tuple[UInt, Bytes16], ...], Meta(max_length=JOURNALS_MAX)] = ()

@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from veil.errors import LimitExceeded, WireInvalid
-from veil.types import ObjectId
+from veil.types import TAINTS_MAX, ObjectId
 from veil.wire.codec import Message, decode, encode
 
 ENVELOPE_MAX_BYTES = 512
@@ -46,7 +46,7 @@ def object_id(namespace: str, name: str) -> ObjectId:
     )
 
 
-class Envelope(Message, frozen=True, tag="veil/envelope.2"):
+class Envelope(Message, frozen=True, tag="veil/envelope.3"):
     """The public part of an object, in the registry's event. Generation and owner are the registry's own fields.
 
     A generation that changes more than ``replicas`` and ``labels`` is a new template generation (:func:`same_template`).
@@ -60,6 +60,8 @@ class Envelope(Message, frozen=True, tag="veil/envelope.2"):
     replicas: Annotated[int, Meta(ge=0, le=REPLICAS_MAX)] = 0
     policy: str = ""
     node_selector: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
+    tolerations: Annotated[dict[str, str], Meta(max_length=TAINTS_MAX)] = {}
+    """Taints, by name and value, of nodes that may take it all the same."""
     region: Annotated[str, Meta(max_length=NAME_MAX_CHARS)] = ""
     """Towards which the policy LowestLatency places; empty for other policies."""
     anti_affinity: bool = False
@@ -76,7 +78,7 @@ def same_template(before: bytes, after: bytes) -> bool:
     """Whether a change from one encoded envelope to the other leaves running replicas alone.
 
     It does when replicas and labels are all that differs: what runs (body, resources, template) and where it may run (policy,
-    node selector) is the same. An envelope that cannot be read is like no other.
+    node selector, tolerations) is the same. An envelope that cannot be read is like no other.
     """
     if before == after:
         return True

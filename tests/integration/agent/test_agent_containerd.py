@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 import signal
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import pytest
 
 from veil.agent.agent import Agent
 from veil.agent.keys import DesiredInstance, InstanceKey
+from veil.agent.volumes import Volumes
 from veil.errors import RuntimeUnavailable
 from veil.runtime import daemon
 from veil.runtime.containerd import ContainerdRuntime
 from veil.runtime.daemon import PrivateContainerd
 from veil.runtime.images import BUSYBOX_IMAGE, build_busybox
+from veil.runtime.mounts import mounts as mounts_of_machine
 from veil.runtime.ports import ContainerState
 from veil.store.journal import Journal
 from veil.types import Generation, ObjectId, SystemClock
@@ -59,7 +63,15 @@ class Machine:
         )
 
     def new_agent(self) -> Agent:
-        return Agent(self.runtime, self.journal, SystemClock(), self.directory / "logs", lambda key, status: None, node="n1")
+        return Agent(
+            self.runtime,
+            self.journal,
+            SystemClock(),
+            self.directory / "logs",
+            lambda key, status: None,
+            node="n1",
+            volumes=Volumes(self.directory / "volumes", host_paths=[self.directory / "shared"]),
+        )
 
     async def pids(self) -> dict[str, int]:
         return {view.id: view.pid for view in await self.runtime.list() if view.state is ContainerState.RUNNING}
@@ -140,6 +152,82 @@ async def test_a_killed_container_is_started_again_at_once(machine: Machine, mon
     assert max(took_s) <= 5
 
 
+async def test_probes_and_init_containers(machine: Machine) -> None:
+    """A server without a network, made ready by its init container, is probed over HTTP and restarted when it fails a command."""
+    image = {"image": BUSYBOX_IMAGE}
+    first = {"name": "first", **image, "command": ["sh", "-c", "echo prepared; sleep 0.2"]}
+    serve = "mkdir -p /www; rm -f /www/sick; echo well > /www/health; exec httpd -f -p 127.0.0.1:8080 -h /www"
+    figures = {"periodSeconds": 1, "failureThreshold": 1}
+    main = {
+        "name": "main",
+        **image,
+        "command": ["sh", "-c", serve],
+        "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 30},
+        "readinessProbe": {"httpGet": {"port": 8080, "path": "/health"}, "timeoutSeconds": 5, **figures},
+        "livenessProbe": {"exec": {"command": ["test", "!", "-e", "/www/sick"]}, "timeoutSeconds": 5, **figures},
+    }
+    (wanted,) = desired(1).values()
+    template = {"initContainers": [first], "containers": [main], "terminationGracePeriodSeconds": 0}
+    machine.agent.set_desired({wanted.key: replace(wanted, spec=template)})
+    id, status = f"{wanted.key.text}-main", machine.agent.statuses
+
+    async def until(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    await until(lambda: status().get(wanted.key) and status()[wanted.key].ready)
+    assert b"prepared\n" in b"".join([piece async for piece in machine.agent.logs(wanted.key, "first")])
+    await machine.runtime.exec(id, ["mv", "/www/health", "/www/away"])
+    await until(lambda: status()[wanted.key].reason == "NotReady")
+    assert status()[wanted.key].restarts == 0
+    await machine.runtime.exec(id, ["touch", "/www/sick"])
+    await until(lambda: status()[wanted.key].restarts == 1)
+    await until(lambda: status()[wanted.key].ready)
+
+
+async def test_volumes_are_shared_kept_through_restarts_and_gone_with_their_instance(machine: Machine) -> None:
+    mounts = [{"name": name, "mountPath": f"/v/{name}"} for name in ("disk", "fast", "key", "shared")]
+    first = "echo from first > /v/disk/a; echo from first > /v/fast/a"
+    check = "cat /v/disk/a /v/fast/a /v/key/token /v/shared/there; echo more >> /v/disk/a; echo x > /v/key/token"
+    image, shell = {"image": BUSYBOX_IMAGE, "volumeMounts": mounts}, ["sh", "-c"]
+    shared = machine.directory / "shared"
+    shared.mkdir()
+    (shared / "there").write_text("of the node\n")
+    template = {
+        "terminationGracePeriodSeconds": 0,
+        "volumes": [
+            {"name": "disk", "emptyDir": {"medium": "Disk"}},
+            {"name": "fast", "emptyDir": {"medium": "Memory"}},
+            {"name": "key", "secret": {"files": {"token": "s3cret\n"}}},
+            {"name": "shared", "hostPath": {"path": str(shared)}},
+        ],
+        "initContainers": [{"name": "first", **image, "command": [*shell, first]}],
+        "containers": [{"name": "main", **image, "command": [*shell, f"{check}; exec sleep 1000"]}],
+    }
+    (wanted,) = desired(1).values()
+    key, id = wanted.key, f"{wanted.key.text}-main"
+    machine.agent.set_desired({key: replace(wanted, spec=template)})
+    await machine.until(lambda pids: id in pids)
+    refused = "sh: can't create /v/key/token: Read-only file system"
+    assert await machine.said(key, 5) == ["from first", "from first", "s3cret", "of the node", refused]
+
+    def in_memory() -> list[tuple[Path, str]]:
+        return [found for found in mounts_of_machine() if found[0].is_relative_to(machine.directory)]
+
+    assert in_memory() == [(machine.directory / "volumes" / key.text / "memory", "tmpfs")]
+    before = await machine.pids()
+    os.kill(before[id], signal.SIGKILL)
+    await machine.until(lambda pids: pids.get(id, 0) not in (0, before[id]))
+    assert await machine.said(key, 6) == ["from first", "more", "from first", "s3cret", "of the node", refused]
+    machine.agent.set_desired({})
+    async with asyncio.timeout(30):
+        while (machine.directory / "volumes" / key.text).exists():
+            await asyncio.sleep(0.02)
+    assert in_memory() == []
+    assert (shared / "there").read_text() == "of the node\n"
+
+
 async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Machine) -> None:
     wanted = desired(1, 2, 3)
     machine.agent.set_desired(wanted)
@@ -159,7 +247,10 @@ async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Mac
     after = await machine.pids()
     assert {id for id in before if after[id] == before[id]} == set(before) - {victim}
     (key,) = [key for key in wanted if victim.startswith(key.text)]
-    assert await machine.said(key, 2) == [f"here {wanted[key].workload}-1-0"] * 2
+    line = f"here {wanted[key].workload}-1-0"
+    assert await machine.said(key, 1) == [line]
+    previous = b"".join([piece async for piece in machine.agent.logs(key, previous=True, timestamps=True)])
+    assert re.fullmatch(rf"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{6}}Z {line}\n", previous.decode())
 
 
 async def test_containerd_dies_with_a_container_and_comes_back(machine: Machine) -> None:

@@ -10,12 +10,14 @@ from typing import Any, Protocol
 
 import pytest
 
+from veil.chain.fake import FAKE_PARTS
 from veil.chain.ports import (
     EMPTY_HEAD,
     Block,
     BlockEvents,
     ChainEvent,
     EpochPublished,
+    EpochRetired,
     Finality,
     Finalized,
     Head,
@@ -31,6 +33,7 @@ from veil.chain.ports import (
     Registry,
     Rollback,
 )
+from veil.chain.records import Right
 from veil.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound
 from veil.types import Digest, Epoch, Generation, PeerId, Shard
 from veil.wire.merkle import proof_of, root_of
@@ -185,19 +188,19 @@ async def namespaces_belong_to_their_creator(bench: Bench) -> None:
         other.apply_object(WORKLOAD, WEB, Generation(0), b"x"),
         other.apply_object(NAMESPACE, SPACE, Generation(1), b"x"),
         other.delete_object(NAMESPACE, SPACE, Generation(1)),
-        other.set_editor(SPACE[:16], other.operator, True),
+        other.set_access(SPACE[:16], other.operator, Right.WRITE),
     ):
         with pytest.raises(Forbidden):
             await refused
-    await owner.set_editor(SPACE[:16], other.operator, True)
+    await owner.set_access(SPACE[:16], other.operator, Right.WRITE)
     assert await other.apply_object(WORKLOAD, WEB, Generation(0), b"as editor") == 1
     with pytest.raises(Forbidden):
         await other.apply_object(NAMESPACE, SPACE, Generation(1), b"an editor is no owner")
-    await owner.set_editor(SPACE[:16], other.operator, False)
+    await owner.set_access(SPACE[:16], other.operator, Right.NONE)
     with pytest.raises(Forbidden):
         await other.apply_object(WORKLOAD, WEB, Generation(1), b"no longer")
     await owner.delete_object(WORKLOAD, WEB, Generation(1))
-    await owner.set_editor(SPACE[:16], other.operator, True)
+    await owner.set_access(SPACE[:16], other.operator, Right.WRITE)
     await owner.delete_object(NAMESPACE, SPACE, Generation(1))
     third = await bench.client(3)
     assert await third.apply_object(NAMESPACE, SPACE, Generation(0), b"a new owner") == 2
@@ -324,22 +327,22 @@ async def policy_and_epochs(bench: Bench) -> None:
     assert await other.get_policy() == b"policy" * 20
     with pytest.raises(LimitExceeded):
         await admin.set_policy(bytes(4097))
-    for refused in (other.set_policy(b"x"), other.publish_epoch(Epoch(1), digest("keys")), other.set_down_signers(1)):
+    for refused in (other.set_policy(b"x"), other.publish_epoch(Epoch(1), digest("keys"), FAKE_PARTS), other.set_down_signers(1)):
         with pytest.raises(Forbidden):
             await refused
-    await admin.publish_epoch(Epoch(1), digest("keys"))
+    await admin.publish_epoch(Epoch(1), digest("keys"), FAKE_PARTS)
     with pytest.raises(Conflict):
-        await admin.publish_epoch(Epoch(1), digest("other keys"))
-    await admin.publish_epoch(Epoch(2), digest("new keys"))
+        await admin.publish_epoch(Epoch(1), digest("other keys"), FAKE_PARTS)
+    await admin.publish_epoch(Epoch(2), digest("new keys"), FAKE_PARTS)
     await admin.retire_epoch(Epoch(1))
     with pytest.raises(Conflict):
         await admin.retire_epoch(Epoch(1))
     events = (await replay(other)).events
     assert events == [
         PolicyChanged(rv=1, policy=b"policy" * 20),
-        EpochPublished(rv=2, epoch=1, digest=digest("keys"), active=True),
-        EpochPublished(rv=3, epoch=2, digest=digest("new keys"), active=True),
-        EpochPublished(rv=4, epoch=1, digest=digest("keys"), active=False),
+        EpochPublished(rv=2, epoch=1, digest=digest("keys")),
+        EpochPublished(rv=3, epoch=2, digest=digest("new keys")),
+        EpochRetired(rv=4, epoch=1),
     ]
 
 

@@ -1,7 +1,8 @@
 """An RPC endpoint between a client and anvil that changes what it passes on."""
 
+import inspect
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,8 +10,8 @@ import aiohttp
 from aiohttp import web
 
 Answer = dict[str, Any]
-Twist = Callable[[str, list[Any], Answer], Answer | None]
-"""Method, parameters, the true answer; gives back the answer to pass on, or None to close the connection."""
+Twist = Callable[[str, list[Any], Answer], Answer | Awaitable[Answer | None] | None]
+"""Method, parameters, the true answer; gives back the answer to pass on, now or later, or None to close the connection."""
 
 
 @asynccontextmanager
@@ -23,7 +24,10 @@ async def liar(upstream: str, twist: Twist) -> AsyncIterator[str]:
             calls = body if isinstance(body, list) else [body]
             async with session.post(upstream, json=calls) as response:
                 answers = {answer["id"]: answer for answer in await response.json()}
-            told = [twist(call["method"], call.get("params", []), answers[call["id"]]) for call in calls]
+            told = []
+            for call in calls:
+                answer = twist(call["method"], call.get("params", []), answers[call["id"]])
+                told.append(await answer if inspect.isawaitable(answer) else answer)
             if None in told:
                 assert request.transport is not None
                 request.transport.close()

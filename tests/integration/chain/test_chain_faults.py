@@ -236,8 +236,8 @@ async def test_out_of_gas_is_tried_once_with_more(deployed: Any) -> None:
         assert await chain.apply_object(1, SPACE, Generation(0), b"x") == 1
         await chain.close()
     assert (
-        int(await deployed.rpc.call(str, "eth_getTransactionCount", chain.operator, "latest"), 16) == 4
-    )  # two deployments before
+        int(await deployed.rpc.call(str, "eth_getTransactionCount", chain.operator, "latest"), 16) == 5
+    )  # three deployments before
 
 
 async def test_a_fixed_gas_limit_is_not_raised(deployed: Any) -> None:

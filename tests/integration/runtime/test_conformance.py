@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,6 +89,14 @@ def _fake() -> Callable[[], Runtime]:
     machine.execs = dict(EXECS)
     machine.missing_images.add("127.0.0.1:1/none:1")
     return lambda: FakeRuntime(machine)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 @pytest.fixture(params=["fake", "process", "containerd"])
@@ -203,6 +212,32 @@ async def test_exec_needs_a_running_container(bench: Bench) -> None:
     await bench.runtime.create(bench.spec("idle"))
     with pytest.raises(ContainerFailed):
         await bench.runtime.exec("idle", TALKING_EXEC)
+
+
+async def test_a_socket_is_in_the_containers_network(bench: Bench, unused_port: int) -> None:
+    if bench.runtime.name == "fake":
+        pytest.skip("a fake container listens to nothing")
+    await bench.run("a", f"busybox nc -l -p {unused_port} -e true; exit 9")
+
+    async def connected() -> bool:
+        made = await bench.runtime.open_socket("a")
+        with made, contextlib.suppress(ConnectionRefusedError):
+            await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", unused_port))
+            return True
+        return False
+
+    await eventually(connected)
+    assert (await bench.ended("a")).exit_code == 9
+    with socket.socket() as ours, pytest.raises(ConnectionRefusedError):
+        ours.connect(("127.0.0.1", unused_port))
+
+
+async def test_a_socket_needs_a_running_container(bench: Bench) -> None:
+    await bench.runtime.create(bench.spec("a"))
+    with pytest.raises(ContainerFailed):
+        await bench.runtime.open_socket("a")
+    with pytest.raises(NotFound):
+        await bench.runtime.open_socket("none")
 
 
 async def test_stop_gives_the_time_to_say_goodbye(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from veil.agent.agent import Agent
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
+from veil.agent.volumes import Volumes
 from veil.runtime.fake import FakeMachine, FakeRuntime
 from veil.runtime.ports import Container, ContainerSpec, ContainerState
 from veil.store.journal import RestartRow
@@ -128,6 +129,8 @@ class Host:
         self.log_dir = log_dir
         self.heard: list[tuple[InstanceKey, InstanceStatus]] = []
         self.gone: list[InstanceKey] = []
+        self.in_memory: list[tuple[Path, int]] = []
+        self.unmounted: list[Path] = []
         self.runtime = SlowRuntime(self.machine)
         self.agent = self.new_agent()
 
@@ -140,6 +143,12 @@ class Host:
             lambda key, status: self.heard.append((key, status)),
             node=node,
             on_gone=self.gone.append,
+            volumes=Volumes(
+                self.log_dir.with_name("volumes"),
+                host_paths=[self.log_dir.with_name("shared")],
+                make_memory=lambda point, size: self.in_memory.append((point, size)),
+                unmake_memory=lambda home: self.unmounted.append(home),
+            ),
             random=SeededRandom(),
         )
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from veil.agent.backoff import BACKOFF_MAX_S, BACKOFF_RESET_S, History, Trouble, again, due_s, first_start, restarted
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id, container_labels, grace_of, owner_of
 from veil.agent.reconcile import Verb, decide
-from veil.agent.spec import CONTAINERS_MAX, GRACE_MAX_S, InstancePlan, LogPaths, plan_instance
+from veil.agent.spec import GRACE_MAX_S, InstancePlan, LogPaths, plan_instance
 from veil.agent.status import instance_status
 from veil.errors import InvalidInput
+from veil.manifest.rules import CONTAINERS_MAX
 from veil.runtime.ids import check_id
 from veil.runtime.ports import Container, ContainerState
 from veil.types import Generation, ObjectId
@@ -42,7 +43,7 @@ def planned(*, policy: str = "Always", count: int = 1, **template: Any) -> Insta
         spec=spec,
         resources=Resources(containers={"c0": ContainerResources(cpu_milli=250, memory_bytes=1 << 26)}),
     )
-    return plan_instance(desired, node="n1", log_paths=LogPaths(Path("logs")))
+    return plan_instance(desired, node="n1", log_paths=LogPaths(Path("logs")), volumes_home=Path("volumes"))
 
 
 def there(plan: InstancePlan, state: ContainerState, number: int = 0, **facts: Any) -> Container:
@@ -51,7 +52,7 @@ def there(plan: InstancePlan, state: ContainerState, number: int = 0, **facts: A
 
 
 def verbs(plan: InstancePlan | None, *actual: Container, history: History | None = None, now_s: float = NOW) -> list[str]:
-    decision = decide(plan, actual, histories={"c0": history or History()}, troubles={}, now_s=now_s)
+    decision = decide(plan, actual, histories={"c0": history or History()}, troubles={}, healths={}, now_s=now_s)
     return [action.verb.value for action in decision.actions]
 
 
@@ -135,7 +136,7 @@ def test_a_pause_is_waited_for() -> None:
     plan = planned()
     history = History(count=1, last_s=NOW - 5, backoff_s=10)
     ended = there(plan, ContainerState.EXITED, exit_code=1, finished_s=NOW - 1)
-    decision = decide(plan, [ended], histories={"c0": history}, troubles={}, now_s=NOW)
+    decision = decide(plan, [ended], histories={"c0": history}, troubles={}, healths={}, now_s=NOW)
     assert (decision.actions, decision.wake_s) == ((), NOW + 9)
     assert verbs(plan, ended, history=history, now_s=NOW + 9) == ["restart"]
 
@@ -143,7 +144,7 @@ def test_a_pause_is_waited_for() -> None:
 def test_trouble_holds_back_its_container_only() -> None:
     plan = planned(count=2)
     trouble = again(None, reason="ContainerError", message="m", now_s=NOW)
-    decision = decide(plan, [], histories={}, troubles={"c0": trouble}, now_s=NOW)
+    decision = decide(plan, [], histories={}, troubles={"c0": trouble}, healths={}, now_s=NOW)
     assert {action.container for action in decision.actions} == {"c1"}
     assert decision.wake_s == NOW + 10
 
@@ -167,7 +168,7 @@ def test_restart_policy(policy: str, code: int | None, verbs_expected: list[str]
 def test_a_container_of_another_spec_is_replaced_with_its_own_grace() -> None:
     old = planned(terminationGracePeriodSeconds=3)
     new = planned(hostNetwork=True)
-    decision = decide(new, [there(old, ContainerState.RUNNING)], histories={}, troubles={}, now_s=NOW)
+    decision = decide(new, [there(old, ContainerState.RUNNING)], histories={}, troubles={}, healths={}, now_s=NOW)
     assert next((action.verb, action.grace_s) for action in decision.actions) == (Verb.REMOVE, 3)
     assert len(decision.actions) == 3
 
@@ -175,7 +176,7 @@ def test_a_container_of_another_spec_is_replaced_with_its_own_grace() -> None:
 def test_a_container_that_the_template_lost_is_removed() -> None:
     two, one = planned(count=2), planned()
     actual = [there(two, ContainerState.RUNNING, number) for number in range(2)]
-    decision = decide(one, actual, histories={}, troubles={}, now_s=NOW)
+    decision = decide(one, actual, histories={}, troubles={}, healths={}, now_s=NOW)
     assert [(action.verb, action.id) for action in decision.actions] == [(Verb.REMOVE, two.containers[1].spec.id)]
 
 
@@ -213,7 +214,7 @@ def test_templates_that_cannot_be_run(template: dict[str, Any]) -> None:
 
 
 def status(plan: InstancePlan, *actual: Container, history: History | None = None, **facts: Any) -> Any:
-    given = {"troubles": {}, "pulling": (), "now_s": NOW} | facts
+    given = {"troubles": {}, "healths": {}, "pulling": (), "now_s": NOW} | facts
     return instance_status(plan, actual, histories={"c0": history or History()}, **given)
 
 

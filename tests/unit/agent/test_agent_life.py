@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from veil.agent.queue import WorkQueue
-from veil.errors import ContainerFailed, ImageUnavailable, RuntimeUnavailable
+from veil.errors import ContainerFailed, DigestMismatch, RuntimeUnavailable
 from veil.runtime.fake import Behaviour, FakeRuntime
 from veil.runtime.ports import ContainerSpec
 
@@ -103,6 +103,32 @@ async def test_a_restart_of_the_agent_is_no_way_out_of_a_crash_loop(host: Any) -
     host.want(host.instance(command=["crash"]))
     assert await host.until(lambda: host.count("start", host.id()) == 5, 60) >= 38
     assert host.status().restarts == 4
+
+
+async def test_the_log_of_the_run_before_is_kept_through_failed_starts_and_a_new_agent(host: Any) -> None:
+    host.machine.behaviours["crash",] = Behaviour(exit_code=3, stdout=b"a run\n")
+    host.want(host.instance(command=["crash"]))
+    await host.until(lambda: host.count("start", host.id()) == 2)
+    host.machine.fail_next("start", ContainerFailed("not now"), times=2)
+    await host.until(lambda: host.count("start", host.id()) == 4, 60)
+    await host.restart_agent()
+    host.want(host.instance(command=["crash"]))
+    assert await output(host) == b""  # the run whose start failed
+    assert await output(host, previous=True) == b"a run\n"
+    await host.until(lambda: host.count("start", host.id()) == 5, 60)
+    assert await output(host) == await output(host, previous=True) == b"a run\n"
+
+
+async def output(host: Any, **options: Any) -> bytes:
+    return b"".join([piece async for piece in host.agent.logs(host.key(), **options)])
+
+
+async def test_the_name_may_be_left_out_beside_init_containers(host: Any) -> None:
+    host.machine.behaviours["first",] = Behaviour(exit_code=0, stdout=b"prepared\n")
+    host.machine.behaviours["serve",] = Behaviour(stdout=b"serves\n")
+    host.want(host.instance(initContainers=[{"name": "first", "image": "app:1", "command": ["first"]}]))
+    await host.until(lambda: host.status().phase == "Running")
+    assert (await output(host), await output(host, container="first")) == (b"serves\n", b"prepared\n")
 
 
 async def test_ten_minutes_of_running_forgive_everything(host: Any) -> None:
@@ -240,11 +266,25 @@ async def test_an_image_that_is_missing_then_there(host: Any) -> None:
     host.want(host.instance())
     await host.until(lambda: host.status().reason == "ImagePullBackOff")
     assert host.status().phase == "Pending"
-    assert host.status().message == "image app:1 cannot be fetched"
+    assert host.status().message == "image app:1: not found"
     await asyncio.sleep(25)
     assert host.count("pull") == 2  # at 0 and 10 s; the next at 30 s
     host.machine.missing_images.clear()
     await host.until(lambda: host.status().phase == "Running", 10)
+
+
+async def test_why_a_runtime_cannot_fetch_an_image_is_not_quoted(host: Any) -> None:
+    host.machine.fail_next("pull", ContainerFailed("no space for 1048576 bytes"))
+    host.want(host.instance())
+    await host.until(lambda: host.status().reason == "ImagePullBackOff")
+    assert host.status().message == "image app:1 cannot be fetched: ContainerFailed"
+
+
+async def test_a_registry_that_lies_is_named(host: Any) -> None:
+    host.machine.fail_next("pull", DigestMismatch("image app:1: the registry sent sha256:00"))
+    host.want(host.instance())
+    await host.until(lambda: host.status().reason == "ImagePullBackOff")
+    assert host.status().message == "image app:1: the registry sent sha256:00"
 
 
 async def test_one_pull_for_many_instances(host: Any) -> None:
@@ -274,7 +314,7 @@ async def test_no_figure_in_status_or_log(host: Any, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.DEBUG)
     for operation in ("create", "start", "state"):
         host.machine.fail_next(operation, ContainerFailed("limit of 1048576 bytes and 50 milli is too low"))
-    host.machine.fail_next("pull", ImageUnavailable("needs 1048576 bytes"))
+    host.machine.fail_next("pull", ContainerFailed("needs 1048576 bytes"))
     host.machine.fail_next("list", ValueError("1048576"))
     host.want(host.instance())
     await host.until(lambda: host.status().phase == "Running", 120)

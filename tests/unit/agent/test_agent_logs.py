@@ -7,24 +7,36 @@ from typing import Any
 
 import pytest
 
-from veil.agent import logs as module
+from veil.agent import log_reader as module
+from veil.agent import logs as rotating
+from veil.agent.log_index import index_path, load
 from veil.agent.logs import LOG_FILES_MAX, LOG_MAX_BYTES, Logs, rotate
 from veil.errors import InvalidInput, NotFound
 
 NOW = 1_700_000_000.0
 
 
-class StillClock:
+class HandClock:
+    """Moved by hand."""
+
+    def __init__(self) -> None:
+        self.s = NOW
+
     def now_s(self) -> float:
-        return NOW
+        return self.s
 
     def monotonic_s(self) -> float:
-        return 0.0
+        return self.s
 
 
 @pytest.fixture
-def logs(tmp_path: Path) -> Logs:
-    made = Logs(tmp_path, StillClock())
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def logs(tmp_path: Path, clock: HandClock) -> Logs:
+    made = Logs(tmp_path, clock)
     made.prepare("i", "web")
     return made
 
@@ -56,20 +68,128 @@ async def test_the_last_lines(logs: Logs, lines: int | None, expected: bytes, en
 
 
 async def test_the_last_lines_of_a_large_file(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BACKWARD_BYTES", 7)
+    monkeypatch.setattr(module, "BACKWARD_BYTES", 7)
     text = b"".join(b"line %d\n" % number for number in range(1000))
     write(logs, text)
     assert await read(logs, tail_lines=12) == b"".join(b"line %d\n" % number for number in range(988, 1000))
     assert await read(logs, tail_lines=1000) == text
 
 
-async def test_since_leaves_out_what_has_been_silent(logs: Logs) -> None:
-    old = write(logs, b"old\n")
-    os.utime(old, (NOW - 100, NOW - 100))
-    fresh = write(logs, b"fresh\n", "stderr")
-    os.utime(fresh, (NOW - 5, NOW - 5))
-    assert await read(logs, since_s=60) == b"fresh\n"
-    assert await read(logs, since_s=200) == b"old\nfresh\n"
+def write_at(logs: Logs, clock: HandClock, after_s: float, data: bytes, stream: str = "stdout") -> None:
+    """As if it was written then, and the agent looked at once."""
+    clock.s = NOW + after_s
+    write(logs, data, stream)
+    logs.observe(clock.s)
+
+
+async def test_since_goes_by_line(logs: Logs, clock: HandClock) -> None:
+    for after_s in range(0, 100, 10):
+        write_at(logs, clock, after_s, b"%d\n" % after_s)
+        write_at(logs, clock, after_s, b"e%d\n" % after_s, "stderr")
+    assert await read(logs, since_s=25) == b"70\n80\n90\ne70\ne80\ne90\n"
+    assert await read(logs, since_s=25, tail_lines=1) == b"90\ne90\n"
+    assert await read(logs, since_s=0) == b"90\ne90\n"
+    assert (await read(logs, since_s=1000)).count(b"\n") == 20
+    clock.s += 60
+    assert await read(logs, since_s=25) == b""
+    write(logs, b"not noted yet\n")
+    assert await read(logs, since_s=25) == b"not noted yet\n"
+
+
+async def test_since_begins_with_a_whole_line(logs: Logs, clock: HandClock) -> None:
+    write_at(logs, clock, 0, b"one\nbegun early ")
+    write_at(logs, clock, 50, b"ended late\nthree\n")
+    assert await read(logs, since_s=10) == b"three\n"
+
+
+async def test_a_clock_that_was_set_back_loses_nothing_new(logs: Logs, clock: HandClock) -> None:
+    write_at(logs, clock, 0, b"one\n")
+    write_at(logs, clock, -3600, b"two\n")
+    assert (await read(logs, since_s=60)).endswith(b"two\n")
+
+
+async def test_timestamps_are_the_times_of_arrival(logs: Logs, clock: HandClock) -> None:
+    write_at(logs, clock, 0, b"one\ntwo\nha")
+    write_at(logs, clock, 1.5, b"lf\nfour")
+    expected = [
+        b"2023-11-14T22:13:20.000000Z one\n",
+        b"2023-11-14T22:13:20.000000Z two\n",
+        b"2023-11-14T22:13:20.000000Z half\n",
+        b"2023-11-14T22:13:21.500000Z four",
+    ]
+    assert await read(logs, timestamps=True) == b"".join(expected)
+    assert await read(logs, timestamps=True, tail_lines=2) == b"".join(expected[2:])
+
+
+async def test_a_line_longer_than_a_piece_has_one_time(logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 7)
+    write_at(logs, clock, 0, b"a" * 20 + b"\r" + b"b" * 20 + b"\nnext\n")
+    stamp = b"2023-11-14T22:13:20.000000Z "
+    assert await read(logs, timestamps=True) == stamp + b"a" * 20 + b"\r" + b"b" * 20 + b"\n" + stamp + b"next\n"
+
+
+async def test_what_was_written_without_an_agent_has_the_time_of_the_next_ones_look(logs: Logs, clock: HandClock) -> None:
+    write_at(logs, clock, 0, b"one\n")
+    write(logs, b"two\n")
+    clock.s = NOW + 100
+    later = Logs(logs.paths.root, clock)
+    later.adopt()
+    later.observe(clock.s)
+    clock.s = NOW + 200
+    later.observe(clock.s)
+    expected = b"2023-11-14T22:13:20.000000Z one\n2023-11-14T22:15:00.000000Z two\n"
+    assert await read(later, timestamps=True) == expected
+
+
+async def test_an_index_with_half_a_record_is_mended(logs: Logs, clock: HandClock) -> None:
+    write_at(logs, clock, 0, b"one\n")
+    index = index_path(logs.paths.stream("i", "web", "stdout"))
+    index.write_bytes(index.read_bytes() + b"half")
+    later = Logs(logs.paths.root, clock)
+    later.prepare("i", "web")
+    write_at(later, clock, 5, b"two\n")
+    assert [arrival.end for arrival in load(logs.paths.stream("i", "web", "stdout"))] == [4, 8]
+
+
+async def test_times_go_on_after_a_rotation(logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotating, "LOG_MAX_BYTES", 3)
+    write_at(logs, clock, 0, b"before\n")
+    assert logs.rotate() == 1
+    write_at(logs, clock, 10, b"ab\n")
+    assert await read(logs, timestamps=True) == b"2023-11-14T22:13:30.000000Z ab\n"
+
+
+async def test_previous_is_the_run_before(logs: Logs, clock: HandClock) -> None:
+    with pytest.raises(NotFound, match="was not started again"):
+        await read(logs, previous=True)
+    for run in (b"first\n", b"second\n", b"third\n"):
+        write_at(logs, clock, 0, run)
+        if run != b"third\n":
+            logs.put_aside("i", "web")
+    assert await read(logs) == b"third\n"
+    assert await read(logs, previous=True, follow=True) == b"second\n"
+    assert await read(logs, previous=True, timestamps=True) == b"2023-11-14T22:13:20.000000Z second\n"
+
+
+async def test_a_run_that_said_nothing_has_an_empty_log(logs: Logs) -> None:
+    write(logs, b"first\n")
+    logs.put_aside("i", "web")
+    write(logs, b"")
+    logs.put_aside("i", "web")
+    assert await read(logs, previous=True) == b""
+
+
+async def test_a_follower_reads_the_last_words_of_a_run_and_goes_on_with_the_next(logs: Logs) -> None:
+    alive = True
+    write(logs, b"one\n")
+    pieces = logs.read("i", "web", follow=True, alive=lambda: alive)
+    assert await anext(pieces) == b"one\n"
+    write(logs, b"two\nhalf")
+    logs.put_aside("i", "web")
+    write(logs, b"three\n")
+    assert [await anext(pieces) for _ in range(3)] == [b"two\n", b"half", b"three\n"]
+    alive = False
+    assert [piece async for piece in pieces] == []
 
 
 async def test_follow_gives_whole_lines_as_they_come_and_the_rest_at_the_end(logs: Logs) -> None:

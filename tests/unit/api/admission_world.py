@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from veil.api.admission import Admission
 from veil.api.canonical import canonical_spec
 from veil.api.sealing import EpochKeys
-from veil.chain.fake import FakeChain
+from veil.chain.fake import FAKE_PARTS, FakeChain
 from veil.chain.fake_ledger import Ledger
 from veil.chain.projector import follow
 from veil.fhe.fake import FakeEncryptor
@@ -18,7 +18,7 @@ from veil.manifest.validate import default, validate_object
 from veil.mesh.fake import FakeMesh, FakeNetwork
 from veil.store.objects import RV_BLOCK, Obj, ObjectStore
 from veil.store.projection import Projection
-from veil.types import Address, Epoch
+from veil.types import Address, Digest, Epoch
 
 EPOCH = Epoch(1)
 THRESHOLD = 2
@@ -55,7 +55,7 @@ class World:
         if not self.epoch:
             self.keys = None
         else:
-            await FakeChain(self.ledger, self.operator).publish_epoch(EPOCH, b"e" * 32)  # type: ignore[arg-type]
+            await FakeChain(self.ledger, self.operator).publish_epoch(EPOCH, Digest(b"e" * 32), FAKE_PARTS)
         for identity in identities:
             self.nodes.append(self._node(identity))
         for node in self.nodes:

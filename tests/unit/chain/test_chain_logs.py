@@ -1,6 +1,7 @@
 """Layouts that others rely on: the head's preimage, the events, the selectors, the typed data that operators sign."""
 
 import hashlib
+from typing import Any
 
 import pytest
 from eth_abi.abi import encode as abi_encode
@@ -9,8 +10,8 @@ from eth_hash.auto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veil.chain import artifacts, informer, logs, ports, reverts
-from veil.chain.binding import by_signer, mark_down_digest
+from veil.chain import artifacts, endpoints, logs, ports, reverts
+from veil.chain.binding import by_signer, mark_down_message
 from veil.chain.logs import STATUSES, RawLog
 from veil.chain.ports import EMPTY_HEAD, Head
 from veil.chain.rpc import LogEntry
@@ -115,7 +116,7 @@ def test_the_interface_of_the_earlier_stack() -> None:
     assert ("registerNode", ("bytes32", "address"), (), "nonpayable") in signatures
     assert ("anchorDeployment", ("bytes32",), ("bool",), "nonpayable") in signatures
     assert ("getClusterPolicy", (), ("bytes",), "view") in signatures
-    assert "0x" + keccak(b"head()")[:4].hex() == informer._HEAD_CALL
+    assert "0x" + keccak(b"head()")[:4].hex() == endpoints.HEAD_CALL
     assert ports.ENVELOPE_MAX_BYTES == objects.ENVELOPE_MAX_BYTES
 
 
@@ -142,7 +143,6 @@ def test_every_error_of_the_registry_has_a_meaning() -> None:
         "ERC1967InvalidImplementation",
         "ERC1967NonPayable",
         "ExpectedPause",
-        "FailedCall",
         "InvalidInitialization",
         "NotInitializing",
         "UUPSUnauthorizedCallContext",
@@ -172,10 +172,33 @@ async def test_what_operators_sign_is_typed_data() -> None:
     domain = {"name": "Veil", "version": "1", "chainId": 31337, "verifyingContract": OWNER}
     types = {"MarkDown": [{"name": "peerID", "type": "bytes32"}, {"name": "incarnation", "type": "uint64"}]}
     message = encode_typed_data(domain, types, {"peerID": peer, "incarnation": 4})
-    digest = mark_down_digest(31337, OWNER, peer, 4)
-    assert digest == keccak(b"\x19\x01" + message.header + message.body)
+    wanted = mark_down_message(31337, OWNER, peer, 4)
+    assert encode_typed_data(full_message=wanted) == message
     signers = [LocalSigner(Secret(bytes([n]) * 32)) for n in range(1, 6)]
-    signatures = {signer.address.lower(): await signer.sign_digest(digest) for signer in signers}
-    assert by_signer(digest, list(signatures.values()) * 2) == [signatures[address] for address in sorted(signatures)]
+    signatures = {signer.address.lower(): await signer.sign_typed(wanted) for signer in signers}
+    assert by_signer(wanted, list(signatures.values()) * 2) == [signatures[address] for address in sorted(signatures)]
     with pytest.raises(Forbidden):
-        by_signer(digest, [b"\0" * 65])
+        by_signer(wanted, [b"\0" * 65])
+
+
+def _reverted(signature: str, types: list[str], values: list[Any], call: str, arguments: tuple[list[str], list[Any]]) -> Any:
+    data = bytes(keccak(signature.encode())[:4]) + abi_encode(types, values)
+    return reverts.from_data(data, bytes(keccak(call.encode())[:4]) + abi_encode(*arguments))
+
+
+def test_errors_name_the_argument_that_was_wrong() -> None:
+    id_, apply = b"\1" * 32, "applyObject(uint8,bytes32,uint48,bytes,uint16)"
+    applied = (["uint8", "bytes32", "uint48", "bytes", "uint16"], [2, id_, 3, bytes(600), 0])
+    stale = _reverted("StaleGeneration(bytes32,uint48,uint48)", ["bytes32", "uint48", "uint48"], [id_, 3, 5], apply, applied)
+    assert stale.field == "expectedGeneration"
+    long_types = ["bytes32", "uint256", "uint256"]
+    long = _reverted("TooMuch(bytes32,uint256,uint256)", long_types, [b"envelope", 600, 512], apply, applied)
+    assert (long.field, long.message) == ("envelope", "envelope: 600, the registry takes 512")
+    anchored = _reverted("ZeroValue(bytes32)", ["bytes32"], [b"root"], "anchorDeployment(bytes32)", (["bytes32"], [bytes(32)]))
+    assert (anchored.field, anchored.message) == ("root", "root: zero, which it must not be")
+    little = _reverted("BondTooLow(uint256,uint128)", ["uint256", "uint128"], [1, 5], "stake(bytes32)", (["bytes32"], [id_]))
+    assert little.field == "value", "ether that goes with a call"
+    status = _reverted("WrongEpochStatus(uint64,uint8)", ["uint64", "uint8"], [7, 3], "retireEpoch(uint64)", (["uint64"], [7]))
+    assert (status.field, "status Retired" in status.message) == ("epoch", True)
+    missing = reverts.from_data(bytes(keccak(b"StaleEpoch(uint64,uint64)")[:4]) + abi_encode(["uint64"] * 2, [1, 2]))
+    assert missing.field == "", "without the call nothing is known"

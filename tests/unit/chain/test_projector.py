@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from veil.chain.fake import FakeChain
+from veil.chain.fake import FAKE_PARTS, FakeChain
 from veil.chain.fake_ledger import Ledger
 from veil.chain.ports import (
     Block,
@@ -195,7 +195,7 @@ class History:
         if epoch and self.draw.random() < 0.4:
             await self.chain.retire_epoch(Epoch(epoch))
         else:
-            await self.chain.publish_epoch(Epoch(epoch + 1), Digest(self.draw.randbytes(32)))
+            await self.chain.publish_epoch(Epoch(epoch + 1), Digest(self.draw.randbytes(32)), FAKE_PARTS)
 
     async def do_mine(self) -> None:
         for _ in range(self.draw.choice([1, 1, 1, 40])):
@@ -333,8 +333,8 @@ async def test_log_epochs_policy_finality(chain: FakeChain) -> None:
     for sequence in (1, 2):
         await chain.append_placements(Shard(3), sequence, Digest(bytes([sequence]) * 32), 5, Digest(b"d" * 32))
     await chain.append_placements(Shard(4), 1, Digest(b"x" * 32), 1, Digest(b"d" * 32))
-    await chain.publish_epoch(Epoch(1), Digest(b"1" * 32))
-    await chain.publish_epoch(Epoch(2), Digest(b"2" * 32))
+    await chain.publish_epoch(Epoch(1), Digest(b"1" * 32), FAKE_PARTS)
+    await chain.publish_epoch(Epoch(2), Digest(b"2" * 32), FAKE_PARTS)
     await chain.set_policy(b"policy")
     projection = await replayed(chain)
     assert [(row.sequence, row.count, row.sender, row.block) for row in projection.log(3)] == [

@@ -131,6 +131,7 @@ class FakeRpc:
         self.values: Sequence[Any] = ("0x7a69", code, header)
         self.away = away
         self.closed = False
+        self.name = "http://chain"
 
     async def batch(self, calls: Sequence[tuple[str, Any]]) -> list[Answer]:
         if self.away:
@@ -149,7 +150,7 @@ def directory(tmp_path: Path) -> Path:
     Identity.generate().save(home / "peer.key")
     LocalSigner.generate().save(home / "operator.key")
     Journal(home / "journal.db").close()
-    values = {"VEIL_NODE_NAME": "n1", "VEIL_RPC_URL": "http://127.0.0.1:1", "VEIL_CONTRACT_ADDRESS": "0x" + "11" * 20}
+    values = {"VEIL_NODE_NAME": "n1", "VEIL_CHAIN_RPC": "http://127.0.0.1:1", "VEIL_CONTRACT_ADDRESS": "0x" + "11" * 20}
     write_settings(home, values | {"VEIL_CONTAINERD_SOCKET": str(home / "containerd.sock")})
     return home
 
@@ -167,7 +168,7 @@ async def chain(directory: Path, rpc: FakeRpc) -> dict[str, Finding]:
 def test_a_directory_that_is_none_says_which_settings_are_missing(tmp_path: Path) -> None:
     found = local(tmp_path)
     assert list(found) == ["settings"]
-    assert "VEIL_RPC_URL" in found["settings"].said
+    assert "VEIL_CHAIN_RPC" in found["settings"].said
 
 
 def test_keys_that_are_missing_open_or_another_nodes_are_found(directory: Path) -> None:

@@ -11,7 +11,7 @@ from cli_ran import Veil
 
 from veil.api.fake import FakeNode, a_workload, an_instance
 from veil.cli.explanations import EXPLANATIONS, SILENT, UNKNOWN, Cause, explanation
-from veil.cli.why import label_notes, node_notes, of_instance, of_workload
+from veil.cli.why import label_notes, node_notes, of_instance, of_workload, taint_notes
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ("veil/placement/reasons.py", "veil/agent/status.py", "veil/rollout/status.py")
@@ -169,6 +169,14 @@ def test_members_that_are_not_reached_and_keys_that_are_missing_are_named() -> N
         "n1: KeysReady is False (EpochIncomplete): x",
         "n2 is not reached from here (SwimDown)",
     ]
+
+
+def test_taints_that_are_not_tolerated_are_named() -> None:
+    nodes = [a_node("n1"), a_node("n2"), a_node("n3", "Cordoned")]
+    for node in nodes[1:]:
+        node["spec"]["taints"] = {"dedicated": "db", "zone": "b"}
+    assert list(taint_notes({"zone": "b"}, nodes)) == ["n2 has taints that are not tolerated: dedicated=db"]
+    assert list(taint_notes({"zone": "b", "dedicated": "db"}, nodes)) == []
 
 
 # the verb

@@ -33,6 +33,7 @@ def envelope(parts: Parts) -> Envelope:
         replicas=parts.replicas,
         policy=parts.policy,
         node_selector=parts.node_selector,
+        tolerations=parts.tolerations,
         region=parts.region,
         anti_affinity=parts.anti_affinity,
         body=bytes(32) if parts.body else b"",

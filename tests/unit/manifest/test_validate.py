@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from veil.errors import ImageUnavailable, ManifestInvalid
 from veil.identity import Identity, peer_id_text
-from veil.manifest.rules import TEMPLATE_MAX_BYTES
+from veil.manifest.rules import CONTAINERS_MAX, TEMPLATE_MAX_BYTES
 from veil.manifest.schemas import KINDS, schema
 from veil.manifest.validate import ERRORS_MAX, default, read, validate_object
 from veil.runtime.reference import parse_reference
@@ -357,3 +357,117 @@ def test_any_json_is_refused_in_words(obj: Any) -> None:
     if isinstance(obj, dict):
         obj["kind"] = "Workload"
     assert problems(obj)
+
+
+def probed(**probes: Any) -> list[str]:
+    return problems(container(**probes))
+
+
+EXEC = {"exec": {"command": ["true"]}}
+
+
+def test_probes_and_init_containers_are_taken() -> None:
+    probes = {"startupProbe": EXEC, "livenessProbe": {**EXEC, "terminationGracePeriodSeconds": 3}}
+    web = {"httpGet": {"port": 8080, "path": "/a?b=c", "httpHeaders": [{"name": "Host", "value": "x"}]}, "successThreshold": 2}
+    assert probed(**probes, readinessProbe=web) == []
+    template = container()["spec"]["template"] | {"initContainers": [{"name": "first", "image": "veil.dev/busybox:1"}]}
+    assert problems(workload(template=template)) == []
+    filled = default(container(readinessProbe=web))["spec"]["template"]["containers"][0]["readinessProbe"]
+    assert (filled["periodSeconds"], filled["timeoutSeconds"], filled["failureThreshold"]) == (10, 1, 3)
+    assert filled["httpGet"]["scheme"] == "HTTP"
+
+
+@pytest.mark.parametrize(
+    ("probes", "said"),
+    [
+        ({"livenessProbe": {}}, "livenessProbe: needs exactly one of exec, httpGet, tcpSocket"),
+        ({"livenessProbe": {**EXEC, "tcpSocket": {"port": 1}}}, "livenessProbe: needs exactly one of exec, httpGet, tcpSocket"),
+        ({"livenessProbe": {**EXEC, "successThreshold": 2}}, "livenessProbe.successThreshold: must be 1: one success is enough"),
+        ({"readinessProbe": {**EXEC, "terminationGracePeriodSeconds": 1}}, "unknown field"),
+        ({"readinessProbe": {"tcpSocket": {"port": 65536}}}, "must be at most 65535"),
+        ({"readinessProbe": {"tcpSocket": {"port": "web"}}}, "must be an integer"),
+        ({"readinessProbe": {"httpGet": {"port": 1, "path": "x"}}}, "must begin with /"),
+        ({"readinessProbe": {"httpGet": {"port": 1, "host": "10.0.0.1"}}}, "unknown field"),
+        ({"readinessProbe": {"exec": {"command": []}}}, "needs at least 1"),
+        ({"startupProbe": {**EXEC, "periodSeconds": 0}}, "must be at least 1"),
+    ],
+)
+def test_probes_that_mean_nothing(probes: dict[str, Any], said: str) -> None:
+    assert said in "\n".join(probed(**probes))
+
+
+def test_names_are_unique_among_containers_and_init_containers() -> None:
+    main = {"name": "main", "image": "veil.dev/busybox:1"}
+    template = {"containers": [main], "initContainers": [main, {**main, "name": "first"}, {**main, "name": "first"}]}
+    found = "\n".join(problems(workload(template=template)))
+    assert 'initContainers[0].name: "main" is the name of a container, too' in found
+    assert 'initContainers[2].name: "first" is there twice' in found
+    many = [{**main, "name": f"i{number}"} for number in range(31)]
+    template = {"containers": [main, {**main, "name": "other"}], "initContainers": many}
+    assert problems(workload(template=template)) == [
+        f"spec.template.initContainers: more than CONTAINERS_MAX={CONTAINERS_MAX} with the containers"
+    ]
+
+
+def test_an_init_container_has_no_resources_of_its_own() -> None:
+    first = {"name": "first", "image": "veil.dev/busybox:1", "resources": {"requests": {"cpu": 1}}}
+    template = container()["spec"]["template"] | {"initContainers": [first]}
+    assert "initContainers[0].resources: unknown field" in "\n".join(problems(workload(template=template)))
+
+
+def test_a_grace_period_is_an_hour_at_most() -> None:
+    template = container()["spec"]["template"] | {"terminationGracePeriodSeconds": 3601}
+    assert "must be at most 3600" in "\n".join(problems(workload(template=template)))
+
+
+def with_volumes(*volumes: dict[str, Any], mounts: list[dict[str, Any]] | None = None, **spec: Any) -> str:
+    main = {"name": "main", "image": "veil.dev/busybox:1", "volumeMounts": mounts or []}
+    return "\n".join(problems(workload(template={"containers": [main], "volumes": list(volumes)}, **spec)))
+
+
+FILES = {"files": {"a.conf": "x = 1\n"}}
+
+
+def test_volumes_are_taken() -> None:
+    volumes: list[dict[str, Any]] = [
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "fast", "emptyDir": {"medium": "Memory"}},
+        {"name": "conf", "config": FILES},
+        {"name": "key", "secret": FILES},
+        {"name": "data", "hostPath": {"path": "/srv/data"}},
+    ]
+    mounts = [{"name": volume["name"], "mountPath": f"/mnt/{volume['name']}"} for volume in volumes]
+    assert with_volumes(*volumes, mounts=mounts, confidential=True) == ""
+
+
+def test_a_secret_needs_a_sealed_template() -> None:
+    assert "volumes[0].secret: would be published with the template: set spec.confidential" in with_volumes(
+        {"name": "key", "secret": FILES}
+    )
+
+
+@pytest.mark.parametrize(
+    ("volume", "mount", "said"),
+    [
+        ({"name": "a"}, None, "needs exactly one of emptyDir, config, secret, hostPath"),
+        ({"name": "a", "emptyDir": {}, "config": FILES}, None, "needs exactly one of"),
+        ({"name": "a", "config": {"files": {"../x": ""}}}, None, "is no file name"),
+        ({"name": "a", "config": {"files": {".hidden": ""}}}, None, "is no file name"),
+        ({"name": "a", "config": {"files": {"x": 1}}}, None, "must be a string"),
+        ({"name": "a", "hostPath": {"path": "/srv/../etc"}}, None, 'must not have ".." in it'),
+        ({"name": "a", "emptyDir": {}}, {"name": "b", "mountPath": "/x"}, 'there is no volume "b"'),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "x/y"}, "must be an absolute path"),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "/x/../.."}, 'must not have ".."'),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "/proc/sys"}, "nor be below /proc, /sys or /dev"),
+        ({"name": "a", "emptyDir": {}}, {"name": "a", "mountPath": "//"}, "nor be below"),
+    ],
+)
+def test_volumes_that_mean_nothing(volume: dict[str, Any], mount: dict[str, Any] | None, said: str) -> None:
+    assert said in with_volumes(volume, mounts=[mount] if mount else [])
+
+
+def test_two_volumes_in_one_place() -> None:
+    mounts = [{"name": "a", "mountPath": "/x"}, {"name": "a", "mountPath": "/x/"}]
+    assert "volumeMounts[1].mountPath: is the place of another volume" in with_volumes(
+        {"name": "a", "emptyDir": {}}, mounts=mounts
+    )

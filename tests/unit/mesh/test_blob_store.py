@@ -1,5 +1,7 @@
 """A file under a digest's name is whole, or it is not there."""
 
+import contextlib
+
 import pytest
 
 from veil.errors import DigestMismatch, LimitExceeded, NotFound
@@ -52,3 +54,37 @@ def test_a_sweep_removes_what_a_killed_process_left(store, tmp_path):
     (tmp_path / "blobs" / ".part-abc").write_bytes(b"half")
     store.sweep()
     assert [path.name for path in (tmp_path / "blobs").iterdir()] == [digest.hex()]
+
+
+def test_what_was_begun_goes_on_from_there_also_after_a_sweep(store):
+    content = b"first" + b"second"
+    digest = sha256(content)
+    with contextlib.suppress(RuntimeError), store.resume(digest) as receiving:
+        receiving.write(b"first")
+        raise RuntimeError
+    store.sweep()
+    with store.resume(digest) as receiving:
+        receiving.catch_up()
+        assert receiving.size_bytes == 5
+        receiving.write(b"second")
+    assert store.read(digest) == content
+
+
+def test_a_beginning_that_proves_wrong_is_thrown_away(store, tmp_path):
+    digest = sha256(b"right")
+    with pytest.raises(DigestMismatch), store.resume(digest) as receiving:
+        receiving.write(b"wrong")
+    with contextlib.suppress(RuntimeError), store.resume(digest) as receiving:
+        receiving.catch_up()
+        assert receiving.size_bytes == 0
+        raise RuntimeError
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_a_beginning_is_not_kept_for_ever(store, tmp_path, monkeypatch):
+    with contextlib.suppress(RuntimeError), store.resume(sha256(b"right")) as receiving:
+        receiving.write(b"ri")
+        raise RuntimeError
+    monkeypatch.setattr(blobs, "BEGUN_KEPT_S", -1)
+    store.sweep()
+    assert list((tmp_path / "blobs").iterdir()) == []

@@ -2,10 +2,11 @@
 
 import pytest
 
+from bench.mesh_sim import Network
 from veil.errors import LimitExceeded
 from veil.mesh.messages import Frame
 from veil.mesh.ports import PeerState
-from veil.mesh.preset import LOCAL
+from veil.mesh.preset import LAN, LOCAL
 
 ALIVE, SUSPECT, DEAD, LEFT = PeerState.ALIVE, PeerState.SUSPECT, PeerState.DEAD, PeerState.LEFT
 
@@ -98,7 +99,7 @@ def test_a_suspicion_does_not_run_out_while_its_holder_stood_still(simulate):
 def test_a_restarted_member_outbids_its_earlier_life(simulate):
     network = simulate(5)
     network.run(5)
-    one = network.identities[1]
+    one = network.signatories[1]
     network.down.add(one.peer_id)
     network.run(30)
     assert network.states(one.peer_id) == {DEAD}
@@ -110,7 +111,7 @@ def test_a_restarted_member_outbids_its_earlier_life(simulate):
 def test_a_member_whose_clock_went_back_returns_all_the_same(simulate):
     network = simulate(5)
     network.run(5)
-    one = network.identities[1]
+    one = network.signatories[1]
     network.now_s -= 3600
     swim = network.boot(one)
     network.now_s += 3600
@@ -187,3 +188,70 @@ def test_one_struck_off_is_forgotten(simulate):
     network.carry_out(peer, network.swims[peer].allow(network.peers[:3], network.now_s))
     assert struck not in {member.peer for member in network.swims[peer].members()}
     assert network.swims[peer].receive(struck, Frame(kind="pull"), network.now_s) == []
+
+
+def test_a_killed_process_is_seen_dead_by_all_in_half_the_time_of_a_silent_one(simulate):
+    network = simulate(30)
+    network.run(10)
+    killed, silent = network.peers[3], network.peers[4]
+
+    def time_to_all(victim) -> float:
+        began_s = network.now_s
+        assert network.run(60, lambda: network.states(victim) == {DEAD})
+        return network.now_s - began_s
+
+    network.kill(killed)
+    killed_s = time_to_all(killed)
+    network.down.add(silent)
+    assert killed_s < time_to_all(silent) / 2
+    assert {of for _, _, of in network.deaths()} == {killed, silent}
+
+
+def test_whose_connections_break_all_at_once_and_are_made_again_is_not_declared_dead(simulate):
+    network = simulate(30, loss=0.1)
+    network.run(10)
+    victim = network.peers[3]
+    for _ in range(5):
+        network.kill(victim)
+        network.run(0.6)
+        network.down.discard(victim)
+        for other in network.peers:
+            if other != victim:
+                network.carry_out(other, network.swims[other].connected(victim, network.now_s))
+                network.carry_out(victim, network.swims[victim].connected(other, network.now_s))
+        network.run(20)
+        assert network.states(victim) == {ALIVE}
+    assert network.deaths() == []
+
+
+def test_one_broken_connection_makes_nobody_dead(simulate):
+    network = simulate(30)
+    network.run(10)
+    victim, observer = network.peers[3], network.peers[4]
+    network.carry_out(observer, network.swims[observer].disconnected(victim, network.now_s))
+    network.run(60)
+    assert network.deaths() == []
+    assert network.states(victim) == {ALIVE}
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(simulate):
+    def run(seed: int):
+        network = simulate(20, seed=seed, loss=0.1, settled=True)
+        network.run(5)
+        network.kill(network.peers[0])
+        network.run(10)
+        return network.changes
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_three_hundred_members_see_a_death_within_the_bound_of_the_formula():
+    network = Network(300, settled=True)
+    network.run(2)
+    victim = network.peers[150]
+    network.kill(victim)
+    shortest_s, _ = LAN.suspicion_s(300, cut_off=True)
+    network.run(1 + shortest_s + 2)
+    assert network.states(victim) == {DEAD}
+    assert {of for _, _, of in network.deaths()} == {victim}

@@ -6,12 +6,12 @@ import pytest
 
 from veil.identity import Identity
 from veil.mesh import roster
-from veil.mesh.claims import KeySignatory
+from veil.mesh.claims import KeySignatory, Signatory
 from veil.mesh.messages import Claim, Frame
 from veil.mesh.ports import PeerState
 from veil.types import ClusterId
 from veil.wire.codec import encode
-from veil.wire.signed import Signed, sign
+from veil.wire.signed import Signed
 
 
 @pytest.fixture
@@ -19,10 +19,6 @@ def network(simulate):
     network = simulate(5)
     network.run(5)
     return network
-
-
-def cluster_of(network) -> ClusterId:
-    return network.swims[network.peers[0]]._signatory._cluster
 
 
 def incarnation_of(network, subject) -> int:
@@ -35,8 +31,8 @@ def tell(network, signed: Signed) -> None:
     swim.receive(network.peers[4], Frame(kind="gossip", claims=(signed,)), network.now_s)
 
 
-def signed_by(network, liar: Identity, **claim: object) -> Signed:
-    return sign(liar, cluster_of(network), Claim(**claim))  # type: ignore[arg-type]
+def signed_by(network, liar: Signatory, **claim: object) -> Signed:
+    return liar.sign(Claim(**claim))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("defended", [True, False])
@@ -44,9 +40,7 @@ def test_an_alive_claim_with_anothers_signature_is_refused(network, monkeypatch,
     victim = network.peers[1]
     incarnation = incarnation_of(network, victim) + 5
     claim = Claim(kind="alive", peer=victim, incarnation=incarnation, metadata=b"lie")
-    forged = Signed(
-        signer=victim, body=encode(claim), signature=sign(network.identities[4], cluster_of(network), claim).signature
-    )
+    forged = Signed(signer=victim, body=encode(claim), signature=network.signatories[4].sign(claim).signature)
     if not defended:
         monkeypatch.setattr(KeySignatory, "check", lambda self, signed: None)
     tell(network, forged)
@@ -56,7 +50,7 @@ def test_an_alive_claim_with_anothers_signature_is_refused(network, monkeypatch,
 
 @pytest.mark.parametrize("defended", [True, False])
 def test_an_incarnation_far_ahead_of_the_clock_is_refused(network, monkeypatch, defended):
-    liar = network.identities[4]
+    liar = network.signatories[4]
     far = 2**62
     if not defended:
         monkeypatch.setattr(roster, "INCARNATION_AHEAD_MAX_S", math.inf)
@@ -69,7 +63,7 @@ def test_one_liar_cannot_kill(network, monkeypatch, defended):
     victim = network.peers[1]
     if not defended:
         monkeypatch.setattr(roster, "DEATH_ACCUSERS_MAX", 1)
-    lie = signed_by(network, network.identities[4], kind="dead", peer=victim, incarnation=incarnation_of(network, victim))
+    lie = signed_by(network, network.signatories[4], kind="dead", peer=victim, incarnation=incarnation_of(network, victim))
     tell(network, lie)
     assert (network.seen(network.peers[0], victim) is not PeerState.DEAD) is defended
 
@@ -77,7 +71,7 @@ def test_one_liar_cannot_kill(network, monkeypatch, defended):
 def test_the_accused_refutes_and_stays(network):
     victim = network.peers[1]
     before = incarnation_of(network, victim)
-    tell(network, signed_by(network, network.identities[4], kind="suspect", peer=victim, incarnation=before))
+    tell(network, signed_by(network, network.signatories[4], kind="suspect", peer=victim, incarnation=before))
     assert network.seen(network.peers[0], victim) is PeerState.SUSPECT
     network.run(3)
     assert network.states(victim) == {PeerState.ALIVE}
@@ -89,7 +83,7 @@ def test_the_accused_refutes_and_stays(network):
 def test_an_accusation_of_another_incarnation_than_the_present_is_refused(network, offset):
     victim = network.peers[1]
     incarnation = incarnation_of(network, victim) + offset
-    for liar in network.identities[2:]:
+    for liar in network.signatories[2:]:
         tell(network, signed_by(network, liar, kind="dead", peer=victim, incarnation=incarnation))
     assert network.seen(network.peers[0], victim) is PeerState.ALIVE
 
@@ -97,14 +91,14 @@ def test_an_accusation_of_another_incarnation_than_the_present_is_refused(networ
 def test_the_votes_of_one_accuser_count_once(network):
     victim = network.peers[1]
     for _ in range(5):
-        lie = signed_by(network, network.identities[4], kind="dead", peer=victim, incarnation=incarnation_of(network, victim))
+        lie = signed_by(network, network.signatories[4], kind="dead", peer=victim, incarnation=incarnation_of(network, victim))
         tell(network, lie)
     assert network.seen(network.peers[0], victim) is not PeerState.DEAD
 
 
 def test_k_accusers_are_a_death(network):
     victim = network.peers[1]
-    for accuser in network.identities[2:5]:
+    for accuser in network.signatories[2:5]:
         tell(
             network,
             signed_by(network, accuser, kind="dead", peer=victim, incarnation=incarnation_of(network, victim)),
@@ -122,22 +116,23 @@ def test_a_replayed_alive_claim_does_not_raise_the_dead(network):
 
 def test_nobody_leaves_for_another(network):
     victim = network.peers[1]
-    lie = signed_by(network, network.identities[4], kind="left", peer=victim, incarnation=incarnation_of(network, victim))
+    lie = signed_by(network, network.signatories[4], kind="left", peer=victim, incarnation=incarnation_of(network, victim))
     tell(network, lie)
     assert network.seen(network.peers[0], victim) is PeerState.ALIVE
 
 
 def test_strangers_accuse_nobody(network):
     victim = network.peers[1]
-    stranger = Identity.generate()
+    stranger = KeySignatory(Identity.generate(), ClusterId(b"c" * 32))
     tell(network, signed_by(network, stranger, kind="suspect", peer=victim, incarnation=incarnation_of(network, victim)))
     assert network.seen(network.peers[0], victim) is PeerState.ALIVE
 
 
 def test_a_claim_signed_for_another_cluster_is_refused(network):
-    liar = network.identities[4]
+    liar = network.signatories[4]
     incarnation = incarnation_of(network, liar.peer_id) + 1
-    tell(network, sign(liar, ClusterId(b"d" * 32), Claim(kind="alive", peer=liar.peer_id, incarnation=incarnation)))
+    abroad = KeySignatory(liar._identity, ClusterId(b"d" * 32))
+    tell(network, abroad.sign(Claim(kind="alive", peer=liar.peer_id, incarnation=incarnation)))
     assert incarnation_of(network, liar.peer_id) == incarnation - 1
 
 

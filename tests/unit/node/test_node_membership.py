@@ -54,6 +54,7 @@ def membership(world: World, tmp_path: Path, **parts: object) -> tuple[Membershi
         journal=journal,
         addresses=lambda: addresses,
         labels={},
+        taints={},
         claims=claims,  # type: ignore[arg-type]
         **parts,  # type: ignore[arg-type]
     )

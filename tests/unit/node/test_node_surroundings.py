@@ -29,7 +29,7 @@ pytestmark = pytest.mark.looptime
 
 
 def settings(directory: Path, **changed: Any) -> NodeSettings:
-    known: dict[str, Any] = {"directory": directory, "name": "node-1", "rpc_url": "http://127.0.0.1:1", "contract": OPERATOR}
+    known: dict[str, Any] = {"directory": directory, "name": "node-1", "rpc_urls": ("http://127.0.0.1:1",), "contract": OPERATOR}
     return NodeSettings(**(known | {"runtime": "process"} | changed))
 
 

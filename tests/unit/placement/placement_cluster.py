@@ -65,6 +65,9 @@ class View:
     def profile(self):
         return "default"
 
+    def decisions_per_candidate(self):
+        return 10_000
+
     def homes(self, object_id):
         return self.home_peers
 

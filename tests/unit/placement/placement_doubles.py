@@ -1,6 +1,7 @@
 """In-memory doubles of what placement reads and writes in place: chain view, journal, capacity, reports, identities."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 
 import veil.wire.signed
@@ -97,9 +98,15 @@ class MemoryBindings:
 class MemoryRounds:
     def __init__(self):
         self.spent = {}
+        self.decided = Counter()
+        self.users = {}
 
-    def spend(self, epoch, round, owner, object_id, replicas, circuit, quorum, evaluation, at_s):
+    def spend(self, epoch, round, owner, object_id, replicas, circuit, quorum, evaluation, at_s, telemetry):
         purpose = (epoch, owner, object_id, tuple(replicas), circuit, evaluation)
+        if round not in self.spent:
+            self.decided.update((epoch, candidate) for candidate in telemetry)
+            for candidate, digest in telemetry.items():
+                self.users.setdefault(digest, (candidate, round))
         known, quorums = self.spent.setdefault(round, (purpose, [tuple(quorum)]))
         if known != purpose:
             return False
@@ -109,12 +116,33 @@ class MemoryRounds:
             quorums.append(tuple(quorum))
         return True
 
+    def is_spent(self, round):
+        return round in self.spent
+
+    def decisions(self, epoch, candidate):
+        return self.decided[epoch, candidate]
+
+    def used_by(self, telemetry):
+        return self.users.get(telemetry)
+
     def count(self, epoch):
         return sum(1 for purpose, _ in self.spent.values() if purpose[0] == epoch)
 
 
+class MemoryCounters:
+    def __init__(self):
+        self.values = {}
+
+    def value(self, name):
+        return self.values.get(name, 0)
+
+    def raise_to(self, name, value):
+        self.values[name] = max(value, self.value(name))
+
+
 class MemoryJournal:
     def __init__(self):
+        self.counters = MemoryCounters()
         self.bindings = MemoryBindings()
         self.rounds = MemoryRounds()
 
@@ -146,6 +174,9 @@ class SimpleCapacity:
     def confirm(self, key):
         self.taken[key] = (self.taken[key][0], float("inf"))
 
+    def restore(self, key, figures):
+        self.taken[key] = (figures, float("inf"))
+
     def release(self, key):
         self.taken.pop(key, None)
 
@@ -176,6 +207,7 @@ class Workload:
     confidential: bool = False
     homes: tuple = ()
     selector: dict = field(default_factory=dict)
+    tolerations: dict = field(default_factory=dict)
     policy: str = "BinPack"
     apart: bool = False
 
@@ -222,6 +254,7 @@ class Workload:
             policy=self.policy,
             anti_affinity=self.apart,
             node_selector=self.selector,
+            tolerations=self.tolerations,
             body=self.body,
             resources=self.resources,
             template=self.template,
@@ -313,6 +346,7 @@ class StaticView:
         self.members = tuple(sorted(peers))
         self.final_lag = 0
         self.profile_name = "default"
+        self.decisions_max = 10_000
 
     def add(self, *rows):
         for row in rows:
@@ -353,6 +387,9 @@ class StaticView:
 
     def profile(self):
         return self.profile_name
+
+    def decisions_per_candidate(self):
+        return self.decisions_max
 
     def homes(self, object_id):
         return self.home_peers.get(object_id, ())

@@ -6,6 +6,8 @@ holds, and every partial decryption. It knows nothing of how placement decides.
 
 import hashlib
 import heapq
+import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -57,6 +59,17 @@ class Broken(AssertionError):
     """An invariant does not hold."""
 
 
+HISTORIES = int(os.environ.get("VEIL_SIM_HISTORIES", "60"))
+FIRST_SEED = int(os.environ.get("VEIL_SIM_SEED", "0"))
+TALLY = Counter()
+"""What all worlds of this process did, so that a long run can say what it looked at."""
+
+
+def seeds(count=HISTORIES):
+    """As many histories, in a row from the first seed."""
+    return range(FIRST_SEED, FIRST_SEED + max(1, count))
+
+
 class Faults:
     """How bad the world is. All are probabilities per message, append or second."""
 
@@ -66,6 +79,8 @@ class Faults:
         self.late = dice.choice([0, 0.1, 0.2]) * scale
         self.forge = dice.choice([0, 0.05]) * scale
         self.crash = dice.choice([0, 0.02, 0.05]) * scale
+        self.die = dice.choice([0, 0.0005]) * scale
+        """Per effect: of what a machine asked for at one moment, only the first part is begun."""
         self.answer_lost = dice.choice([0, 0.3]) * scale
         self.tx_lost = dice.choice([0, 0.1]) * scale
         self.reorg = dice.choice([0, 0.1]) * scale
@@ -100,6 +115,7 @@ class Chain:
             if row.sequence != self.last(row.shard) + 1:
                 answer("conflict")
                 continue
+            TALLY["appends"] += 1
             self.blocks[-1].append(replace(row, block=self.number))
             answer("appended")
 
@@ -150,6 +166,7 @@ class Node:
         self.view.home_peers = {w.id: (world.nodes[0].peer,) for w in world.workloads} if world.nodes else {}
         for workload in world.workloads:
             self.view.add(*workload.rows())
+        self.view.decisions_max = world.decisions_max
         self.view.read()
         local = Local(
             identity=self.identity,
@@ -233,6 +250,9 @@ class World:
         confidential=False,
         evil=None,
         killed=(),
+        decisions_max=10_000,
+        falls=None,
+        fallen_s=1e9,
     ):
         self.seed = seed
         self.dice = Dice(seed)
@@ -251,12 +271,20 @@ class World:
         self.down_until = {}
         self.kept_down = {}
         self.released = {}
+        self.decisions_max = decisions_max
+        self.decided = {}
+        """By member and candidate, the rounds that the member released with that candidate in them."""
         self.true_orders = {}
         self.offers = {}
         """How many offers were made that somebody had checked, and that nobody had."""
+        self.stolen = []
         self.vectors = {}
+        """By member, over its crashes: whose telemetry, for which round, its releases were about."""
         self.replays = []
         self.broken = ""
+        TALLY["histories"] += 1
+        self.falls, self.fallen_s = falls, fallen_s
+        """Whether a node dies at an effect that it asks for (the first one does), and for how long."""
         self.nodes = []
         self.peers = [identity_of(number).peer_id for number in range(nodes)]
         World.evil_peer = self.peers[evil] if evil is not None else None
@@ -359,6 +387,7 @@ class World:
 
     def on_partial(self, node, result, members):
         """Called before every partial decryption: what is decrypted, and may it be?"""
+        TALLY["partials"] += 1
         entry = next((e for e in node.core.member._requests.values() if e.result == result), None)
         if entry is None:
             raise Broken("a release of something that was not evaluated here")
@@ -379,8 +408,13 @@ class World:
         if able - set(opened.candidates) - set(opened.excluded):
             raise Broken(f"seed {self.seed}: a release with an omitted candidate")
         for peer in entry.commits:
+            rounds = self.decided.setdefault((node.number, peer), set())
+            rounds.add(opened.round)
+            if len(rounds) > self.decisions_max:
+                raise Broken(f"seed {self.seed}: more decisions with one candidate than allowed")
             vector = node.core.member._telemetry.get((peer, RoundId(opened.round)))
-            first = self.vectors.setdefault(sha256(vector or b""), (peer, opened.round))
+            seen = self.vectors.setdefault(node.number, {})
+            first = seen.setdefault(sha256(vector or b""), (peer, opened.round))
             if vector is not None and first != (peer, opened.round):
                 raise Broken(f"seed {self.seed}: a release on a copied ciphertext")
 
@@ -423,14 +457,20 @@ class World:
             node.view.read()
             self.perform(node, node.core.look_again(view_changed=True))
 
+    def crash(self, node, life):
+        """At some moment of the second, unless it has crashed otherwise."""
+        if node.core is not None and node.life == life:
+            TALLY["crashes"] += 1
+            node.crash()
+            self.down_until[node.number] = self.now + self.dice.choice([0.5, 3.0, 12.0])
+
     def second(self):
         for node in self.nodes:
             if node.core is not None and self.chance(self.faults.crash):
-                node.crash()
-                self.down_until[node.number] = self.now + self.dice.choice([0.5, 3.0, 12.0])
+                self.after(self.dice.random(), self.crash, node, node.life)
             elif node.core is None and self.now < self.kept_down.get(node.number, 0.0):
                 continue
-            elif node.core is None and (self.now >= self.down_until[node.number] or self.quiet):
+            elif node.core is None and (self.now >= self.down_until.get(node.number, 0.0) or self.quiet):
                 node.start()
                 self.perform(node, node.after_start)
         dead = {n.peer for n in self.nodes if n.core is None}
@@ -443,6 +483,11 @@ class World:
 
     def perform(self, node, effects):
         for effect in effects:
+            if node.core is not None and self.chance(self.faults.die):
+                self.crash(node, node.life)
+            if node.core is not None and self.falls is not None and self.falls(node, effect):
+                self.falls = None
+                self.kill(node, self.now - self.began + self.fallen_s)
             if node.core is None:
                 return
             match effect:
@@ -475,7 +520,9 @@ class World:
 
     def remember_truth(self, node, effect):
         """The true order of an evaluation's candidates: a fake result is in clear."""
-        entry = node.core.member._requests[effect.round]
+        entry = node.core.member._requests.get(effect.round)
+        if entry is None:
+            return
         transcript = transcript_root(entry.request.open, entry.request.inputs, sha256(entry.result))
         spec = CIRCUITS.get(entry.open.circuit)
         if spec is not None:
@@ -492,6 +539,7 @@ class World:
             self.after(0.0, self.deliver, receiver, receiver.life, node.peer, payload, protocol)
             return
         if self.chance(self.faults.lose) or receiver.core is None:
+            TALLY["messages lost"] += 1
             if self.now + 0.4 < deadline:
                 self.after(0.4, self.resend, node, node.life, to, payload, protocol, deadline)
             return
@@ -506,6 +554,7 @@ class World:
 
     def forge(self, receiver, sender, payload, protocol):
         """The same bytes changed, by another sender, or an old message once more."""
+        TALLY["messages forged"] += 3
         self.replays.append((sender, payload, protocol))
         changed = bytearray(payload)
         changed[self.dice.randrange(len(changed))] ^= 1 << self.dice.randrange(8)

@@ -641,11 +641,11 @@ def test_no_log_line_has_a_figure(table, caplog):
     assert not any(figure in record.getMessage() for record in caplog.records for figure in figures)
 
 
-def left_after(table, core, reason):
+def left_after(table, core, reason, **failed):
     """The only open round fails for ``reason``, and what the desk does then."""
     (round,) = core.desk._rounds.values()
-    round._fail(Failed(reason))
-    return core.desk._after(round)
+    round._fail(Failed(reason, **failed))
+    return core._shown(core.desk._after(round))
 
 
 def test_when_none_fits_the_next_round_rounds_in_favour_of_fitting_and_then_it_waits(table):
@@ -664,6 +664,30 @@ def test_when_none_fits_the_next_round_rounds_in_favour_of_fitting_and_then_it_w
     core.look_again()
     (round,) = core.desk._rounds.values()
     assert not round.open.optimistic
+
+
+def test_candidates_whose_decisions_are_used_up_are_left_out_and_named_as_the_reason(table):
+    core, reports = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    left_after(table, core, reasons.BUDGET_EXHAUSTED, without=frozenset(table.peers[1:]))
+    core.look_again()
+    (round,) = core.desk._rounds.values()
+    assert round.open.candidates == (table.peers[0],)
+    left_after(table, core, reasons.NO_NODE_FITS)
+    core.look_again()
+    left_after(table, core, reasons.NO_NODE_FITS)
+    assert reports.history[-1] == reasons.BUDGET_EXHAUSTED
+
+
+def test_when_all_candidates_are_used_up_the_keys_are_to_be_rotated(table):
+    core, reports = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    left_after(table, core, reasons.BUDGET_EXHAUSTED, without=frozenset(table.peers))
+    core.look_again()
+    assert core.desk._rounds == {}
+    assert reports.history[-1] == reasons.BUDGET_EXHAUSTED
 
 
 def test_a_named_liar_is_asked_last(table):

@@ -4,17 +4,16 @@ The world knows every true decision, because fake results are in clear, and look
 its seed.
 """
 
-import os
-
 import pytest
 from placement_doubles import use_cheap_signatures
-from placement_world import Faults, World
+from placement_world import HISTORIES as ALL
+from placement_world import Faults, World, seeds
 from test_placement_simulated import NoFaults, caught
 
 from veil.fhe.quorum import subsets
 from veil.placement import reasons
 
-HISTORIES = int(os.environ.get("VEIL_SIM_HISTORIES", "60")) // 3
+HISTORIES = ALL // 3
 HEADER_BYTES = 29
 """Of a fake result; a byte for each bit follows."""
 LIAR = 1
@@ -68,7 +67,7 @@ def narrow(seed, customise, **more):
 
 def test_with_five_members_a_liar_changes_nothing_and_is_named():
     named = 0
-    for seed in range(HISTORIES):
+    for seed in seeds(HISTORIES):
         world = wide(seed, lies, faults=NoFaults(), quiet_at=0)
         world.run()
         liars = {liar for node in world.nodes if node.core for liar in node.core.desk._liars}
@@ -79,13 +78,13 @@ def test_with_five_members_a_liar_changes_nothing_and_is_named():
 
 
 def test_with_five_members_a_liar_changes_nothing_in_a_hostile_world():
-    for seed in range(HISTORIES):
+    for seed in seeds(HISTORIES):
         wide(seed, lies, faults=Faults(World(seed).dice, scale=0.5)).run(until_s=200)
 
 
 def test_with_three_members_lies_are_noticed_and_nothing_is_placed_by_them():
     disputed = 0
-    for seed in range(HISTORIES):
+    for seed in seeds(HISTORIES):
         world = narrow(seed, lies, faults=NoFaults(), quiet_at=0)
         world.run(until_s=25, must_settle=False)
         disputed += any(reasons.DECRYPTION_DISPUTED in node.reports.history for node in world.nodes)
@@ -130,7 +129,7 @@ def test_packing_fills_one_node(seed):
 
 
 def test_replicas_that_are_apart_stay_so_in_a_hostile_world():
-    for seed in range(HISTORIES // 2):
+    for seed in seeds(HISTORIES // 2):
         world = World(seed, replicas=(3, 2), apart=True)
         world.run(until_s=200)
         for workload in world.workloads:

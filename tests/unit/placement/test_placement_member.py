@@ -165,6 +165,18 @@ def test_labels_must_match(table):
     assert refused(table) == reasons.CANDIDATES_WRONG
 
 
+def test_taints_must_be_tolerated(table):
+    table.view.node_rows[3] = node_row(3, table.peers[3], taints={"dedicated": "db", "zone": "b"})
+    assert refused(table) == reasons.CANDIDATES_WRONG
+    table.workload.tolerations = {"dedicated": "db", "zone": "c"}
+    table.view.add(*table.workload.rows())
+    assert refused(table) == reasons.CANDIDATES_WRONG, "each of them, by its value"
+    table.workload.tolerations = {"dedicated": "db", "zone": "b", "other": "x"}
+    table.view.add(*table.workload.rows())
+    reply, _ = answer(table)
+    assert isinstance(reply, Release)
+
+
 def test_a_scaled_workload_is_placed_by_its_template_s_generation_and_block(table):
     table.view.add(*table.workload.rows(generation=4, block=FIRST_BLOCK + 3, template=(1, FIRST_BLOCK)))
     request = table.request()
@@ -281,6 +293,45 @@ def test_the_budget_ends():
     second, _ = answer(table, asked=asked)
     assert isinstance(first, Release)
     assert second.reason == reasons.BUDGET_EXHAUSTED
+
+
+def after_two_rounds(table, asked):
+    """Node 3 was in two rounds of which this member decrypted its part, the others in one."""
+    answer(table, asked=asked)
+    table.telemetry.clear()
+    table.round = RoundId(b"round number two")
+    answer(table, asked=asked, committed=(3,))
+    table.telemetry.clear()
+    table.round = RoundId(b"round number 3..")
+
+
+@pytest.mark.parametrize("journalled", [True, False])
+def test_no_candidate_is_in_more_decisions_than_the_policy_allows(table, tmp_path, journalled):
+    """Also over a restart; before it is evaluated, and by name. The broken twin's journal does not survive."""
+    journal = Journal(tmp_path / "journal.db") if journalled else MemoryJournal()
+    after_two_rounds(table, Asked(table, journal=journal))
+    table.view.decisions_max = 2
+    asked = Asked(table, journal=journal if journalled else MemoryJournal())
+    reply, _ = answer(table, asked=asked)
+    if journalled:
+        assert (reply.reason, reply.peers, asked.evaluations) == (reasons.BUDGET_EXHAUSTED, (table.peers[3],), 0)
+        table.telemetry.clear()
+        table.round = RoundId(b"round number 4..")
+        without, _ = answer(table, asked=asked, committed=(0, 1, 2))
+        assert isinstance(without, Release), "the others are asked on"
+        journal.close()
+    else:
+        assert isinstance(reply, Release)
+
+
+def test_the_last_decision_of_a_budget_can_still_be_checked_by_one_member_more(table):
+    table.view.decisions_max = 1
+    asked = Asked(table)
+    request = table.request()
+    asked.give_telemetry()
+    assert isinstance(asked.ask(request), Release)
+    enlarged = msgspec.structs.replace(request, members=(1, 2, 3))
+    assert asked.partial(asked.ask(enlarged)).members == (1, 2, 3)
 
 
 def test_the_round_is_journalled_before_the_key_share_is_used(table):

@@ -1,10 +1,11 @@
 """Candidates, winners and key holders: what they take, answer and refuse."""
 
+import math
 from dataclasses import replace
 
 import msgspec
 import pytest
-from placement_doubles import GIB, MemoryJournal, Workload, use_cheap_signatures
+from placement_doubles import GIB, MemoryJournal, SimpleCapacity, Workload, use_cheap_signatures
 from placement_table import SMALL, Asked, Table, body_of
 
 from veil.errors import SignatureInvalid, WireInvalid
@@ -14,6 +15,7 @@ from veil.placement.append import make_bound
 from veil.placement.candidate import Candidate
 from veil.placement.coordinator import Proof, key_request
 from veil.placement.effects import AskRenewal, Fetch, Send
+from veil.placement.eligibility import anchored
 from veil.placement.holdings import Holdings
 from veil.placement.keys import KeyKeeper
 from veil.placement.messages import ROUND_MESSAGES, open_any
@@ -44,14 +46,14 @@ KEEP = RenewReply(keep=True, informed=True)
 class Winner:
     """Node 3 as candidate and winner."""
 
-    def __init__(self, table, number=3, journal=None):
+    def __init__(self, table, number=3, journal=None, capacity=None):
         self.table, self.number = table, number
         self.local = table.local(number)
         self.journal = journal or MemoryJournal()
-        self.capacity = table.capacity()
+        self.capacity = capacity or table.capacity()
         self.renewals = Renewals(self.local)
         self.holdings = Holdings(self.local, self.journal.bindings, self.capacity, self.renewals)
-        self.candidate = Candidate(self.local, self.capacity, self.holdings)
+        self.candidate = Candidate(self.local, self.capacity, self.holdings, self.journal.counters)
         self.coordinator = table.peers[table.coordinator]
 
     def open(self, **changes):
@@ -128,6 +130,28 @@ def test_a_commitment_first_and_the_telemetry_once_it_is_listed(table, winner):
     telemetry = body_of(sent[0])
     assert isinstance(telemetry, Telemetry)
     assert sha256(telemetry.vector) == commit.telemetry
+
+
+def test_telemetry_that_is_never_used_looks_like_a_round_s_and_comes_on_time(table, winner):
+    winner.candidate._cover_s = 0.0
+    first = winner.candidate.tick()
+    assert [effect.peer for effect in first] == table.peers[:3], "the committee's"
+    assert winner.candidate.tick() == []
+    table.clock.time += winner.local.settings.cover_tick_s
+    again = winner.candidate.tick()
+    commit = body_of(winner.open()[0])
+    inputs = Inputs(round=table.round, commits=(table.signed(3, commit),))
+    real = winner.candidate.on_inputs(winner.coordinator, inputs)
+    assert {len(encode(effect.message)) for effect in (*first, *again, *real)} == {len(encode(real[0].message))}
+    assert body_of(first[0]).vector != body_of(again[0]).vector
+
+
+def test_telemetry_that_is_never_used_is_not_kept_and_opens_no_round(table, winner):
+    asked = Asked(table)
+    (cover, *_) = winner.candidate.tick()
+    assert asked.member.on_telemetry(table.peers[3], body_of(cover)) == []
+    assert asked.member._telemetry == {}
+    assert winner.open(round=body_of(cover).round) == []
 
 
 def test_no_telemetry_for_inputs_without_its_commitment(table, winner):
@@ -343,6 +367,29 @@ def test_a_restarted_node_still_has_its_binding_and_its_room(table, winner):
     again = Winner(table, journal=winner.journal)
     assert again.states() == ["bound"]
     assert again.capacity.free().cpu_milli == 1500
+
+
+@pytest.mark.parametrize("appended", [True, False])
+def test_what_no_longer_fits_after_a_restart_is_counted_all_the_same(table, winner, appended):
+    """The machine has become smaller, or the operator gives less of it: the room is gone, and nothing more is promised."""
+    if appended:
+        bound_winner(winner)
+    else:
+        winner.offer()
+    again = Winner(table, journal=winner.journal, capacity=SimpleCapacity(table.clock, replace(SMALL, cpu_milli=400)))
+    assert again.capacity.free().cpu_milli < 0
+    if not appended:
+        table.clock.time += again.local.settings.reserve_s + 1
+        again.look()
+        assert again.capacity.free().cpu_milli == 400, "a reservation that ended gives its room back"
+
+
+def test_a_restarted_node_remembers_its_turn(table, winner):
+    assert winner.candidate._standing(anchored(table.view, table.workload.id)).since_last_s == math.inf
+    winner.offer()
+    table.clock.time += 90
+    again = Winner(table, journal=winner.journal)
+    assert again.candidate._standing(anchored(table.view, table.workload.id)).since_last_s == 90
 
 
 def test_renewals_go_to_all_ranks_and_homes_at_a_cadence(table, winner):

@@ -1,17 +1,17 @@
 """Whole clusters in virtual time under every fault that the simulator knows, and broken twins that it must find out.
 
-A failure names its seed: ``World(seed).run()`` replays it. VEIL_SIM_HISTORIES sets how many histories are tried.
+A failure names its seed: ``World(seed).run()`` replays it. VEIL_SIM_HISTORIES sets how many histories are tried, VEIL_SIM_SEED
+where they begin (`make soak-rounds`).
 """
 
-import os
 from dataclasses import replace
 
 import msgspec
 import pytest
-from placement_doubles import CIRCUITS, use_cheap_signatures
-from placement_world import Broken, Faults, World
+from placement_doubles import CIRCUITS, CLUSTER, use_cheap_signatures
+from placement_world import HISTORIES, Broken, Faults, World, seeds
 
-from veil.placement import desk
+from veil.placement import desk, reasons
 from veil.placement.append import ShardAppends
 from veil.placement.checks import (
     MEMBER_CHECKS,
@@ -21,8 +21,11 @@ from veil.placement.checks import (
     telemetry_is_here,
 )
 from veil.placement.coordinator import Round
+from veil.placement.effects import ROUND, Append, AskRenewal, Send
+from veil.placement.messages import open_any
+from veil.wire.codec import Message, encode
+from veil.wire.rounds import Bound, Inputs, KeyRequest, Offer, Open, ReleaseRequest
 
-HISTORIES = int(os.environ.get("VEIL_SIM_HISTORIES", "60"))
 TWIN_HISTORIES = 40
 """Within how many histories a broken twin must be found out."""
 
@@ -37,7 +40,7 @@ def _cheap(monkeypatch):
 
 class NoFaults(Faults):
     def __init__(self, **some):
-        for name in ("lose", "repeat", "late", "forge", "crash", "answer_lost", "tx_lost", "reorg", "false_death"):
+        for name in ("lose", "repeat", "late", "forge", "crash", "die", "answer_lost", "tx_lost", "reorg", "false_death"):
             setattr(self, name, some.get(name, 0))
         self.lag_s = some.get("lag_s", 0.1)
 
@@ -67,12 +70,12 @@ def test_a_peaceful_cluster_places_everything_in_seconds():
 
 @pytest.mark.parametrize("part", range(6))
 def test_never_two_live_bindings_and_all_are_bound_when_the_faults_stop(part):
-    for seed in range(part, HISTORIES, 6):
+    for seed in seeds()[part::6]:
         World(seed).run()
 
 
 def test_confidential_workloads_in_a_hostile_world():
-    for seed in range(1000, 1000 + HISTORIES // 6):
+    for seed in seeds(HISTORIES // 6):
         World(seed, confidential=True).run()
 
 
@@ -147,29 +150,25 @@ AWAY = ((2, 6.0, 40.0), (3, 6.0, 40.0))
 MANY = (2, 1, 1, 1)
 """Rounds of several workloads: one round places all replicas of one."""
 LOST = ((2, 6.0, 1e9),)
+RENEWED_AND_AWAY = {"falls": lambda node, effect: isinstance(effect, AskRenewal), "fallen_s": 20.0}
+"""Appended, not final yet, and then away for longer than a lease."""
 
 
 @pytest.mark.parametrize(
-    ("broken", "faults", "killed"),
+    ("broken", "faults", "more"),
     [
-        (never_listens, {"crash": 0.05, "lag_s": 1.0}, ()),
-        (appends_what_is_stale, {}, ()),
-        (starts_on_old_knowledge, {"crash": 0.05, "lag_s": 1.0}, ()),
-        (forgets_leases, {}, ()),
-        (never_replaces, {}, LOST),
-        (never_stops, {}, AWAY),
-        (forgets_its_promises, {}, ()),
+        (never_listens, {"crash": 0.05, "lag_s": 1.0}, {"replicas": MANY}),
+        (appends_what_is_stale, {}, {}),
+        (starts_on_old_knowledge, {"lag_s": 1.0}, RENEWED_AND_AWAY),
+        (forgets_leases, {}, {}),
+        (never_replaces, {}, {"killed": LOST}),
+        (never_stops, {}, {"killed": AWAY}),
+        (forgets_its_promises, {}, {}),
     ],
 )
-def test_a_broken_twin_is_found_out(broken, faults, killed):
+def test_a_broken_twin_is_found_out(broken, faults, more):
     def world(customise):
-        return lambda seed: World(
-            seed,
-            customise=customise,
-            faults=NoFaults(**faults),
-            killed=killed,
-            replicas=MANY if broken is never_listens else (3, 2),
-        )
+        return lambda seed: World(seed, customise=customise, faults=NoFaults(**faults), **more)
 
     seed = caught(world(broken), "", until_s=80)
     assert seed is not None
@@ -181,6 +180,30 @@ def test_three_coordinators_at_once_are_held_apart_by_the_log():
         World(seed, customise=all_ranks_act, faults=NoFaults(lag_s=1.0)).run(until_s=200)
 
 
+# a coordinator that dies at any step
+
+
+def asks_for(step):
+    """The first time that a coordinator asks for it."""
+
+    def falls(node, effect):
+        if isinstance(step, type) and issubclass(step, Message):
+            signed = effect.message if isinstance(effect, Send) and effect.protocol == ROUND else None
+            return signed is not None and isinstance(open_any(signed.signer, encode(signed), CLUSTER)[0], step)
+        return isinstance(effect, step)
+
+    return falls
+
+
+@pytest.mark.parametrize("step", [Open, Inputs, ReleaseRequest, Offer, KeyRequest, Append, Bound], ids=lambda step: step.__name__)
+def test_a_stand_in_goes_on_wherever_the_coordinator_died_for_good(step):
+    """The first node to ask for ``step`` dies before it is begun: what it had asked for before goes on."""
+    for seed in seeds(max(6, HISTORIES // 20)):
+        world = World(seed, falls=asks_for(step), faults=NoFaults(lag_s=1.0), nodes=5, committee=4)
+        world.run(until_s=200)
+        assert world.falls is None, seed
+
+
 # a coordinator that cheats: what honest members never release, and broken ones do
 
 
@@ -189,17 +212,45 @@ def cheat(monkeypatch, change):
 
     def make(local, parts, opened, **rest):
         evil = local.peer == World.evil_peer
-        return Round(local, parts, change(opened) if evil else opened, **rest)
+        return Round(local, parts, change(local, opened) if evil else opened, **rest)
 
     monkeypatch.setattr(desk, "Round", make)
 
 
-def another_circuit(opened):
+def another_circuit(local, opened):
     return msgspec.structs.replace(opened, circuit="reveal-everything")
 
 
-def one_candidate_less(opened):
+def one_candidate_less(local, opened):
     return msgspec.structs.replace(opened, candidates=opened.candidates[:-1])
+
+
+def one_round_for_everything(node):
+    """All coordinators' rounds have one id: everything about them is right, but that it was used before."""
+    bytes_of = node.core.local.random.bytes
+    node.core.local.random.bytes = lambda count: b"once and for all" if count == 16 else bytes_of(count)
+
+
+def forgets_rounds(node):
+    """Neither the journal nor memory keeps what a round was used for; and candidates take part in it again."""
+    one_round_for_everything(node)
+    core = node.core
+    core.member._rounds.spend = lambda *request: node.journal.rounds.spent.setdefault(request[1], (request[:1], [])) != ()
+    ask, tell, open_ = core.member.on_release_request, core.member.on_telemetry, core.candidate.on_open
+
+    def on_release_request(sender, request):
+        core.member._requests.clear()
+        return ask(sender, request)
+
+    def on_telemetry(signer, telemetry):
+        core.member._telemetry.pop((signer, telemetry.round), None)
+        return tell(signer, telemetry)
+
+    def on_open(sender, opened, signed):
+        core.candidate._rounds.clear()
+        return open_(sender, opened, signed)
+
+    core.member.on_release_request, core.member.on_telemetry, core.candidate.on_open = on_release_request, on_telemetry, on_open
 
 
 def without(check):
@@ -226,20 +277,49 @@ def test_a_cheating_coordinator_gets_nothing_from_honest_members(monkeypatch, ch
         return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0, evil=EVIL)
 
     assert caught(world(broken), match, until_s=25, must_settle=False) is not None
-    for seed in range(8):
-        world(None)(seed).run(until_s=25, must_settle=False)
+    for seed in seeds(HISTORIES // 6):
+        World(seed, evil=EVIL).run(until_s=40, must_settle=False)
+
+
+def test_a_round_is_decided_once_whatever_its_coordinator_opens_under_its_name():
+    def world(customise, **more):
+        return lambda seed: World(seed, customise=customise, replicas=(2, 1) * 3, **more)
+
+    calm = {"faults": NoFaults(), "quiet_at": 0}
+    assert caught(world(forgets_rounds, **calm), "spent round", until_s=25, must_settle=False) is not None
+    for seed in seeds(HISTORIES // 6):
+        world(one_round_for_everything)(seed).run(until_s=40, must_settle=False)
+
+
+def counts_no_candidates(node):
+    node.core.member._over_budget = lambda entry, case: None
+
+
+def test_no_candidate_is_in_more_decisions_than_the_policy_allows():
+    def world(customise, **more):
+        return lambda seed: World(seed, customise=customise, replicas=(1,) * 6, decisions_max=3, **more)
+
+    calm = {"faults": NoFaults(), "quiet_at": 0}
+    assert caught(world(counts_no_candidates, **calm), "more decisions", until_s=40, must_settle=False) is not None
+    stopped = 0
+    for seed in seeds(max(6, HISTORIES // 6)):
+        run = world(None)(seed)
+        run.run(until_s=40, must_settle=False)
+        stopped += any(reasons.BUDGET_EXHAUSTED in node.reports.history for node in run.nodes)
+    assert stopped, "it is told why nothing is placed any more"
 
 
 def copies(node):
-    """Commits to telemetry that another node made for an earlier round (given to it by a member in the conspiracy)."""
+    """Commits for ever to telemetry that another node made for an earlier round (given to it by a member in the conspiracy)."""
     world, encryptor = node.world, node.core.local.epoch.encryptor
     make = encryptor.telemetry
 
     def telemetry(free, score, **how):
-        held = [(peer, v) for n in world.nodes for (peer, _), v in n.core.member._telemetry.items() if peer != node.peer]
-        if node.number == EVIL and held and world.now - world.began > 1.0:
-            return held[0][1]
-        return make(free, score, **how)
+        members = [one.core.member for one in world.nodes if one.core is not None]
+        held = [vector for member in members for (peer, _), vector in member._telemetry.items() if peer != node.peer]
+        if node.number == EVIL and world.now - world.began > 1.0:
+            world.stolen = world.stolen or held[:1]
+        return world.stolen[0] if node.number == EVIL and world.stolen else make(free, score, **how)
 
     encryptor.telemetry = telemetry
 
@@ -249,13 +329,24 @@ def copies_unnoticed(node):
     without(telemetry_is_fresh)(node)
 
 
+def copies_unnoticed_after_a_restart(node):
+    """The journal does not keep whose telemetry was used."""
+    copies(node)
+    node.journal.rounds.used_by = lambda telemetry: None
+
+
 def test_a_copied_ciphertext_is_never_evaluated_by_honest_members():
-    def world(customise):
-        return lambda seed: World(seed, customise=customise, faults=NoFaults(), quiet_at=0, replicas=(2, 1) * 3)
+    def world(customise, **faults):
+        return lambda seed: World(
+            seed, customise=customise, faults=NoFaults(**faults), quiet_at=40 if faults else 0, replicas=(2, 1) * 3
+        )
 
     assert caught(world(copies_unnoticed), "copied ciphertext", until_s=25, must_settle=False) is not None
-    for seed in range(8):
-        world(copies)(seed).run(until_s=60)
+    assert (
+        caught(world(copies_unnoticed_after_a_restart, crash=0.2), "copied ciphertext", until_s=40, must_settle=False) is not None
+    )
+    for seed in seeds(HISTORIES // 6):
+        World(seed, customise=copies, replicas=(2, 1) * 3).run(until_s=40, must_settle=False)
 
 
 def test_telemetry_that_never_comes_only_costs_its_candidate_the_round():

@@ -17,7 +17,7 @@ from veil.errors import ConfigInvalid, StorageUnavailable
 from veil.store.database import open_durable
 from veil.store.journal import Binding, Journal, PendingTransaction, RestartRow
 from veil.store.journal.schema import MIGRATIONS
-from veil.types import Epoch, Generation, ObjectId, RoundId, Secret
+from veil.types import Digest, Epoch, Generation, ObjectId, PeerId, RoundId, Secret
 
 OBJECT = ObjectId(b"o" * 32)
 REQUEST: dict[str, Any] = {
@@ -30,6 +30,7 @@ REQUEST: dict[str, Any] = {
     "quorum": (1, 2),
     "evaluation": b"e" * 32,
     "at_s": 100,
+    "telemetry": {PeerId(b"a" * 32): Digest(b"1" * 32), PeerId(b"b" * 32): Digest(b"2" * 32)},
 }
 BINDING = Binding(
     object_id=OBJECT, generation=Generation(1), replica=0, state="reserved", expires_s=7, workload="hello", namespace="default"
@@ -109,6 +110,26 @@ def test_rounds_are_counted_by_epoch_and_owner(path: Path) -> None:
         owner = "0xA" if number < 3 else "0xB"
         journal.rounds.spend(**REQUEST | {"round": RoundId(bytes([number]) * 16), "owner": owner})
     assert [journal.rounds.count(Epoch(1), owner) for owner in (None, "0xA", "0xB", "0xC")] == [5, 3, 2, 0]
+    journal.close()
+
+
+def test_decisions_are_counted_by_candidate_and_epoch_once_a_round(path: Path) -> None:
+    first, second = REQUEST["telemetry"]
+    journal = Journal(path)
+    assert not journal.rounds.is_spent(REQUEST["round"])
+    journal.rounds.spend(**REQUEST)
+    journal.rounds.spend(**REQUEST)
+    journal.rounds.spend(**REQUEST | {"quorum": (1, 2, 3)})
+    journal.rounds.spend(**REQUEST | {"evaluation": b"f" * 32})
+    journal.rounds.spend(**REQUEST | {"round": RoundId(b"s" * 16), "telemetry": {second: Digest(b"1" * 32)}})
+    journal.rounds.spend(**REQUEST | {"round": RoundId(b"t" * 16), "epoch": Epoch(2)})
+    journal.close()
+    journal = Journal(path)
+    assert journal.rounds.is_spent(REQUEST["round"])
+    assert [journal.rounds.decisions(Epoch(1), peer) for peer in (first, second, PeerId(b"c" * 32))] == [1, 2, 0]
+    assert journal.rounds.decisions(Epoch(2), second) == 1
+    assert journal.rounds.used_by(Digest(b"1" * 32)) == (first, REQUEST["round"]), "the first one's, whoever sent it again"
+    assert journal.rounds.used_by(Digest(b"3" * 32)) is None
     journal.close()
 
 
@@ -225,7 +246,7 @@ while True:
     number = journal.counters.next("n")
     spent = journal.rounds.spend(
         Epoch(1), RoundId(number.to_bytes(16, "big")), "0x", ObjectId(bytes(32)), (0,), "c", (1, 2),
-        number.to_bytes(32, "big"), 0)
+        number.to_bytes(32, "big"), 0, {})
     sys.stdout.write(f"{number} {spent}\\n")
     sys.stdout.flush()
 """
@@ -252,7 +273,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(path: Path, round_trip: i
     assert len(numbers) <= journal.rounds.count(Epoch(1)) <= len(numbers) + 1
     for number in numbers:
         round_id = RoundId(number.to_bytes(16, "big"))
-        other = (Epoch(1), round_id, "0x", OBJECT, (0,), "c", (1, 2), b"x" * 32, 0)
+        other = (Epoch(1), round_id, "0x", OBJECT, (0,), "c", (1, 2), b"x" * 32, 0, {})
         assert not journal.rounds.spend(*other), "spent before the kill, spent after it"
     journal.close()
 
@@ -266,4 +287,5 @@ def test_an_older_journal_is_migrated_and_its_rounds_stay_spent(path: Path) -> N
     journal = Journal(path)
     assert journal.rounds.count(Epoch(1)) == 1
     assert not journal.rounds.spend(**REQUEST)
+    assert journal.rounds.decisions(Epoch(1), PeerId(b"a" * 32)) == 1, "whose rounds they were was not kept: everybody's"
     journal.close()

@@ -161,7 +161,7 @@ def test_vectors_with_changes_are_refused_or_canonical() -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     draw = random.Random(seed)
-    kinds = {"veil/commit.1": Commit, "veil/accept.2": Accept, "veil/node-info.2": NodeInfo, "veil/body.1": Body}
+    kinds = {"veil/commit.1": Commit, "veil/accept.2": Accept, "veil/node-info.3": NodeInfo, "veil/body.1": Body}
     for tag, kind in kinds.items():
         good = bytes.fromhex(VECTORS[tag]["bytes"])
         original = decode(good, kind)  # type: ignore[type-var]
@@ -194,6 +194,7 @@ CHANGES: dict[str, Any] = {
     "replicas": 7,
     "policy": "spread",
     "node_selector": {"zone": "a"},
+    "tolerations": {"dedicated": "db"},
     "region": "north",
     "anti_affinity": True,
     "body": b"b" * 32,

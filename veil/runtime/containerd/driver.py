@@ -11,11 +11,13 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from veil.errors import AlreadyExists, Conflict, ContainerFailed, NotFound, RuntimeUnavailable, VeilError
@@ -31,7 +33,9 @@ from veil.runtime.containerd.tasks import Task, Tasks, spec_any
 from veil.runtime.containerd.user import layer_roots, needs_files, resolve_user
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, ExecResult, RuntimeEvent, Stats
+from veil.runtime.netns import tcp_socket_of
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, ExecResult, RuntimeEvent, Stats
+from veil.runtime.ports import Image as NamedImage
 
 CONNECT_DEADLINE_S = 15.0
 KILL_DEADLINE_S = 15.0
@@ -46,7 +50,7 @@ class ContainerdRuntime:
     """The containers of one namespace of one containerd.
 
     ``runc_root`` and ``cgroup_parent`` (an absolute cgroup path) must differ between instances on one machine: runc keeps its
-    state by container id alone.
+    state by container id alone. ``credentials``: a file of registry logins (:mod:`veil.runtime.credentials`).
     """
 
     name = "containerd"
@@ -59,7 +63,9 @@ class ContainerdRuntime:
         snapshotter: str = "overlayfs",
         runc_root: Path | None = None,
         cgroup_parent: str = "/veil",
+        credentials: Path | None = None,
     ) -> None:
+        self._credentials = credentials
         self._socket = socket
         self._namespace = namespace
         self._snapshotter = snapshotter
@@ -70,7 +76,7 @@ class ContainerdRuntime:
     async def start_driver(self) -> None:
         self._connection = Connection(self._socket, self._namespace)
         self._snapshots = Snapshots(self._connection, self._snapshotter)
-        self._images = Images(self._connection, self._snapshots)
+        self._images = Images(self._connection, self._snapshots, self._credentials)
         self._tasks = Tasks(self._connection, self._runc_root)
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
@@ -94,6 +100,16 @@ class ContainerdRuntime:
 
     async def import_image(self, name: str, archive: Path) -> str:
         return await self._images.load(name, archive)
+
+    async def images(self) -> "list[NamedImage]":
+        return await self._images.list()
+
+    async def remove_image(self, name: str) -> None:
+        await self._images.remove(name)
+
+    async def disk(self) -> Disk:
+        usage = await asyncio.to_thread(psutil.disk_usage, str(await self._snapshots.root()))
+        return Disk(total_bytes=usage.used + usage.free, used_bytes=usage.used)
 
     async def create(self, spec: ContainerSpec) -> Container:
         async with self._locks[check_id(spec.id)]:
@@ -161,6 +177,11 @@ class ContainerdRuntime:
         await self._running(id)
         process = json.loads(record.spec.value)["process"]
         return await execute(self._tasks, id, process, command, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
+
+    async def open_socket(self, id: str) -> socket.socket:
+        await self._get_record(id)
+        task = await self._running(id)
+        return await asyncio.to_thread(tcp_socket_of, task.pid)
 
     async def state(self, id: str) -> Container:
         record, task = await asyncio.gather(self._get_record(id), self._tasks.get(id))
@@ -252,10 +273,11 @@ class ContainerdRuntime:
             await self._tasks.wait(id, timeout_s=KILL_DEADLINE_S)
             await self._tasks.delete(id)
 
-    async def _running(self, id: str) -> None:
+    async def _running(self, id: str) -> Task:
         task = await self._tasks.get(id)
         if task is None or task.state is not ContainerState.RUNNING:
             raise ContainerFailed(f"container {id} is not running", hint="start it first")
+        return task
 
     async def _get_record(self, id: str) -> Any:
         try:
@@ -300,7 +322,9 @@ def _view(record: Any, task: Task | None) -> Container:
     started = record.labels.get(_STARTED, "")
     if task is None:
         state = ContainerState.UNKNOWN if started else ContainerState.CREATED
-        return Container(id=record.id, state=state, started_s=float(started or 0), labels=_labels(record.labels))
+        return Container(
+            id=record.id, state=state, started_s=float(started or 0), image=record.image, labels=_labels(record.labels)
+        )
     ended = task.state is ContainerState.EXITED
     return Container(
         id=record.id,
@@ -309,6 +333,7 @@ def _view(record: Any, task: Task | None) -> Container:
         exit_code=task.exit_code if ended else None,
         started_s=float(started or 0),
         finished_s=task.finished_s if ended else 0.0,
+        image=record.image,
         labels=_labels(record.labels),
     )
 

@@ -6,9 +6,11 @@ the record is there.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from veil.errors import AlreadyExists, ImageUnavailable, NotFound
@@ -16,12 +18,17 @@ from veil.runtime.containerd import content
 from veil.runtime.containerd.connection import Connection
 from veil.runtime.containerd.schema import message
 from veil.runtime.containerd.snapshots import Snapshots, chain_id
+from veil.runtime.credentials import login_for
 from veil.runtime.layout import LayoutSource
 from veil.runtime.oci import Descriptor, Manifest, Source, resolve
+from veil.runtime.ports import Image as NamedImage
 from veil.runtime.reference import parse_reference
 from veil.runtime.registry import RegistrySource
 
 PARALLEL_BLOBS = 3
+REMOVE_DEADLINE_S = 120.0
+LABEL_PULLED = "veil.dev/pulled"
+"""On the record of an image that came from a registry, and could come from there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,9 @@ class Image:
 class Images:
     """The images of one namespace."""
 
-    def __init__(self, connection: Connection, snapshots: Snapshots) -> None:
+    def __init__(self, connection: Connection, snapshots: Snapshots, credentials: Path | None = None) -> None:
+        """``credentials``: the file of registry logins."""
+        self._credentials = credentials
         self._connection = connection
         self._snapshots = snapshots
         self._known: dict[str, Image] = {}
@@ -63,15 +72,25 @@ class Images:
                     return image.digest
             except ImageUnavailable:
                 pass
-            async with RegistrySource(reference) as source:
-                return await self._ingest(str(reference), source)
+            login = await asyncio.to_thread(login_for, self._credentials, reference.registry)
+            async with RegistrySource(reference, login) as source:
+                return await self._ingest(str(reference), source, labels={LABEL_PULLED: "true"})
+
+    async def list(self) -> "list[NamedImage]":
+        found = (await self._connection.call("images", "List")).images
+        return [NamedImage(name=image.name, pulled=LABEL_PULLED in image.labels) for image in found]
+
+    async def remove(self, name: str) -> None:
+        """containerd collects what nothing else needs before it answers."""
+        with contextlib.suppress(NotFound):
+            await self._connection.call("images", "Delete", deadline_s=REMOVE_DEADLINE_S, name=name, sync=True)
 
     async def load(self, name: str, archive: Path) -> str:
         """Raises ImageUnavailable, DigestMismatch."""
         async with LayoutSource(archive) as source:
             return await self._ingest(str(parse_reference(name)), source)
 
-    async def _ingest(self, name: str, source: Source) -> str:
+    async def _ingest(self, name: str, source: Source, *, labels: Mapping[str, str] = MappingProxyType({})) -> str:
         manifest = await resolve(source, name)
         slots = asyncio.Semaphore(PARALLEL_BLOBS)
         async with self._connection.lease() as lease:
@@ -95,7 +114,7 @@ class Images:
                 raise errors.exceptions[0] from None
             chain = await self._unpack(manifest, name, lease)
             await self._store_manifest(manifest, chain, lease)
-            await self._record(name, manifest, lease)
+            await self._record(name, manifest, lease, labels)
         return manifest.descriptor.digest
 
     async def _unpack(self, manifest: Manifest, name: str, lease: str) -> str:
@@ -122,12 +141,12 @@ class Images:
             self._connection, descriptor.digest, descriptor.size_bytes, _once(manifest.raw), labels=labels, lease=lease
         )
 
-    async def _record(self, name: str, manifest: Manifest, lease: str) -> None:
+    async def _record(self, name: str, manifest: Manifest, lease: str, labels: Mapping[str, str]) -> None:
         descriptor = manifest.descriptor
         target = message("containerd.types.Descriptor")(
             media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size_bytes
         )
-        image = message("containerd.services.images.v1.Image")(name=name, target=target)
+        image = message("containerd.services.images.v1.Image")(name=name, target=target, labels=labels)
         try:
             await self._connection.call("images", "Create", lease=lease, image=image)
         except AlreadyExists:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, empty_pb2, field_mask_pb2, message_factory, timestamp_pb2
+from google.rpc import status_pb2
 
 _FILES = (
     "vendor/gogoproto/gogo",
@@ -31,13 +32,15 @@ _FILES = (
     "services/diff/v1/diff",
     "services/events/v1/events",
     "services/images/v1/images",
+    "types/platform",
+    "services/introspection/v1/introspection",
     "services/leases/v1/leases",
     "services/namespaces/v1/namespace",
     "services/snapshots/v1/snapshots",
     "services/tasks/v1/tasks",
     "services/version/v1/version",
 )
-_WELL_KNOWN = (descriptor_pb2, any_pb2, empty_pb2, field_mask_pb2, timestamp_pb2)
+_WELL_KNOWN = (descriptor_pb2, any_pb2, empty_pb2, field_mask_pb2, timestamp_pb2, status_pb2)
 
 _UINT64 = "uint64"
 _BY_HAND: dict[str, dict[str, dict[str, tuple[int, str]]]] = {

@@ -6,9 +6,10 @@ container's snapshot has the container's id as key and exists only below the con
 
 import contextlib
 import secrets
+from pathlib import Path
 from typing import Any
 
-from veil.errors import AlreadyExists, DigestMismatch, NotFound
+from veil.errors import AlreadyExists, DigestMismatch, NotFound, RuntimeUnavailable
 from veil.runtime.containerd import content
 from veil.runtime.containerd.connection import Connection
 from veil.runtime.containerd.schema import message
@@ -23,6 +24,14 @@ class Snapshots:
     def __init__(self, connection: Connection, snapshotter: str) -> None:
         self._connection = connection
         self.snapshotter = snapshotter
+
+    async def root(self) -> Path:
+        """Where the snapshotter keeps them on the machine's disk. Raises RuntimeUnavailable."""
+        filters = [f"type==io.containerd.snapshotter.v1,id=={self.snapshotter}"]
+        for plugin in (await self._connection.call("introspection", "Plugins", filters=filters)).plugins:
+            if root := plugin.exports.get("root"):
+                return Path(root)
+        raise RuntimeUnavailable(f"containerd has no snapshotter {self.snapshotter}", hint="set VEIL_CONTAINERD_SNAPSHOTTER")
 
     async def exists(self, key: str) -> bool:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from veil.errors import ContainerFailed
 from veil.runtime.containerd.seccomp import default_profile
-from veil.runtime.ports import ContainerSpec
+from veil.runtime.ports import ContainerSpec, Mount
 
 PIDS_DEFAULT = 1024
 """The limit on processes of a container that asks for none: a fork bomb stays in its container."""
@@ -66,7 +66,7 @@ def runtime_spec(spec: ContainerSpec, image: Mapping[str, Any], user: User, cgro
         "process": _process(spec, image, user),
         "root": {"path": "rootfs", "readonly": spec.read_only_root},
         "hostname": spec.id[:MAX_HOSTNAME_CHARS],
-        "mounts": [*_MOUNTS, *(_NAME_FILES if host else ())],
+        "mounts": [*_MOUNTS, *(_NAME_FILES if host else ()), *map(_bind, spec.mounts)],
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": [{"type": kind} for kind in namespaces],
@@ -118,6 +118,11 @@ def _devices() -> list[dict[str, Any]]:
     allowed: list[dict[str, Any]] = [{"major": major, "minor": minor} for major, minor in _DEVICES]
     rules = [{"allow": True, "type": "c", "access": "rwm", **device} for device in (*allowed, {"major": _PTY_MAJOR})]
     return [{"allow": False, "access": "rwm"}, *rules]
+
+
+def _bind(mount: Mount) -> dict[str, Any]:
+    access = "ro" if mount.read_only else "rw"
+    return _mount(mount.destination, "bind", str(mount.source), "rbind", "rprivate", "nosuid", "nodev", access)
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:

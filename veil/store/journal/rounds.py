@@ -5,12 +5,12 @@ used again.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from veil.store.database import transaction
-from veil.types import Epoch, ObjectId, RoundId
+from veil.types import Digest, Epoch, ObjectId, PeerId, RoundId
 
 
 def is_one_more(before: Sequence[int], quorum: Sequence[int]) -> bool:
@@ -35,11 +35,13 @@ class Rounds:
         quorum: Sequence[int],
         evaluation: bytes,
         at_s: int,
+        telemetry: Mapping[PeerId, Digest],
     ) -> bool:
         """Take ``round`` for exactly this. False when it was spent on anything else: then nothing may be released.
 
         True again for the identical request (``at_s`` aside), so that a lost answer can be asked for anew; and once for a quorum
         of one member more. Partials for a third quorum are never made: each more tells more about the noise that hides the key.
+        The first time, one decision more is counted for each candidate, and its telemetry is known as its from then on.
         """
         members = msgspec.msgpack.encode(tuple(quorum))
         purpose = (epoch, owner, object_id, msgspec.msgpack.encode(tuple(replicas)), circuit, evaluation)
@@ -54,6 +56,14 @@ class Rounds:
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (round, *purpose, members, at_s),
                 )
+                database.executemany(
+                    "INSERT INTO decisions VALUES (?, ?, 1) ON CONFLICT (epoch, candidate) DO UPDATE SET count = count + 1",
+                    [(epoch, candidate) for candidate in telemetry],
+                )
+                database.executemany(
+                    "INSERT OR IGNORE INTO telemetry VALUES (?, ?, ?)",
+                    [(digest, candidate, round) for candidate, digest in telemetry.items()],
+                )
                 return True
             *before, known, asked = spent
             if tuple(before) != purpose:
@@ -64,6 +74,27 @@ class Rounds:
                 return False
             database.execute("UPDATE rounds SET members=?, asked=2 WHERE round=?", (members, round))
             return True
+
+    def is_spent(self, round: RoundId) -> bool:
+        """Whether anything was released for ``round``."""
+        return self._database.execute("SELECT 1 FROM rounds WHERE round=?", (round,)).fetchone() is not None
+
+    def decisions(self, epoch: Epoch, candidate: PeerId) -> int:
+        """How many rounds were spent in ``epoch`` with ``candidate`` among those that had sent telemetry."""
+        query = "SELECT coalesce(sum(count), 0) FROM decisions WHERE epoch=? AND candidate IN (x'', ?)"
+        count: int = self._database.execute(query, (epoch, candidate)).fetchone()[0]
+        return count
+
+    def most_decisions(self, epoch: Epoch) -> int:
+        """:meth:`decisions` of the candidate that has the most."""
+        query = "SELECT coalesce(max(count), 0) FROM decisions WHERE epoch=? AND candidate != x''"
+        count: int = self._database.execute(query, (epoch,)).fetchone()[0]
+        return count + self.decisions(epoch, PeerId(b""))
+
+    def used_by(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
+        """Whose telemetry, in which of the spent rounds, had that digest."""
+        row = self._database.execute("SELECT candidate, round FROM telemetry WHERE digest=?", (telemetry,)).fetchone()
+        return (PeerId(row[0]), RoundId(row[1])) if row else None
 
     def count(self, epoch: Epoch, owner: str | None = None) -> int:
         """How many rounds were spent in ``epoch``, of all owners or of one."""

@@ -25,4 +25,13 @@ MIGRATIONS = (
     ALTER TABLE rounds RENAME COLUMN replica TO replicas;
     ALTER TABLE rounds ADD COLUMN asked INTEGER NOT NULL DEFAULT 1;
     """,
+    # Of the rounds before this step nobody knows the candidates: they count for everybody (the candidate of no bytes).
+    """
+    CREATE TABLE decisions (
+        epoch INTEGER, candidate BLOB, count INTEGER NOT NULL, PRIMARY KEY (epoch, candidate)) WITHOUT ROWID;
+    INSERT INTO decisions SELECT epoch, x'', count(*) FROM rounds GROUP BY epoch;
+    """,
+    """
+    CREATE TABLE telemetry (digest BLOB PRIMARY KEY, candidate BLOB NOT NULL, round BLOB NOT NULL) WITHOUT ROWID;
+    """,
 )
