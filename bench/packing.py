@@ -29,10 +29,10 @@ SEEDS = 8
 
 REFERENCES: dict[str, dict[Name, int] | None] = {
     "": None,
-    ", reference / 8": {"cpu_milli": 4_000, "memory_bytes": 32 * GIB},
-    ", reference x 8": {"cpu_milli": 256_000, "memory_bytes": 2048 * GIB},
+    ", reference / 8": {"cpu_milli": 4_000, "memory_bytes": 16 * GIB},
+    ", reference x 8": {"cpu_milli": 256_000, "memory_bytes": 1024 * GIB},
 }
-"""None is the largest replica, 32 cores and 256 GiB, as in an epoch that names none; the simulated nodes' mean is near it."""
+"""None is 32 cores and 128 GiB, as in an epoch that names none; the simulated nodes' mean is near it."""
 
 BASELINE = "best-fit"
 

@@ -66,6 +66,9 @@ MESSAGE_BITS: Literal[4] = 4
 REFERENCE_PART, DEMAND_TIMES = 0.5, 4.0
 """How much left over is as good as any more, see :meth:`Encoding.table`; half or double of either packs about as well."""
 
+MEMORY_A_CORE = 4 * GIB
+"""Of an ordinary machine: it says how much of one is worth how much of the other."""
+
 CELLED = 2
 """The first so many resources have cells."""
 
@@ -130,9 +133,11 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         return Digest(hashlib.sha256(self.to_json()).digest())
 
     def resized(self, resources: tuple[Resource, ...], reference: dict[Name, int] | None = None) -> "Encoding":
-        """The same for other sizes, or fewer resources. Without a reference it is the largest replica."""
-        units = reference or {resource.name: resource.maximum for resource in resources[:CELLED]}
-        return msgspec.structs.replace(self, resources=resources, reference=units)
+        """The same for other sizes, or fewer resources. The reference: by default the largest cpu, MEMORY_A_CORE."""
+        units = {resource.name: resource.maximum for resource in resources[:CELLED]}
+        if "memory_bytes" in units and "cpu_milli" in units:
+            units["memory_bytes"] = max(1, units["cpu_milli"] * MEMORY_A_CORE // 1000)
+        return msgspec.structs.replace(self, resources=resources, reference=reference or units)
 
     def table(self, free: Figures, score: float | None, *, optimistic: bool = False) -> Table:
         """What this candidate answers to every demand: (SLOTS,), each 0 to INFEASIBLE_LEVEL.
@@ -243,8 +248,8 @@ def sized(maxima: dict[Name, int]) -> tuple[Resource, ...]:
 def default_encoding(reference: dict[Name, int] | None = None) -> Encoding:
     """Sizes for replicas of up to 32 cores, 256 GiB of memory, 4 TiB of disk and 8 GPUs, on machines of any size.
 
-    ``reference`` is about the mean node of the cluster, by default the largest replica; ten times more or less costs little
-    (docs/concepts/placement.md). It is public, hence an operator's choice, never a measurement.
+    ``reference`` is about the mean node of the cluster, by default 32 cores and 128 GiB; eight times as much or as little costs
+    less than 2 % (docs/concepts/placement.md). It is public, hence an operator's choice, never a measurement.
     """
     resources = sized({"cpu_milli": 32_000, "memory_bytes": 256 * GIB, "disk_bytes": 4096 * GIB, "gpu_count": 8})
     return Encoding(4, "tables", MESSAGE_BITS, resources, {}).resized(resources, reference)
