@@ -1,7 +1,8 @@
-"""Which sizes of a resource an epoch tells apart: round figures, about as far apart as quadratic spacing would have them.
+"""Which sizes of a resource an epoch tells apart: round figures, as far apart as squares, of disk as fourth powers.
 
 People ask for round figures and buy machines of round figures, so a list of sizes that lacks them rounds nearly everything;
-quadratic spacing has fine steps where small ones are needed and loses least where figures are not round.
+quadratic spacing has fine steps where small ones are needed and loses least where figures are not round. A disk has few sizes and
+needs small ones among them.
 """
 
 from functools import cache
@@ -26,28 +27,44 @@ ROUND: dict[str, tuple[int, ...]] = {
 def round_sizes(name: str, maximum: int, count: int) -> tuple[int, ...]:
     """``count`` sizes from 0 to ``maximum``, or every whole figure where there are not so many.
 
-    One size after the other goes into the gap that quadratic spacing finds widest (by the difference of square roots), at the
-    roundest figure of that gap's middle half. Integers only: every machine makes the same list.
+    One size after the other goes into the gap that is widest by the difference of roots (square, of disk fourth), at the roundest
+    figure of that gap's middle half. Integers only: every machine makes the same list.
     """
-    sizes, gaps = [0, maximum], [_gap(0, maximum)]
+    times = 2 if name == "disk_bytes" else 1
+    sizes, gaps = [0, maximum], [_gap(times, 0, maximum)]
     while len(sizes) < min(count, maximum + 1):
         _, low, high = heappop(gaps)
-        size = _roundest(ROUND[name], low, high)
+        size = _roundest(ROUND[name], times, low, high)
         sizes.append(size)
-        for gap in (_gap(low, size), _gap(size, high)):
+        for gap in (_gap(times, low, size), _gap(times, size, high)):
             heappush(gaps, gap)
     return tuple(sorted(sizes))
 
 
-def _gap(low: int, high: int) -> tuple[int, int, int]:
-    """The widest comes first in a heap, by the difference of square roots, times 2^30; last those with nothing between."""
-    return isqrt(low << 60) - isqrt(high << 60) if high - low > 1 else 1, low, high
+def _root(figure: int, times: int) -> int:
+    """The square root, so many times, and times 2^30."""
+    scaled = figure << (30 << times)
+    for _ in range(times):
+        scaled = isqrt(scaled)
+    return scaled
 
 
-def _roundest(steps: tuple[int, ...], low: int, high: int) -> int:
-    """The figure between that is a multiple of the largest step, the one nearest to the middle of the square roots."""
-    near, far = isqrt(low << 60), isqrt(high << 60)
-    first, middle, last = (((near * (4 - part) + far * part) // 4) ** 2 >> 60 for part in (1, 2, 3))
+def _power(root: int, times: int) -> int:
+    """The figure whose root it is, rounded down."""
+    for _ in range(times):
+        root *= root
+    return root >> (30 << times)
+
+
+def _gap(times: int, low: int, high: int) -> tuple[int, int, int]:
+    """The widest comes first in a heap; last those with nothing between."""
+    return _root(low, times) - _root(high, times) if high - low > 1 else 1, low, high
+
+
+def _roundest(steps: tuple[int, ...], times: int, low: int, high: int) -> int:
+    """The figure between that is a multiple of the largest step, the one nearest to the middle of the roots."""
+    near, far = _root(low, times), _root(high, times)
+    first, middle, last = (_power((near * (4 - part) + far * part) // 4, times) for part in (1, 2, 3))
     first, last = max(first, low + 1), min(last, high - 1)
     for step in reversed(steps):
         below, above = middle // step * step, -(-middle // step) * step

@@ -61,10 +61,27 @@ def test_what_people_write_is_among_them() -> None:
 
 
 def test_no_gap_is_much_wider_than_quadratic_spacing_has_it() -> None:
-    for name, maximum in MAXIMA[:4]:
+    for name, maximum in MAXIMA[:3]:
         sizes = round_sizes(name, maximum, 40)
         widest = max(sqrt(high) - sqrt(low) for low, high in itertools.pairwise(sizes))
         assert widest < 2.5 * sqrt(maximum) / 39
+
+
+def test_a_disk_has_small_sizes_too() -> None:
+    assert {size / GIB for size in round_sizes("disk_bytes", 4096 * GIB, 32)} >= {
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+        128,
+        256,
+        512,
+        1024,
+        2048,
+    }
 
 
 def test_no_maximum_breaks_it() -> None:
