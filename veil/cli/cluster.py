@@ -131,7 +131,7 @@ def status(output: str, directory: Path) -> None:
         "members": found.members,
         "downSigners": found.down_signers,
         "roles": found.roles,
-        "complaints": chain.endpoints.complaints,
+        "endpointComplaints": chain.endpoints.complaints,
     }
     if output == "json":
         click.echo(json.dumps(fields, indent=2))
