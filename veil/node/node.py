@@ -134,6 +134,7 @@ class Node:
             listen=(settings.listen,),
             preset=MESH_PRESETS[settings.preset],
             capture=settings.capture,
+            mdns=settings.mdns == "yes",
         )
         self.disk = Disk(self.journal, directory)
         self.follower = ChainFollower(self.chain, self.projection, self._clock)
