@@ -10,12 +10,14 @@ import pytest
 from cli_ran import Ran
 from eth_account import Account
 
+from veil.chain.client import RegistryChain
 from veil.chain.devchain import DevChain
 from veil.chain.rpc import Rpc
 from veil.chain.signer import LocalSigner
 from veil.cli.main import run
-from veil.config import write_settings
+from veil.config import load_settings, write_settings
 from veil.identity import Identity, peer_id_text
+from veil.types import Address
 
 pytestmark = pytest.mark.chain
 DELAY_S = 3600
@@ -142,6 +144,26 @@ async def test_who_pays_for_a_deployment_keeps_nothing_if_others_are_named(place
         "POLICY_ADMIN": [admin],
     }
     assert (await place.veil("cluster", "status", "--dir", str(place.home))).out.count(admin) == 4
+
+
+async def test_a_proof_that_is_none_is_not_approved(place: Place) -> None:
+    """The chain takes any 64 bytes for a proof: whoever approves has to look."""
+    settings, operator = load_settings(place.home, {}), LocalSigner.load(place.home / "operator.key")
+    squatted = Identity.generate().peer_id
+    chain = RegistryChain(settings.rpc_urls, Address(settings.contract), operator, deploy_block=settings.contract_block)
+    await chain.start()
+    await chain.register_node_with_proof(squatted, operator.address, bytes(range(64)))
+    await chain.close()
+    text = peer_id_text(squatted)
+    await place.refused(3, "no valid proof", "node", "approve", text, "--keystore", str(place.admin))
+
+
+async def test_policy_is_set_and_read(place: Place) -> None:
+    before = await place.node("policy", "get")
+    await place.refused(1, "POLICY_ADMIN", "policy", "set", "--profile", "fast")
+    changed = await place.as_admin("policy", "set", "--profile", "fast")
+    assert changed == {**before, "profile": "fast"}
+    assert await place.node("policy", "get") == changed
 
 
 async def test_images_are_allowed_by_digest(place: Place) -> None:
