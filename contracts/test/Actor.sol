@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {VeilRegistry} from "../src/VeilRegistry.sol";
 import {VeilRegistryExtension} from "../src/VeilRegistryExtension.sol";
-import {DisputeStatus, EpochParts, EpochStatus, Node, NodeStatus, Record, StakeTerms} from "../src/Storage.sol";
+import {EpochParts, NodeStatus, Record, StakeTerms} from "../src/Storage.sol";
 import {VM, Vm} from "./Fixture.sol";
 
 /// @dev What forge calls at random: a few accounts, nodes, objects and epochs, so that calls meet. It keeps what it saw from
@@ -30,9 +31,6 @@ contract Actor {
 
     /// @dev Writes that succeeded while paused.
     uint256 public slipped;
-    /// @dev Anything that failed for another reason than the pause while paused, of calls that otherwise could have gone well.
-    uint256 public calls;
-    uint256 public successes;
     uint64 public lastEpoch;
     uint64[16] public appended;
 
@@ -201,11 +199,9 @@ contract Actor {
 
     function _do(address from, uint256 value, bytes memory call) private returns (bool done) {
         bool paused = registry.paused();
-        calls += 1;
         VM.prank(from);
         (done,) = address(registry).call{value: value}(call);
         if (value != 0 && !done) VM.deal(from, 0);
-        if (done) successes += 1;
         if (done && paused) slipped += 1;
         _watch();
     }
@@ -215,7 +211,7 @@ contract Actor {
         Vm.Log[] memory logs = VM.getRecordedLogs();
         for (uint256 i = 0; i < logs.length; ++i) {
             bytes32[] memory t = logs[i].topics;
-            if (logs[i].emitter != address(registry) || t.length != 4 || t[0] == keccak256("RoleGranted(bytes32,address,address)")) {
+            if (logs[i].emitter != address(registry) || t.length != 4 || t[0] == IAccessControl.RoleGranted.selector) {
                 continue;
             }
             rv += 1;
