@@ -15,7 +15,8 @@ contract Actor {
     address private immutable admin;
 
     uint256 public constant ACCOUNTS = 4;
-    uint256 public constant NAMES = 5;
+    uint256 public constant PEERS = 2;
+    uint256 public constant NAMES = 4;
     bytes32[] public disputes;
     uint256 public received;
     uint256 public returned;
@@ -46,7 +47,7 @@ contract Actor {
     }
 
     function peer(uint256 seed) public pure returns (bytes32) {
-        return bytes32(0xBEE0 + seed % ACCOUNTS);
+        return bytes32(0xBEE0 + seed % PEERS);
     }
 
     /// @dev Two namespaces; name 0 is the Namespace itself.
