@@ -3,7 +3,8 @@
 A cluster as ``veil dev up`` makes it: chain, mesh, evaluators, a quorum of key holders, containers. Workloads are applied one
 after the other, each when the one before is gone. ``round_s`` is from the coordinator's opening of the round to its seeing
 the leaf appended; ``apply_s`` from the API call to every replica running. What happens between is read from the nodes' logs,
-which are on one clock. The floor is the round's own evaluation, which nothing else in a round can be faster than.
+which are on one clock. The floors are what the same work would take if all cores did nothing else: the processor time of the
+evaluators for a round, and of the whole cluster from the call to running, divided by the cores.
 """
 
 import argparse
@@ -22,11 +23,13 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from veil.client.api import ApiClient
 from veil.client.kinds import INSTANCES, WORKLOADS, Obj
 from veil.client.kubeconfig import KubeConfig
 from veil.dev.layout import Layout
+from veil.dev.status import status_of
 from veil.errors import NodeUnavailable
 from veil.runtime.daemon import available
 
@@ -81,6 +84,10 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     steps_s: Mapping[str, float]
     evaluation_s: float
     """The evaluators' own time for the circuit, the slowest member's."""
+    round_floor_s: float
+    """Processor time of all evaluators, by the cores."""
+    apply_floor_s: float
+    """Processor time of all processes of the cluster but the containers themselves, by the cores."""
     rounds: int
     nodes: int
     replicas: int
@@ -96,6 +103,8 @@ class Trial:
     began_s: float
     at_s: dict[str, float] = field(default_factory=dict)
     evaluation_s: float = 0.0
+    evaluators_cpu_s: float = 0.0
+    cluster_cpu_s: float = 0.0
 
     @property
     def round_s(self) -> float:
@@ -159,6 +168,16 @@ class Cluster:
     def api(self) -> ApiClient:
         return ApiClient(KubeConfig(server=f"unix://{Layout(self.directory).node('node-1') / 'api.sock'}"))
 
+    def cpu_s(self) -> dict[str, float]:
+        """Processor time so far by kind of process: ``evald``, ``node``, ``chain`` …"""
+        found = status_of(Layout(self.directory))
+        processes = [("chain", found["chain"]["pid"]), *(item for node in found["nodes"] for item in node["pids"].items())]
+        used: dict[str, float] = {}
+        for role, pid in processes:
+            times = psutil.Process(pid).cpu_times()
+            used[role] = used.get(role, 0.0) + times.user + times.system
+        return used
+
     def told(self) -> list[tuple[float, str, str, float]]:
         """The steps of all rounds, by time."""
         logs = [Layout(self.directory).node(f"node-{number}") / "node.log" for number in range(1, NODES + 1)]
@@ -199,12 +218,16 @@ def _is_so(phases: Mapping[str, str | None], running: int) -> bool:
     return len(phases) == running and all(phase == "Running" for phase in phases.values())
 
 
-async def _try_once(api: ApiClient, name: str, replicas: int) -> Trial:
+async def _try_once(cluster: Cluster, api: ApiClient, name: str, replicas: int) -> Trial:
+    before = cluster.cpu_s()
     trial = Trial(time.time())
     await api.create(WORKLOADS, manifest(name, replicas), NAMESPACE)
     trial.at_s["admitted"] = time.time()
     await _until(api, replicas)
     trial.at_s["running"] = time.time()
+    after = cluster.cpu_s()
+    trial.evaluators_cpu_s = after["evald"] - before["evald"]
+    trial.cluster_cpu_s = sum(after.values()) - sum(before.values())
     await api.delete(WORKLOADS, name, NAMESPACE)
     await _until(api, 0)
     return trial
@@ -216,13 +239,13 @@ async def measure(replicas: int = 1, rounds: int = 10, runtime: str = "") -> Fig
     load_average = os.getloadavg()[0]
     with Cluster(runtime) as cluster:
         async with cluster.api() as api:
-            trials = [await _try_once(api, f"round-{number}", replicas) for number in range(rounds + 1)][1:]
+            trials = [await _try_once(cluster, api, f"round-{number}", replicas) for number in range(rounds + 1)][1:]
         told = cluster.told()
     whole = [trial for trial in trials if take_steps(trial, told)]
     if not whole:
         raise NodeUnavailable("no round was told in full by the nodes' logs", hint="run it with fewer other things at once")
     steps = [trial.steps_s() for trial in whole]
-    middle = statistics.median
+    middle, cores = statistics.median, len(os.sched_getaffinity(0))
     return Figure(
         round_s=round(middle(trial.round_s for trial in whole), 3),
         round_p99_s=round(max(trial.round_s for trial in whole), 3),
@@ -230,11 +253,13 @@ async def measure(replicas: int = 1, rounds: int = 10, runtime: str = "") -> Fig
         apply_p99_s=round(max(trial.apply_s for trial in whole), 3),
         steps_s={step: round(middle(taken[step] for taken in steps), 3) for step in STEPS},
         evaluation_s=round(middle(trial.evaluation_s for trial in whole), 3),
+        round_floor_s=round(middle(trial.evaluators_cpu_s for trial in whole) / cores, 3),
+        apply_floor_s=round(middle(trial.cluster_cpu_s for trial in whole) / cores, 3),
         rounds=len(whole),
         nodes=NODES,
         replicas=replicas,
         runtime=runtime,
-        cores=len(os.sched_getaffinity(0)),
+        cores=cores,
         load_average=round(load_average, 2),
     )
 
@@ -245,10 +270,11 @@ def show(figure: Figure) -> None:
     print(f"load {figure.load_average} before; medians in seconds, each from the step before\n")
     for step, taken_s in figure.steps_s.items():
         print(f"{step:10} {taken_s:7.3f}  {MEANS[step]}")
-    times = figure.round_s / figure.evaluation_s
     print(f"\nround      {figure.round_s:7.3f}  opened to appended; worst {figure.round_p99_s}; promised {PROMISED_ROUND_S}")
-    print(f"evaluation {figure.evaluation_s:7.3f}  the circuit itself: a round takes {times:.1f} times that")
+    print(f"  of which {figure.evaluation_s:7.3f}  the circuit, the slowest member's")
+    print(f"  floor    {figure.round_floor_s:7.3f}  processor time of all evaluators, by the cores")
     print(f"apply      {figure.apply_s:7.3f}  API call to all running; worst {figure.apply_p99_s}")
+    print(f"  floor    {figure.apply_floor_s:7.3f}  processor time of the whole cluster, by the cores")
     print(f"                    promised {PROMISED_APPLY_S} for 3 replicas")
 
 

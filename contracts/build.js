@@ -31,7 +31,7 @@ const input = {
     evmVersion: EVM_VERSION,
     optimizer: { enabled: true, runs: 200 },
     metadata: { bytecodeHash: 'none', appendCBOR: false },
-    outputSelection: { '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object'] } },
+    outputSelection: { '*': { '*': ['abi', 'userdoc', 'devdoc', 'evm.bytecode.object', 'evm.deployedBytecode.object'] } },
   },
 }
 
@@ -54,12 +54,26 @@ function reachable(abi) {
   return [...abi, ...result.contracts['src/VeilRegistryExtension.sol'].VeilRegistryExtension.abi.filter((item) => !known.has(key(item)))]
 }
 
+// What the sources say of each function, for docs/reference/contract.md.
+function natspec() {
+  const parts = [result.contracts['src/VeilRegistryExtension.sol'].VeilRegistryExtension, result.contracts['src/VeilRegistry.sol'].VeilRegistry]
+  const said = {}
+  for (const part of parts) {
+    for (const [signature, { notice }] of Object.entries(part.userdoc.methods || {})) {
+      const params = Object.entries((part.devdoc.methods[signature] || {}).params || {})
+      said[signature] = [notice, ...params.map(([name, text]) => `\`${name}\`: ${text}.`)].join(' ')
+    }
+  }
+  return Object.fromEntries(Object.entries(said).sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
 fs.mkdirSync(out, { recursive: true })
 for (const [name, source] of Object.entries(ARTIFACTS)) {
   const contract = result.contracts[source][name]
   const deployed = contract.evm.deployedBytecode.object
   if (deployed.length / 2 > CODE_MAX_BYTES) throw new Error(`${name} has ${deployed.length / 2} bytes, a chain takes ${CODE_MAX_BYTES}`)
   const artifact = { contractName: name, compiler: solc.version(), evmVersion: EVM_VERSION, abi: name === 'VeilRegistry' ? reachable(contract.abi) : contract.abi, bytecode: '0x' + contract.evm.bytecode.object }
+  if (name === 'VeilRegistry') artifact.natspec = natspec()
   fs.writeFileSync(path.join(out, name + '.json'), JSON.stringify(artifact, null, 1) + '\n')
   console.log(`${name}: ${deployed.length / 2} bytes deployed (the limit is ${CODE_MAX_BYTES})`)
 }

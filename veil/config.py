@@ -119,6 +119,9 @@ class NodeSettings:
         _bootstrap,
         (),
     )
+    mdns: str = _setting(
+        "VEIL_LIBP2P_MDNS", "yes: find registered peers on this network segment by multicast", _one_of("no", "yes"), "no"
+    )
     public_key_file: Path | None = _setting(
         "VEIL_ZAMA_PUBLICKEY_FILE", "the epoch's FHE public key; must have the digest that the chain names", Path, None
     )

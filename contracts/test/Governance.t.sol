@@ -6,7 +6,6 @@ import {TimelockController} from "@openzeppelin/contracts/governance/TimelockCon
 import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
 import {VeilRegistry} from "../src/VeilRegistry.sol";
 import {VeilRegistryExtension} from "../src/VeilRegistryExtension.sol";
-import {NodeStatus} from "../src/Storage.sol";
 import {Fixture, VM} from "./Fixture.sol";
 
 contract LaterRegistry is VeilRegistry {

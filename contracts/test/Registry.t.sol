@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
 import {Access} from "../src/Access.sol";
 import {Disputes} from "../src/Disputes.sol";
@@ -9,10 +8,8 @@ import {Epochs} from "../src/Epochs.sol";
 import {Membership} from "../src/Membership.sol";
 import {Namespaces} from "../src/Namespaces.sol";
 import {Objects} from "../src/Objects.sol";
-import {PlacementLog} from "../src/PlacementLog.sol";
 import {Stakes} from "../src/Stakes.sol";
-import {VeilRegistry} from "../src/VeilRegistry.sol";
-import {Bond, DisputeStatus, EpochParts, EpochStatus, NodeStatus, Record, StakeTerms} from "../src/Storage.sol";
+import {DisputeStatus, EpochParts, NodeStatus, StakeTerms} from "../src/Storage.sol";
 import {Fixture, VM} from "./Fixture.sol";
 
 /// @dev Single functions, with any arguments.

@@ -156,6 +156,7 @@ class Agent:
         before, self._desired = self._desired, dict(desired)
         if before is None:
             changed = set(self._desired) | self._containers.keys()
+            self._queue.add(None)  # to find what was left of those that are not wanted
         else:
             changed = {key for key in before.keys() | self._desired.keys() if before.get(key) != self._desired.get(key)}
         for key in sorted(changed):
@@ -234,12 +235,19 @@ class Agent:
 
     async def _resync(self) -> float:
         await self._containers.learn()
+        on_disk = await asyncio.to_thread(lambda: self._logs.instances() | self._volumes.instances())
         known = self._containers.keys() | (self._desired or {}).keys() | self._statuses.keys()
         for key in known:
             self._queue.add(key)
         if self._desired is not None:
-            await asyncio.to_thread(self._volumes.sweep, {key.text for key in known})
+            await self._sweep(on_disk - {key.text for key in known})
         return RESYNC_S
+
+    async def _sweep(self, left: set[str]) -> None:
+        """Remove the files of Instances that are not here any more: an agent was killed between their containers and these."""
+        for instance in left:
+            self._logs.remove(instance)
+            await asyncio.to_thread(self._volumes.remove, instance)
 
     async def _run(self, desired: DesiredInstance) -> float | None:
         try:

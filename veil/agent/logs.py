@@ -63,6 +63,10 @@ class Logs:
             self._indexes = {path: index for path, index in self._indexes.items() if not path.is_relative_to(home)}
             shutil.rmtree(home, ignore_errors=True)
 
+    def instances(self) -> set[str]:
+        """Those that have logs here."""
+        return {path.name for path in self.paths.root.iterdir()} if self.paths.root.is_dir() else set()
+
     def adopt(self) -> None:
         """Know the files that an agent before this one left. Blocks."""
         with self._lock:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from veil.errors import Forbidden, NotFound
@@ -86,6 +87,7 @@ class Volumes:
         self._host_paths = frozenset(host_paths)
         self._make_memory = make_memory
         self._unmake_memory = unmake_memory
+        self._lock = Lock()
 
     def home(self, instance: str) -> Path:
         """Where an Instance's volumes are."""
@@ -94,6 +96,10 @@ class Volumes:
     def prepare(self, instance: str, volumes: Iterable[Volume], memory_bytes: int) -> None:
         """Make what is not there. Raises Forbidden, NotFound for paths of the machine; OSError."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._lock:
+            self._prepare(instance, volumes, memory_bytes)
+
+    def _prepare(self, instance: str, volumes: Iterable[Volume], memory_bytes: int) -> None:
         for volume in volumes:
             if volume.kind is VolumeKind.HOST_PATH:
                 self._check(volume)
@@ -109,15 +115,14 @@ class Volumes:
     def remove(self, instance: str) -> None:
         """Forget everything. Nothing there = done."""
         home = self.home(instance)
-        if home.exists():
-            self._unmake_memory(home)
-            shutil.rmtree(home, ignore_errors=True)
+        with self._lock:
+            if home.exists():
+                self._unmake_memory(home)
+                shutil.rmtree(home, ignore_errors=True)
 
-    def sweep(self, keep: Iterable[str]) -> None:
-        """Remove what was left of Instances that are not here any more: of a node that was killed in between."""
-        if self._root.is_dir():
-            for home in {path.name for path in self._root.iterdir()} - set(keep):
-                self.remove(home)
+    def instances(self) -> set[str]:
+        """Those that have something here."""
+        return {path.name for path in self._root.iterdir()} if self._root.is_dir() else set()
 
     def _check(self, volume: Volume) -> None:
         if volume.source not in self._host_paths:

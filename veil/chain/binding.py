@@ -21,15 +21,16 @@ from veil.types import Address, PeerId
 
 
 class Binding:
-    """One deployed registry."""
+    """One deployed registry, or another contract of which there is an artifact."""
 
-    def __init__(self, w3: AsyncWeb3[Any], address: Address) -> None:
+    def __init__(self, w3: AsyncWeb3[Any], address: Address, artifact: str = "VeilRegistry") -> None:
         self.address = address
-        self._contract: Any = w3.eth.contract(address=address, abi=artifacts.load("VeilRegistry").abi)  # type: ignore[call-overload]
+        self._artifact = artifact
+        self._contract: Any = w3.eth.contract(address=address, abi=artifacts.load(artifact).abi)  # type: ignore[call-overload]
 
     def encode(self, function: str, *args: Any) -> bytes:
         """The calldata of a call. Not by web3, which takes ten times as long for it."""
-        selector, types = _functions()[function]
+        selector, types = _functions(self._artifact)[function]
         return selector + abi_encode(types, args)
 
     async def read(self, function: str, *args: Any, block: Any = "latest") -> Any:
@@ -42,10 +43,10 @@ class Binding:
 
 
 @functools.cache
-def _functions() -> dict[str, tuple[bytes, list[str]]]:
+def _functions(artifact: str) -> dict[str, tuple[bytes, list[str]]]:
     """Name to selector and types."""
     result = {}
-    for item in artifacts.load("VeilRegistry").abi:
+    for item in artifacts.load(artifact).abi:
         if item["type"] == "function":
             types = [collapse_if_tuple(part) for part in item["inputs"]]
             result[item["name"]] = (bytes(keccak(f"{item['name']}({','.join(types)})".encode())[:4]), types)

@@ -48,6 +48,7 @@ class RegistryChain(ExtensionClient):
     ) -> None:
         self.operator = signer.address
         self.registry = registry
+        self.deploy_block = deploy_block
         self._signer = signer
         self.endpoints = Endpoints([rpc] if isinstance(rpc, str) else rpc, registry, clock=clock)
         self._w3 = connect(self.endpoints)
@@ -71,6 +72,19 @@ class RegistryChain(ExtensionClient):
     async def close(self) -> None:
         await self.endpoints.close()
         await self._w3.provider.disconnect()
+
+    @property
+    def sender(self) -> Sender:
+        """For transactions to other contracts by the same account."""
+        return self._sender
+
+    def encode(self, function: str, *args: Any) -> bytes:
+        """The calldata of one of the registry's functions, for whoever calls it instead of this account."""
+        return self._binding.encode(function, *args)
+
+    async def read(self, function: str, *args: Any) -> Any:
+        """The value of one of the registry's views."""
+        return await self._binding.read(function, *args)
 
     async def _send(self, function: str, *args: Any, value_wei: int = 0) -> SentReceipt:
         return await self._sender.send(self.registry, self._binding.encode(function, *args), value_wei=value_wei)

@@ -25,60 +25,67 @@ _ROLES = {role_id(name): name for name in ROLES}
 """Roles as people know them; the contract only has their hashes."""
 
 
-class _Meaning(NamedTuple):
+class Meaning(NamedTuple):
+    """``message`` takes the error's arguments, in their order."""
+
     kind: type[VeilError]
     message: str
     hint: str
 
 
-_MEANINGS: dict[str, _Meaning] = {
-    "StaleGeneration": _Meaning(Conflict, "object {0} is at generation {2}, not {1} (0: it does not exist)", _READ_AGAIN),
-    "StaleSequence": _Meaning(Conflict, "shard {0}: sequence {1} does not follow the log's last, {2}", _READ_AGAIN),
-    "StaleIncarnation": _Meaning(Conflict, "node {0}: incarnation {1} cannot follow {2}", "use a higher incarnation"),
-    "StaleEpoch": _Meaning(Conflict, "epoch {0} is not over the last one, {1}", "use the next number"),
-    "BeingDeleted": _Meaning(Conflict, "object {1} of kind {0} is being deleted", "wait until it is gone"),
-    "NamespaceNotEmpty": _Meaning(Conflict, "namespace {0} has {1} objects", "delete its objects first"),
-    "WrongNodeStatus": _Meaning(Conflict, "node {0} has status {1}, from which this step does not lead", "look at the node"),
-    "NotProven": _Meaning(Conflict, "node {0} has given no proof of possession", "its operator runs `veil node register`"),
-    "WrongEpochStatus": _Meaning(Conflict, "epoch {0} has status {1}, from which this step does not lead", "see `veil key list`"),
-    "WrongThreshold": _Meaning(InvalidInput, "{0} of a committee of {1}", "at least 1, at most the size"),
-    "StakeTooLow": _Meaning(Conflict, "node {0} has a stake of {1} wei, {2} are needed", "its operator stakes more"),
-    "StillBonded": _Meaning(Conflict, "node {0} is bonded until {1} (Unix time), {2} disputes are open", "wait until it is over"),
-    "WrongDisputeStatus": _Meaning(Conflict, "dispute {0} has status {1}, from which this step does not lead", "look at it"),
-    "NotLapsed": _Meaning(Conflict, "dispute {0} may be decided until {1} (Unix time)", "wait until then"),
-    "NotInLog": _Meaning(NotFound, "leaf {2} is not in append {1} of shard {0}", "check the proof with `veil audit`"),
-    "NotAnchored": _Meaning(NotFound, "assignment {0} was never anchored", "only what is on chain can be disputed"),
-    "NothingToWithdraw": _Meaning(NotFound, "{0} is credited with nothing", "stakes are credited when a node is Gone"),
-    "BondTooLow": _Meaning(InvalidInput, "a bond of {0} wei, {1} are needed", "send more"),
-    "PoolTooSmall": _Meaning(LimitExceeded, "{0} wei of a pool of {1}", "ask for less"),
-    "PlainEther": _Meaning(InvalidInput, "the registry takes ether only with a call", "stake for a node instead"),
-    "FailedCall": _Meaning(Refused, "the account does not take ether", "withdraw to another one"),
-    "InsufficientBalance": _Meaning(Refused, "the registry has {0} wei, {1} are asked for", "report it: this must not happen"),
-    "UnknownRights": _Meaning(InvalidInput, "{0} has unknown bits", "EDIT is 1, VIEW 2, REQUEST 4"),
-    "NotRequester": _Meaning(Forbidden, "{0} may not create namespaces here: it does not hold the role REQUESTER", _ASK),
-    "KindHasOwnFunctions": _Meaning(InvalidInput, "{0} has functions of its own", "see docs/reference/contract.md"),
-    "NodeExists": _Meaning(AlreadyExists, "node {0} is registered", "an administrator can remove a squatter"),
-    "AlreadyAnchored": _Meaning(AlreadyExists, "assignment {0} is anchored", "it needs no second note"),
-    "UnknownNode": _Meaning(NotFound, "node {0} is not registered", "register it first"),
-    "UnknownObject": _Meaning(NotFound, "object {1} of kind {0} does not exist", "it was never created, or is deleted"),
-    "NamespaceMissing": _Meaning(NotFound, "namespace {0} does not exist", "create the Namespace first"),
-    "NotWriter": _Meaning(Forbidden, "{1} has no such right in namespace {0}", _ASK),
-    "NotOperator": _Meaning(Forbidden, "{1} does not operate node {0}", _ASK),
-    "NotMember": _Meaning(Forbidden, "{0} operates no Active node", "register a node and have it approved"),
-    "TooFewSigners": _Meaning(Forbidden, "{0} operators sign, {1} must", "collect more signatures"),
-    "SignersNotAscending": _Meaning(Forbidden, "the signature of {0} counts twice or is out of order", "one per operator"),
-    "AccessControlUnauthorizedAccount": _Meaning(Forbidden, "{0} does not hold the role {1}", _ASK),
-    "ECDSAInvalidSignature": _Meaning(Forbidden, "a signature is by nobody", "each operator signs anew"),
-    "ECDSAInvalidSignatureLength": _Meaning(Forbidden, "a signature of {0} bytes", "each operator signs anew"),
-    "ECDSAInvalidSignatureS": _Meaning(Forbidden, "a malleable signature", "each operator signs anew"),
-    "TooMuch": _Meaning(LimitExceeded, "{1}, the registry takes {2}", "see the limits in docs/reference/contract.md"),
-    "UnknownKind": _Meaning(InvalidInput, "kind {0} is not taken by the generic path", "see veil.wire.objects.KINDS"),
-    "UnknownShard": _Meaning(InvalidInput, "there is no shard {0}", "shards are numbered from 0 to 15"),
-    "NotNamespaceId": _Meaning(InvalidInput, "{0} is not the id of a Namespace", "its lower 16 bytes are zero"),
-    "WrongProofLength": _Meaning(InvalidInput, "a proof of {0} bytes", "an Ed25519 signature has 64"),
-    "ZeroValue": _Meaning(InvalidInput, "zero, which it must not be", "see docs/reference/contract.md"),
-    "EnforcedPause": _Meaning(Refused, "the registry is paused", "a guardian paused it; an administrator unpauses it"),
+_MEANINGS: dict[str, Meaning] = {
+    "StaleGeneration": Meaning(Conflict, "object {0} is at generation {2}, not {1} (0: it does not exist)", _READ_AGAIN),
+    "StaleSequence": Meaning(Conflict, "shard {0}: sequence {1} does not follow the log's last, {2}", _READ_AGAIN),
+    "StaleIncarnation": Meaning(Conflict, "node {0}: incarnation {1} cannot follow {2}", "use a higher incarnation"),
+    "StaleEpoch": Meaning(Conflict, "epoch {0} is not over the last one, {1}", "use the next number"),
+    "BeingDeleted": Meaning(Conflict, "object {1} of kind {0} is being deleted", "wait until it is gone"),
+    "NamespaceNotEmpty": Meaning(Conflict, "namespace {0} has {1} objects", "delete its objects first"),
+    "WrongNodeStatus": Meaning(Conflict, "node {0} has status {1}, from which this step does not lead", "look at the node"),
+    "NotProven": Meaning(Conflict, "node {0} has given no proof of possession", "its operator runs `veil node register`"),
+    "WrongEpochStatus": Meaning(Conflict, "epoch {0} has status {1}, from which this step does not lead", "see `veil key list`"),
+    "WrongThreshold": Meaning(InvalidInput, "{0} of a committee of {1}", "at least 1, at most the size"),
+    "StakeTooLow": Meaning(Conflict, "node {0} has a stake of {1} wei, {2} are needed", "its operator stakes more"),
+    "StillBonded": Meaning(Conflict, "node {0} is bonded until {1} (Unix time), {2} disputes are open", "wait until it is over"),
+    "WrongDisputeStatus": Meaning(Conflict, "dispute {0} has status {1}, from which this step does not lead", "look at it"),
+    "NotLapsed": Meaning(Conflict, "dispute {0} may be decided until {1} (Unix time)", "wait until then"),
+    "NotInLog": Meaning(NotFound, "leaf {2} is not in append {1} of shard {0}", "check the proof with `veil audit`"),
+    "NotAnchored": Meaning(NotFound, "assignment {0} was never anchored", "only what is on chain can be disputed"),
+    "NothingToWithdraw": Meaning(NotFound, "{0} is credited with nothing", "stakes are credited when a node is Gone"),
+    "BondTooLow": Meaning(InvalidInput, "a bond of {0} wei, {1} are needed", "send more"),
+    "PoolTooSmall": Meaning(LimitExceeded, "{0} wei of a pool of {1}", "ask for less"),
+    "PlainEther": Meaning(InvalidInput, "the registry takes ether only with a call", "stake for a node instead"),
+    "FailedCall": Meaning(Refused, "the account does not take ether", "withdraw to another one"),
+    "InsufficientBalance": Meaning(Refused, "the registry has {0} wei, {1} are asked for", "report it: this must not happen"),
+    "UnknownRights": Meaning(InvalidInput, "{0} has unknown bits", "EDIT is 1, VIEW 2, REQUEST 4"),
+    "NotRequester": Meaning(Forbidden, "{0} may not create namespaces here: it does not hold the role REQUESTER", _ASK),
+    "KindHasOwnFunctions": Meaning(InvalidInput, "{0} has functions of its own", "see docs/reference/contract.md"),
+    "NodeExists": Meaning(AlreadyExists, "node {0} is registered", "an administrator can remove a squatter"),
+    "AlreadyAnchored": Meaning(AlreadyExists, "assignment {0} is anchored", "it needs no second note"),
+    "UnknownNode": Meaning(NotFound, "node {0} is not registered", "register it first"),
+    "UnknownObject": Meaning(NotFound, "object {1} of kind {0} does not exist", "it was never created, or is deleted"),
+    "NamespaceMissing": Meaning(NotFound, "namespace {0} does not exist", "create the Namespace first"),
+    "NotWriter": Meaning(Forbidden, "{1} has no such right in namespace {0}", _ASK),
+    "NotOperator": Meaning(Forbidden, "{1} does not operate node {0}", _ASK),
+    "NotMember": Meaning(Forbidden, "{0} operates no Active node", "register a node and have it approved"),
+    "TooFewSigners": Meaning(Forbidden, "{0} operators sign, {1} must", "collect more signatures"),
+    "SignersNotAscending": Meaning(Forbidden, "the signature of {0} counts twice or is out of order", "one per operator"),
+    "AccessControlUnauthorizedAccount": Meaning(Forbidden, "{0} does not hold the role {1}", _ASK),
+    "ECDSAInvalidSignature": Meaning(Forbidden, "a signature is by nobody", "each operator signs anew"),
+    "ECDSAInvalidSignatureLength": Meaning(Forbidden, "a signature of {0} bytes", "each operator signs anew"),
+    "ECDSAInvalidSignatureS": Meaning(Forbidden, "a malleable signature", "each operator signs anew"),
+    "TooMuch": Meaning(LimitExceeded, "{1}, the registry takes {2}", "see the limits in docs/reference/contract.md"),
+    "UnknownKind": Meaning(InvalidInput, "kind {0} is not taken by the generic path", "see veil.wire.objects.KINDS"),
+    "UnknownShard": Meaning(InvalidInput, "there is no shard {0}", "shards are numbered from 0 to 15"),
+    "NotNamespaceId": Meaning(InvalidInput, "{0} is not the id of a Namespace", "its lower 16 bytes are zero"),
+    "WrongProofLength": Meaning(InvalidInput, "a proof of {0} bytes", "an Ed25519 signature has 64"),
+    "ZeroValue": Meaning(InvalidInput, "zero, which it must not be", "see docs/reference/contract.md"),
+    "EnforcedPause": Meaning(Refused, "the registry is paused", "a guardian paused it; an administrator unpauses it"),
 }
+
+
+def meaning_of(error: str) -> Meaning | None:
+    """Of one error by its name; None for those that only a broken deployment can raise."""
+    return _MEANINGS.get(error)
 
 
 @functools.cache

@@ -86,7 +86,7 @@ class Sender:
         check_every_s: float = CHECK_EVERY_S,
         clock: Clock | None = None,
     ) -> None:
-        self._w3 = w3
+        self.w3 = w3
         self._signer = signer
         self._deadline_s = deadline_s
         self._replace_after_s = replace_after_s
@@ -120,7 +120,7 @@ class Sender:
 
     async def _estimate(self, call: dict[str, Any]) -> int:
         async def ask() -> int:
-            return await self._w3.eth.estimate_gas(_params(call))
+            return await self.w3.eth.estimate_gas(_params(call))
 
         return int(await reach(ask, call=bytes(call["data"])) * GAS_MARGIN)
 
@@ -166,23 +166,23 @@ class Sender:
 
         async def ask() -> tuple[int, Fees]:
             if self._chain_id is None:
-                self._chain_id = await self._w3.eth.chain_id
+                self._chain_id = await self.w3.eth.chain_id
             nonce, block, tip = await asyncio.gather(
-                self._nonce("pending"), self._w3.eth.get_block("latest"), self._w3.eth.max_priority_fee
+                self._nonce("pending"), self.w3.eth.get_block("latest"), self.w3.eth.max_priority_fee
             )
             return nonce, Fees.of_market(int(block["baseFeePerGas"]), int(tip))
 
         return await reach(ask)
 
     async def _nonce(self, block: Any) -> int:
-        return int(await self._w3.eth.get_transaction_count(_checksum(self._signer.address), block))
+        return int(await self.w3.eth.get_transaction_count(_checksum(self._signer.address), block))
 
     async def _broadcast(self, raw: bytes) -> None:
         """Hand a signed transaction to the endpoint; the same one twice is no error. Raises _NonceTaken, _TooCheap."""
 
         async def ask() -> None:
             try:
-                await self._w3.eth.send_raw_transaction(HexBytes(raw))
+                await self.w3.eth.send_raw_transaction(HexBytes(raw))
             except Web3RPCError as error:
                 text = str(error).lower()
                 if "already known" in text or "already imported" in text:
@@ -201,7 +201,7 @@ class Sender:
 
     async def _exists(self, tx_hash: bytes) -> bool:
         try:
-            await self._w3.eth.get_transaction(HexBytes(tx_hash))
+            await self.w3.eth.get_transaction(HexBytes(tx_hash))
         except TransactionNotFound:
             return False
         return True
@@ -246,7 +246,7 @@ class Sender:
     async def _receipt(self, tx_hash: HexBytes) -> TxReceipt | None:
         async def ask() -> TxReceipt | None:
             try:
-                return await self._w3.eth.get_transaction_receipt(tx_hash)
+                return await self.w3.eth.get_transaction_receipt(tx_hash)
             except TransactionNotFound:
                 return None
 
@@ -308,7 +308,7 @@ class Sender:
     async def _why(self, call: dict[str, Any], receipt: TxReceipt) -> VeilError:
         """Why a mined transaction reverted, by asking for it again on top of its block."""
         try:
-            await self._w3.eth.call(_params(call), receipt["blockNumber"])
+            await self.w3.eth.call(_params(call), receipt["blockNumber"])
         except Web3Exception as error:
             known = reverts.from_web3(error, bytes(call["data"]))
             if known is not None:

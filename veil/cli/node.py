@@ -1,16 +1,61 @@
-"""`veil node`: running one node."""
+"""`veil node`: running one node, and its membership: registering, approving, staking, leaving."""
 
 import asyncio
+import json
 import logging
 import signal
+import time
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from veil.cli.registry import directory_option, keystore_option, output_option, print_fields, registry, registry_read
+
+if TYPE_CHECKING:
+    from veil.chain.client import RegistryChain
+    from veil.types import PeerId
+
+WEI_PER_ETHER = 10**18
+
+
+class _Peer(click.ParamType["PeerId"]):
+    """A peer ID as libp2p writes it."""
+
+    name = "peer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "PeerId":
+        from veil.errors import VeilError
+        from veil.identity import parse_peer_id
+
+        try:
+            return parse_peer_id(value)
+        except (VeilError, ValueError) as error:
+            self.fail(f"{value!r} is no peer ID of an Ed25519 key ({error})", param, ctx)
+
+
+class _Ether(click.ParamType[int]):
+    """An amount of ether, as wei."""
+
+    name = "ether"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            amount = Decimal(value) * WEI_PER_ETHER
+        except InvalidOperation:
+            self.fail(f"{value!r} is no amount of ether, such as 0.5", param, ctx)
+        if not amount.is_finite() or amount <= 0 or amount != int(amount):
+            self.fail(f"{value!r}: more than 0, at most 18 decimals", param, ctx)
+        return int(amount)
+
+
+PEER, ETHER = _Peer(), _Ether()
 
 
 @click.group()
 def node() -> None:
-    """Run a node."""
+    """Run a node; make it a member, and let it leave."""
 
 
 @node.command()
@@ -35,3 +80,154 @@ async def _run(settings: object) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await Node(settings).run(stop)
+
+
+@node.command()
+@output_option
+@keystore_option
+@directory_option
+def register(output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Register the node of --dir, with the proof that its key and the operator's account belong together.
+
+    A node that was registered without a proof (or by an administrator) gives its proof. It works once an administrator has
+    approved it.
+    """
+    _show(asyncio.run(_register(keystore, directory)), output, "an administrator approves it: `veil node approve PEER --dir …`")
+
+
+async def _register(keystore: "Path | str | None", directory: Path) -> dict[str, Any]:
+    from veil.errors import Conflict
+    from veil.identity import Identity
+    from veil.wire.nodes import prove_possession
+
+    identity = Identity.load(directory / "peer.key")
+    async with registry_read(directory, keystore) as (chain, projection):
+        row = projection.node(identity.peer_id)
+        proof = prove_possession(identity, chain.cluster, chain.operator)
+        if row is None or row.status == "Gone":
+            await chain.register_node_with_proof(identity.peer_id, chain.operator, proof)
+        elif row.operator != chain.operator:
+            raise Conflict(
+                f"the node is registered with the operator {row.operator}, this account is {chain.operator}",
+                hint="sign with that account, or have an administrator remove a squatter",
+            )
+        elif not row.proven:
+            await chain.prove_node(identity.peer_id, proof)
+        return await _registered(chain, identity.peer_id)
+
+
+@node.command()
+@click.argument("peer", type=PEER)
+@output_option
+@keystore_option
+@directory_option
+def approve(peer: "PeerId", output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Make the node PEER a member; by an administrator. Its proof is verified first, which the chain cannot do."""
+    _show(asyncio.run(_approve(peer, keystore, directory)), output, "it is a member")
+
+
+async def _approve(peer: "PeerId", keystore: "Path | str | None", directory: Path) -> dict[str, Any]:
+    from veil.errors import NotFound, SignatureInvalid
+
+    async with registry_read(directory, keystore) as (chain, projection):
+        row = projection.node(peer)
+        if row is None or row.status == "Gone":
+            raise NotFound("no such node is registered", hint="its operator runs `veil node register`")
+        if not row.proven:
+            raise SignatureInvalid(
+                "the node has no valid proof that its key and its operator's account belong together",
+                hint="its operator runs `veil node register`; remove it if it is a squatter",
+            )
+        await chain.approve_node(peer)
+        return await _registered(chain, peer)
+
+
+@node.command()
+@click.argument("amount", type=ETHER)
+@click.option("--peer", type=PEER, help="another node than that of --dir")
+@output_option
+@keystore_option
+@directory_option
+def stake(amount: int, peer: "PeerId | None", output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Add AMOUNT (in ether) to the node's stake. It is liable while the node is a member, and for a time after it left."""
+
+    async def act() -> dict[str, Any]:
+        async with registry(directory, keystore) as chain:
+            whom = peer or _own_peer(directory)
+            await chain.stake(whom, amount)
+            return await _registered(chain, whom)
+
+    _show(asyncio.run(act()), output, "")
+
+
+@node.command()
+@output_option
+@keystore_option
+@directory_option
+def leave(output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Take the node of --dir out: first no new work, then, when its stake is free, for good. Run it again for each step.
+
+    A member becomes Leaving: its replicas are placed elsewhere. After the unbonding period the same command makes it Gone and
+    pays the stake out to the operator's account. A Pending node is Gone at once.
+    """
+    _show(asyncio.run(_leave(keystore, directory)), output, "")
+
+
+async def _leave(keystore: "Path | str | None", directory: Path) -> dict[str, Any]:
+    from veil.chain.ports import NodeStatus
+    from veil.errors import Conflict, NotFound
+
+    peer = _own_peer(directory)
+    async with registry_read(directory, keystore) as (chain, projection):
+        row = projection.node(peer)
+        if row is None or row.status == "Gone":
+            raise NotFound("the node is not registered", hint="there is nothing to leave")
+        if row.status in ("Active", "Cordoned"):
+            await chain.set_node_status(peer, NodeStatus.LEAVING)
+            return await _registered(chain, peer)
+        bond = await chain.stake_of(peer)
+        if row.status == "Leaving" and bond.disputes:
+            raise Conflict(f"{bond.disputes} disputes against the node are open", hint="wait until they are decided or lapse")
+        await chain.set_node_status(peer, NodeStatus.GONE)
+        paid = await chain.credit_of(chain.operator)
+        if paid:
+            await chain.withdraw(chain.operator)
+        return await _registered(chain, peer) | {"paidOutEther": _ether(paid)}
+
+
+async def _registered(chain: "RegistryChain", peer: "PeerId") -> dict[str, Any]:
+    """What the registry has of the node now."""
+    from veil.chain.logs import STATUSES
+    from veil.identity import peer_id_text
+
+    found = await chain.read("getNode", peer)
+    operator, status = found[0], STATUSES[found[1]]
+    bond = await chain.stake_of(peer)
+    fields = {
+        "peer": peer_id_text(peer),
+        "operator": operator,
+        "status": str(status or "Gone"),
+        "stakeEther": _ether(bond.amount_wei),
+    }
+    if status == "Leaving":
+        fields["stakeFreeAt"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(bond.unbond_at_s))
+    return fields
+
+
+def _own_peer(directory: Path) -> "PeerId":
+    from veil.identity import Identity
+
+    return Identity.load(directory / "peer.key").peer_id
+
+
+def _ether(amount_wei: int) -> str:
+    return f"{Decimal(amount_wei) / WEI_PER_ETHER:f}"
+
+
+def _show(fields: dict[str, Any], output: str, next_step: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(fields, indent=2))
+        return
+    print_fields(fields)
+    if next_step:
+        click.echo(next_step.replace("PEER", fields["peer"]), err=True)

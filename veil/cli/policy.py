@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,26 @@ import click
 from veil.cli.registry import directory_option, keystore_option, output_option, print_fields, registry, registry_read
 
 if TYPE_CHECKING:
+    from veil.chain.client import RegistryChain
+    from veil.mesh.blobs import BlobStore
     from veil.store.projection import Projection
+    from veil.wire.images import ImageList
     from veil.wire.policy import ClusterPolicy
+
+
+class _Manifest(click.ParamType[bytes]):
+    """An image by the digest of its manifest."""
+
+    name = "image"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        found = re.fullmatch(r"(?:[^@\s]+@)?sha256:([0-9a-f]{64})", value)
+        if found is None:
+            self.fail(f"{value!r} names no manifest: NAME@sha256: and 64 hexadecimal digits", param, ctx)
+        return bytes.fromhex(found[1])
+
+
+MANIFEST = _Manifest()
 
 
 @click.group()
@@ -65,6 +84,73 @@ async def _set(changes: dict[str, Any], keystore: Path | None, directory: Path) 
     async with registry(directory, keystore) as chain:
         await chain.set_policy(encode(wanted))
     return wanted
+
+
+@policy.command("allow-image")
+@click.argument("images", nargs=-1, type=MANIFEST)
+@click.option("--remove", is_flag=True, help="take IMAGES out of the list instead")
+@click.option("--any", "every", is_flag=True, help="allow every image again")
+@output_option
+@keystore_option
+@directory_option
+def allow_image(
+    images: tuple[bytes, ...], remove: bool, every: bool, output: str, keystore: "Path | str | None", directory: Path
+) -> None:
+    """Allow IMAGES (NAME@sha256:… or sha256:…) besides those that are allowed; with the first one, no others are.
+
+    The registry gets a Merkle root over the list; the list itself is kept by the node in --dir.
+    """
+    from veil.errors import ConfigInvalid
+
+    if bool(images) == every:
+        raise ConfigInvalid("which images?", hint="name images by digest, or all of them with --any")
+    found = asyncio.run(_allow(images, remove, every, keystore, directory))
+    fields = {"root": found.root.hex(), "images": [f"sha256:{manifest.hex()}" for manifest in found.manifests]}
+    if output == "json":
+        click.echo(json.dumps(fields, indent=2))
+    else:
+        print_fields(fields)
+
+
+async def _allow(
+    images: tuple[bytes, ...], remove: bool, every: bool, keystore: "Path | str | None", directory: Path
+) -> "ImageList":
+    from veil.errors import ConfigInvalid, Untrusted
+    from veil.mesh.blobs import BlobStore
+    from veil.types import Digest
+    from veil.wire.codec import encode
+    from veil.wire.images import ImageList
+
+    blobs = BlobStore(directory / "blobs")
+    async with registry(directory, keystore) as chain:
+        before = ImageList() if every else await _allowed(chain, blobs)
+        wanted = before if every else before.changed(removed=images) if remove else before.changed(added=images)
+        if remove and not wanted.manifests:
+            raise ConfigInvalid("this would allow every image: the list would be empty", hint="if you want that: --any")
+        await chain.set_image_root(wanted.root, blobs.put(encode(wanted)))
+        for manifest in () if remove else images:
+            if not await chain.is_image_allowed(Digest(manifest), wanted.proof(manifest)):
+                raise Untrusted(f"the registry does not allow {manifest.hex()} after all", hint="somebody else changed it")
+    return wanted
+
+
+async def _allowed(chain: "RegistryChain", blobs: "BlobStore") -> "ImageList":
+    """The list that the registry names. Raises NotFound when this node does not have it."""
+    from veil.chain.images import image_list_digest
+    from veil.errors import NotFound
+    from veil.wire.codec import decode
+    from veil.wire.images import ImageList
+
+    digest = await image_list_digest(chain)
+    if digest is None:
+        return ImageList()
+    try:
+        return decode(blobs.read(digest), ImageList)
+    except NotFound as error:
+        raise NotFound(
+            f"the list of allowed images {digest.hex()} is not on this node",
+            hint="use the directory of the node where it was made, or begin anew after `veil policy allow-image --any`",
+        ) from error
 
 
 def _policy_of(projection: "Projection") -> "ClusterPolicy":

@@ -39,8 +39,9 @@ _ERRORS: dict[str, type[VeilError]] = {
 class LibP2PMesh:
     """One node's mesh.
 
-    ``listen`` are the multiaddrs to bind; a port 0 becomes, and over restarts of meshd stays, a free one. ``preset`` names
-    the SWIM figures (``lan``, ``local``). ``capture`` records all that is given to receivers (:mod:`veil.mesh.capture`).
+    ``listen`` are the multiaddrs to bind; a port 0 becomes, and over restarts of meshd stays, a free one. ``preset`` names the
+    SWIM figures (:mod:`veil.mesh.preset`). ``mdns`` looks for registered peers on this network segment. ``capture`` records all
+    that is given to receivers (:mod:`veil.mesh.capture`).
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class LibP2PMesh:
         listen: Sequence[str] = ("/ip4/127.0.0.1/tcp/0",),
         preset: str = "lan",
         capture: Path | None = None,
+        mdns: bool = False,
         rng: Random | None = None,
     ) -> None:
         self.peer_id = identity.peer_id
@@ -62,6 +64,7 @@ class LibP2PMesh:
         self._listen = tuple(listen)
         self._preset = preset
         self._capture = capture
+        self._mdns = mdns
         self._opened = Capture(capture) if capture else None
         self._random = rng or SystemRandom()
         self._feed = Feed()
@@ -270,6 +273,7 @@ class LibP2PMesh:
             preset=self._preset,
             blobs=str(self._directory),
             capture=str(self._capture or ""),
+            mdns=self._mdns,
         )
 
     def _resume(self) -> None:

@@ -36,6 +36,7 @@ class Setup(Message, frozen=True, tag="setup"):
     preset: str
     blobs: str
     capture: str = ""
+    mdns: bool = False
 
 
 class AllowedPeer(Message, frozen=True, tag="allowed-peer"):

@@ -18,6 +18,7 @@ from veil.mesh.exchange import Answer, Exchange
 from veil.mesh.heartbeat import Heartbeat
 from veil.mesh.host import Host
 from veil.mesh.links import Links
+from veil.mesh.mdns import Neighbours
 from veil.mesh.messages import BLOB_PROTOCOL, REQUEST_PROTOCOL, ReplyHead, RequestHead
 from veil.mesh.pool import Pool
 from veil.mesh.ports import Member
@@ -66,6 +67,7 @@ class Daemon:
             on_change=self._tell,
         )
         self._host.on_connection = self._on_connection
+        self._neighbours = Neighbours(self._host, ClusterId(setup.cluster), self._links.hint) if setup.mdns else None
         self._serving: dict[int, tuple[trio.Event, list[Answer]]] = {}
         self._calls = 0
 
@@ -75,6 +77,8 @@ class Daemon:
             await self._parent.send(Ready(addresses=tuple(self._host.addresses())))
             nursery.start_soon(self._heartbeat.run)
             nursery.start_soon(self._tell_all)
+            if self._neighbours is not None:
+                nursery.start_soon(self._neighbours.run)
             while True:
                 head, payload = await self._parent.receive()
                 if isinstance(head, Leave):

@@ -17,6 +17,7 @@ from libp2p.abc import INotifee
 from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as x25519_key_pair
 from libp2p.custom_types import TProtocol
+from libp2p.discovery.mdns.mdns import MDNSDiscovery
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection_gate import ConnectionGate
@@ -180,6 +181,13 @@ class Host:
     def addresses(self) -> list[str]:
         """The multiaddrs bound, without the /p2p part."""
         return [str(address) for address in self._host.get_transport_addrs()]
+
+    def discovery(self, service: str) -> MDNSDiscovery:
+        """mDNS for the addresses bound; blocks while it looks for network interfaces. The caller starts and stops it."""
+        peer, addresses = self._host.get_id(), self.addresses()
+        port = int(addresses[0].rsplit("/", 1)[1])
+        announced = [f"{address}/p2p/{peer}" for address in addresses]
+        return MDNSDiscovery(self._network, port=port, listen_addrs=announced, service_type=service)
 
     def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Runs ``handler`` for each stream of ``protocol`` that a registered peer opens."""

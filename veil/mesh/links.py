@@ -35,6 +35,7 @@ class Links:
         self._me = me
         self._rng = rng
         self._addresses: dict[PeerId, tuple[str, ...]] = {}
+        self._hints: dict[PeerId, tuple[str, ...]] = {}
         self._keepers: dict[PeerId, trio.CancelScope] = {}
         self._changed: dict[PeerId, trio.Event] = {}
         self._dialling: dict[PeerId, trio.Lock] = {}
@@ -52,11 +53,18 @@ class Links:
             if self._addresses[peer] != before[peer]:
                 self.noticed(peer)  # ends the pause before the next dial
         for peer in gone:
+            self._hints.pop(peer, None)
             self._keepers.pop(peer).cancel()
             nursery.start_soon(self._host.cut_off, peer)
         for peer in self._addresses.keys() - self._keepers.keys():
             self._keepers[peer] = trio.CancelScope()
             nursery.start_soon(self._keep, peer, self._keepers[peer])
+
+    def hint(self, peer: PeerId, addresses: Sequence[str]) -> None:
+        """Somebody says that ``peer`` is there: tried after its registered addresses, if it is registered."""
+        if peer in self._addresses and self._hints.get(peer) != tuple(addresses):
+            self._hints[peer] = tuple(addresses)
+            self.noticed(peer)
 
     async def connect(self, peer: PeerId) -> None:
         """Returns once ``peer`` is connected. Raises MeshUnavailable."""
@@ -64,7 +72,7 @@ class Links:
             return
         async with self._dialling.setdefault(peer, trio.Lock()):
             reasons = []
-            for address in self._addresses.get(peer, ()):
+            for address in (*self._addresses.get(peer, ()), *self._hints.get(peer, ())):
                 if self._host.connected(peer):
                     return
                 try:

@@ -8,7 +8,7 @@ Telemetry is never given away: who has it evaluates again itself.
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from veil.errors import DigestMismatch, Forbidden, InvalidInput, NotFound, VeilError
@@ -22,14 +22,17 @@ from veil.store.journal import Binding
 from veil.store.objects import Obj
 from veil.store.rows import LogRow
 from veil.store.transcripts import Role, Transcripts
-from veil.types import SHARDS, Digest, ObjectId, PeerId, RoundId
+from veil.types import SHARDS, Digest, ObjectId, PeerId, RoundId, Shard
 from veil.wire.audits import AuditAnswer, AuditQuestion
 from veil.wire.codec import decode, digest, encode
-from veil.wire.merkle import leaf_hash
+from veil.wire.merkle import leaf_hash, proof_of
 from veil.wire.objects import KINDS, Demand
 from veil.wire.rounds import Bound, LeafBatch, Transcript
 
 log = logging.getLogger(__name__)
+
+Verify = Callable[[Shard, int, Digest, Sequence[Digest]], Awaitable[bool]]
+"""Whether the contract has a leaf (shard, sequence, leaf, Merkle proof)."""
 
 AUDIT = "audit/1"
 ASK_DEADLINE_S = 5.0
@@ -41,8 +44,17 @@ VERDICTS = {State.OK: "agreed", State.LIE: "lie", State.MISSING: "incomplete"}
 class Auditing:
     """Implements the API's Auditor, and answers other nodes' auditors."""
 
-    def __init__(self, *, local: Local, mesh: Mesh, transcripts: Transcripts, bindings: Callable[[], list[Binding]]) -> None:
+    def __init__(
+        self,
+        *,
+        local: Local,
+        mesh: Mesh,
+        transcripts: Transcripts,
+        bindings: Callable[[], list[Binding]],
+        verify: Verify | None = None,
+    ) -> None:
         self._local = local
+        self._verify = verify
         self._mesh = mesh
         self._transcripts = transcripts
         self._bindings = bindings
@@ -99,6 +111,7 @@ class Auditing:
         if batch is not None and index < len(batch.leaves):
             leaf = Digest(batch.leaves[index])
             known |= await self._told(row, leaf, gaps)
+            known["verified"] = await self._verified(row, batch, index, gaps)
         bound: Bound | None = known.get("bound")
         member = self._kept(RoundId(bound.leaf.round), "member", gaps) if bound is not None else None
         in_committee = self._local.epoch is not None and self._local.peer in self._local.epoch.key_epoch.committee
@@ -113,6 +126,17 @@ class Auditing:
             gaps=gaps,
             **known,
         )
+
+    async def _verified(self, row: LogRow, batch: LeafBatch, index: int, gaps: dict[str, str]) -> bool | None:
+        """What the contract says of the leaf; None when it was not asked, or did not answer."""
+        if self._verify is None:
+            return None
+        leaves = [Digest(leaf) for leaf in batch.leaves]
+        try:
+            return await self._verify(Shard(row.shard), row.sequence, leaves[index], proof_of(leaves, index))
+        except VeilError as error:
+            gaps["verified"] = error.message
+            return None
 
     async def _told(self, row: LogRow, leaf: Digest, gaps: dict[str, str]) -> dict[str, Any]:
         """Leaf and coordinator's transcript: from here, else from the appender's nodes, else from whoever is alive."""

@@ -134,6 +134,7 @@ class Node:
             listen=(settings.listen,),
             preset=MESH_PRESETS[settings.preset],
             capture=settings.capture,
+            mdns=settings.mdns == "yes",
         )
         self.disk = Disk(self.journal, directory)
         self.follower = ChainFollower(self.chain, self.projection, self._clock)
@@ -197,7 +198,11 @@ class Node:
             volumes=Volumes(directory / "volumes", host_paths=settings.host_paths),
         )
         self.auditing = Auditing(
-            local=self.placement.local, mesh=self.mesh, transcripts=self.transcripts, bindings=self.placement.bindings
+            local=self.placement.local,
+            mesh=self.mesh,
+            transcripts=self.transcripts,
+            bindings=self.placement.bindings,
+            verify=self.chain.verify_placement,
         )
         self.logs = MeshLogs(identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, random=self._random)
 

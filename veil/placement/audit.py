@@ -65,6 +65,8 @@ class Evidence:
     in_committee: bool = False
     evaluation: Digest | None = None
     """Of this node's evaluator, now, on ``member``'s telemetry."""
+    verified: bool | None = None
+    """Whether the contract itself verifies the leaf's Merkle proof; None when it was not asked."""
     gaps: Mapping[str, str] = field(default_factory=dict)
     """Why something is not there, by the name of its field."""
 
@@ -148,6 +150,15 @@ def _batch(case: _Case) -> Result | None:
         return Result("leaves", State.OK, "the leaves have the digest and the root that the chain has")
     message = "what the chain names as the append's leaves does not have the append's root"
     return Result("leaves", State.LIE, message, case.appended_by)
+
+
+def _contract(case: _Case) -> Result | None:
+    """What this node has read of the log is compared with what the contract says now."""
+    if case.evidence.verified is None:
+        return _missing(case, "contract", "verified", "the contract was not asked") if "verified" in case.evidence.gaps else None
+    if case.evidence.verified:
+        return Result("contract", State.OK, "the contract verifies the leaf's Merkle proof")
+    return Result("contract", State.LIE, "the contract does not verify the leaf's proof: an RPC endpoint lies")
 
 
 def _leaf(case: _Case) -> Result | None:
@@ -405,6 +416,7 @@ def _missing(case: _Case, check: str, gap: str, message: str) -> Result:
 _CHECKS: Sequence[_Check] = (
     _log,
     _batch,
+    _contract,
     _leaf,
     _opening,
     _inputs,

@@ -6,124 +6,19 @@ import re
 import signal
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from containerd_machine import Machine, desired
 
-from veil.agent.agent import Agent
-from veil.agent.keys import DesiredInstance, InstanceKey
-from veil.agent.volumes import Volumes
 from veil.errors import RuntimeUnavailable
-from veil.runtime import daemon
-from veil.runtime.containerd import ContainerdRuntime
-from veil.runtime.daemon import PrivateContainerd
-from veil.runtime.images import BUSYBOX_IMAGE, build_busybox
+from veil.runtime.images import BUSYBOX_IMAGE
 from veil.runtime.mounts import mounts as mounts_of_machine
-from veil.runtime.ports import ContainerState
-from veil.store.journal import Journal
-from veil.types import Generation, ObjectId, SystemClock
-from veil.wire.objects import ContainerResources, Resources
 
 pytestmark = pytest.mark.runtime
-
-
-@pytest.fixture(scope="module")
-def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateContainerd]:
-    if (reason := daemon.available()) is not None:
-        pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("ctrd")
-    one = PrivateContainerd(directory / "d", directory / "containerd.log")
-    asyncio.run(one.start())
-    try:
-        yield one
-    finally:
-        asyncio.run(one.stop())
-
-
-class Machine:
-    """An agent on a namespace of its own."""
-
-    def __init__(self, private: PrivateContainerd, directory: Path) -> None:
-        self.private = private
-        self.directory = directory
-        self.runtime = self.connect()
-        self.journal = Journal(directory / "journal.db")
-        self.agent = self.new_agent()
-
-    def connect(self) -> ContainerdRuntime:
-        return ContainerdRuntime(
-            self.private.socket,
-            namespace="agent",
-            snapshotter=self.private.snapshotter,
-            runc_root=self.private.runc_root,
-            cgroup_parent=self.private.cgroup_parent,
-        )
-
-    def new_agent(self) -> Agent:
-        return Agent(
-            self.runtime,
-            self.journal,
-            SystemClock(),
-            self.directory / "logs",
-            lambda key, status: None,
-            node="n1",
-            volumes=Volumes(self.directory / "volumes", host_paths=[self.directory / "shared"]),
-        )
-
-    async def pids(self) -> dict[str, int]:
-        return {view.id: view.pid for view in await self.runtime.list() if view.state is ContainerState.RUNNING}
-
-    async def said(self, key: InstanceKey, lines: int) -> list[str]:
-        """What the Instance said, once it is so many lines: its output takes a moment to get into the file."""
-        async with asyncio.timeout(10):
-            while True:
-                text = b"".join([piece async for piece in self.agent.logs(key)])
-                if text.count(b"\n") >= lines:
-                    return text.decode().splitlines()
-                await asyncio.sleep(0.02)
-
-    async def until(self, condition: Callable[[dict[str, int]], Any], timeout_s: float = 30.0) -> float:
-        began_s = time.monotonic()
-        while not condition(pids := await self.pids()):
-            assert time.monotonic() - began_s < timeout_s, (pids, self.agent.statuses())
-            await asyncio.sleep(0.01)
-        return time.monotonic() - began_s
-
-
-@pytest.fixture
-async def machine(private: PrivateContainerd, tmp_path: Path) -> AsyncIterator[Machine]:
-    made = Machine(private, tmp_path)
-    await made.runtime.start_driver()
-    archive = tmp_path / "busybox.tar"
-    build_busybox(archive)
-    await made.runtime.import_image(BUSYBOX_IMAGE, archive)
-    await made.agent.start()
-    yield made
-    made.agent.set_desired({})
-    async with asyncio.timeout(30):
-        while await made.runtime.list():
-            await asyncio.sleep(0.02)
-    await made.agent.close()
-    await made.runtime.close()
-    made.journal.close()
-
-
-def desired(*numbers: int) -> dict[InstanceKey, DesiredInstance]:
-    container = {"name": "main", "image": BUSYBOX_IMAGE, "command": ["sh", "-c", "echo here $VEIL_INSTANCE; exec sleep 1000"]}
-    instances = [
-        DesiredInstance(
-            key=InstanceKey(ObjectId(number.to_bytes(32, "big")), Generation(1), 0),
-            namespace="shop",
-            workload=f"w{number}",
-            spec={"containers": [container], "terminationGracePeriodSeconds": 0},
-            resources=Resources(containers={"main": ContainerResources(cpu_milli=50, memory_bytes=32 << 20)}),
-        )
-        for number in numbers
-    ]
-    return {one.key: one for one in instances}
 
 
 async def test_a_killed_container_is_started_again_at_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

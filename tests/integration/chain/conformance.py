@@ -6,9 +6,11 @@ A bench gives clients of one fresh registry: ``client(i)`` is account i, account
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
+from eth_hash.auto import keccak
 
 from veil.chain.fake import FAKE_PARTS
 from veil.chain.ports import (
@@ -21,6 +23,7 @@ from veil.chain.ports import (
     Finality,
     Finalized,
     Head,
+    NamespaceOwnerChanged,
     NodeMarkedDown,
     NodeMarkedUp,
     NodeRegistered,
@@ -33,8 +36,8 @@ from veil.chain.ports import (
     Registry,
     Rollback,
 )
-from veil.chain.records import Right
-from veil.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound
+from veil.chain.records import DisputeStatus, EpochRecord, EpochStatus, Right, StakeTerms, role_id
+from veil.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound, Refused
 from veil.types import Digest, Epoch, Generation, PeerId, Shard
 from veil.wire.merkle import proof_of, root_of
 from veil.wire.objects import KINDS, object_id
@@ -43,6 +46,7 @@ WORKLOAD, NAMESPACE = KINDS["Workload"], KINDS["Namespace"]
 SPACE = object_id("default", "")
 WEB = object_id("default", "web")
 PROOF = bytes(range(64))
+TERMS = StakeTerms(min_stake_wei=100, dispute_bond_wei=10, unbond_period_s=2000, resolve_period_s=1000)
 
 
 class Bench(Protocol):
@@ -51,6 +55,8 @@ class Bench(Protocol):
     async def reorg(self, depth: int) -> None: ...
 
     async def mine(self, blocks: int = 1) -> None: ...
+
+    async def advance(self, seconds: int) -> None: ...
 
 
 def peer(name: str) -> PeerId:
@@ -346,6 +352,193 @@ async def policy_and_epochs(bench: Bench) -> None:
     ]
 
 
+async def stakes_and_payments(bench: Bench) -> None:
+    admin, operator, other = await bench.client(0), await bench.client(1), await bench.client(2)
+    node = peer("staked")
+    await admin.set_stake_terms(TERMS)
+    assert await other.stake_terms() == TERMS
+    with pytest.raises(NotFound):
+        await operator.stake(node, 5)
+    await operator.register_node_with_proof(node, operator.operator, PROOF)
+    with pytest.raises(Conflict):
+        await admin.approve_node(node)  # without a stake
+    with pytest.raises(InvalidInput):
+        await operator.stake(node, 0)
+    await operator.stake(node, 60)
+    await other.stake(node, 60)
+    await admin.approve_node(node)
+    for refused in (other.slash(node, 1, digest("reason")), other.pay_pool(other.operator, 1), other.set_stake_terms(TERMS)):
+        with pytest.raises(Forbidden):
+            await refused
+    await admin.slash(node, 50, digest("reason"))
+    assert (await other.stake_of(node)).amount_wei == 70
+    with pytest.raises(Conflict):
+        await operator.set_node_status(node, NodeStatus.ACTIVE)  # cordoned below the minimum
+    with pytest.raises(LimitExceeded):
+        await admin.pay_pool(other.operator, 51)
+    await admin.pay_pool(other.operator, 50)
+    assert (await other.slashed_pool(), await other.credit_of(other.operator)) == (0, 50)
+    await other.withdraw(other.operator)
+    with pytest.raises(NotFound):
+        await other.withdraw(other.operator)
+    await admin.remove_node(node)  # leaves, as there is a stake
+    with pytest.raises(Conflict):
+        await operator.stake(node, 1)
+    with pytest.raises(Conflict):
+        await operator.set_node_status(node, NodeStatus.GONE)
+    await bench.advance(TERMS.unbond_period_s + 1)
+    await operator.set_node_status(node, NodeStatus.GONE)
+    assert await other.credit_of(operator.operator) == 70
+    await operator.withdraw(operator.operator)
+    assert await other.credit_of(operator.operator) == 0
+    events = (await replay(admin)).events
+    assert [event.status for event in events if isinstance(event, NodeStatusChanged)] == ["Active", "Cordoned", "Leaving", "Gone"]
+
+
+async def disputes(bench: Bench) -> None:
+    accused = await join(bench, 1)
+    admin, operator, other = await bench.client(0), await bench.client(1), await bench.client(2)
+    await admin.set_stake_terms(TERMS)
+    await operator.stake(accused, 100)
+    leaves = [digest(f"leaf {n}") for n in range(3)]
+    await operator.append_placements(Shard(7), 1, root_of(leaves), 3, digest("data"))
+    await operator.anchor_deployment(digest("note"))
+    about: dict[str, Any] = {"accused": accused, "evidence": digest("evidence")}
+    with pytest.raises(NotFound):
+        await other.dispute_placement(Shard(7), 2, leaves[1], proof_of(leaves, 1), bond_wei=10, **about)
+    with pytest.raises(NotFound):
+        await other.dispute_deployment(digest("another note"), bond_wei=10, **about)
+    with pytest.raises(InvalidInput):
+        await other.dispute_deployment(digest("note"), bond_wei=9, **about)
+    one = await other.dispute_placement(Shard(7), 1, leaves[1], proof_of(leaves, 1), bond_wei=10, **about)
+    two = await other.dispute_deployment(digest("note"), bond_wei=15, **about)
+    three = await other.dispute_placement(Shard(7), 1, leaves[2], proof_of(leaves, 2), bond_wei=20, **about)
+    with pytest.raises(Conflict):
+        await other.dispute_deployment(digest("note"), bond_wei=15, **about)
+    assert (await other.stake_of(accused)).disputes == 3
+    found = await other.get_dispute(two)
+    assert (found.accused, found.by, found.status, found.bond_wei) == (accused, other.operator, DisputeStatus.OPEN, 15)
+    with pytest.raises(Forbidden):
+        await other.resolve_dispute(one, upheld=True, slash_wei=100, reason=digest("why"))
+    await admin.resolve_dispute(one, upheld=True, slash_wei=30, reason=digest("why"))
+    await admin.resolve_dispute(two, upheld=False, slash_wei=30, reason=digest("why"))
+    with pytest.raises(Conflict):
+        await admin.resolve_dispute(one, upheld=False, slash_wei=0, reason=digest("why"))
+    with pytest.raises(Conflict):
+        await other.lapse_dispute(three)
+    await bench.advance(TERMS.resolve_period_s + 1)
+    await operator.lapse_dispute(three)
+    assert (await other.stake_of(accused)).amount_wei == 70
+    assert (await other.slashed_pool(), await other.credit_of(other.operator)) == (45, 30)
+    statuses = [(await other.get_dispute(which)).status for which in (one, two, three, digest("none"))]
+    assert statuses == ["Upheld", "Rejected", "Lapsed", "None"]
+    assert (await replay(other)).head == await other.head()
+
+
+async def rights_owners_and_limits(bench: Bench) -> None:
+    node = await join(bench, 3)
+    admin, owner, other = await bench.client(0), await bench.client(1), await bench.client(2)
+    space, team = SPACE[:16], role_id("TEAM")
+    await owner.apply_object(NAMESPACE, SPACE, Generation(0), b"space")
+    await owner.set_access(space, other.operator, Right.EDIT | Right.VIEW)
+    assert await admin.rights_of(space, other.operator) == Right.EDIT | Right.VIEW
+    await other.apply_object(KINDS["GitSource"], WEB, Generation(0), b"edited")
+    with pytest.raises(Forbidden):
+        await other.apply_object(WORKLOAD, WEB, Generation(0), b"needs REQUEST")
+    await owner.set_home_peers(space, [node])
+    assert any(await admin.home_peers_digest(space))
+    with pytest.raises(NotFound):
+        await owner.set_home_peers(space, [peer("nobody")])
+    with pytest.raises(LimitExceeded):
+        await owner.set_home_peers(space, [node] * 4)
+    with pytest.raises(Forbidden):
+        await other.set_namespace_owner(space, other.operator)
+    await owner.set_namespace_owner_role(space, team)
+    assert (await admin.namespace_owner(space)).role == team
+    assert await admin.rights_of(space, other.operator) == Right.NONE, "rights end with their owner"
+    with pytest.raises(Forbidden):
+        await owner.set_access(space, other.operator, Right.ALL)
+    with pytest.raises(Forbidden):
+        await other.grant_role("TEAM", other.operator)
+    await admin.grant_role("TEAM", other.operator)
+    assert await admin.has_role("TEAM", other.operator)
+    await other.apply_object(WORKLOAD, WEB, Generation(0), b"by the team")
+    await admin.revoke_role("TEAM", other.operator)
+    with pytest.raises(Forbidden):
+        await other.apply_object(WORKLOAD, WEB, Generation(1), b"no longer")
+    for refused in (other.set_restricted(True), other.set_decision_limit(space, 5)):
+        with pytest.raises(Forbidden):
+            await refused
+    await admin.set_decision_limit(bytes(16), 50)
+    assert await other.decision_limit(space) == 50
+    await admin.set_decision_limit(space, 5)
+    assert await other.decision_limit(space) == 5
+    await admin.set_restricted(True)
+    assert await other.is_restricted()
+    with pytest.raises(Forbidden):
+        await owner.apply_object(NAMESPACE, object_id("second", ""), Generation(0), b"x")
+    moved = [event for event in (await replay(other)).events if isinstance(event, NamespaceOwnerChanged)]
+    assert [(event.object_id, event.owner) for event in moved] == [(SPACE, (await admin.namespace_owner(space)).address)]
+
+
+async def kinds_with_their_own_functions(bench: Bench) -> None:
+    chain = await bench.client(1)
+    await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space")
+    for kind in (0, 7, 8, 9, 10):
+        with pytest.raises(InvalidInput):
+            await chain.apply_object(kind, WEB, Generation(0), b"x")
+
+
+async def labels_images_and_epoch_parts(bench: Bench) -> None:
+    node = await join(bench, 1)
+    admin, operator, other = await bench.client(0), await bench.client(1), await bench.client(2)
+    with pytest.raises(Forbidden):
+        await other.set_node_labels(node, digest("labels"))
+    await operator.set_node_labels(node, digest("own"))
+    await admin.set_node_labels(node, digest("labels"))
+    assert await other.node_labels(node) == digest("labels")
+    images = [digest(f"image {n}") for n in range(4)]
+    leaves = [Digest(bytes(keccak(keccak(image)))) for image in images]
+    assert await other.is_image_allowed(images[0], [])
+    await admin.set_image_root(root_of(leaves), digest("list"))
+    assert await other.is_image_allowed(images[2], proof_of(leaves, 2))
+    assert not await other.is_image_allowed(images[1], proof_of(leaves, 2))
+    await admin.commit_image(digest("name"), images[0])
+    assert await other.image_manifest(digest("name")) == images[0]
+    for refused in (other.set_image_root(digest("x"), digest("x")), other.commit_image(digest("name"), images[1])):
+        with pytest.raises(Forbidden):
+            await refused
+    await admin.publish_epoch(Epoch(3), digest("three"), FAKE_PARTS)
+    for wrong in ({"threshold": 4}, {"threshold": 0}, {"circuits": Digest(bytes(32))}, {"size": 65}):
+        with pytest.raises(InvalidInput):
+            await admin.publish_epoch(Epoch(4), digest("four"), replace(FAKE_PARTS, **wrong))  # type: ignore[arg-type]
+    for number in (4, 5, 6):
+        await admin.publish_epoch(Epoch(number), digest(str(number)), FAKE_PARTS)
+    assert await other.get_epoch(Epoch(4)) == EpochRecord(EpochStatus.PREPARED, digest("4"), FAKE_PARTS)
+    await admin.activate_epoch(Epoch(5))
+    with pytest.raises(Conflict):
+        await admin.activate_epoch(Epoch(4))
+    await admin.retire_epoch(Epoch(5))
+    assert await other.active_epoch() == 6
+    statuses = [(await other.get_epoch(Epoch(number))).status for number in range(2, 7)]
+    assert statuses == ["None", "Retired", "Retired", "Retired", "Active"]
+
+
+async def a_pause(bench: Bench) -> None:
+    admin, other = await bench.client(0), await bench.client(1)
+    with pytest.raises(Forbidden):
+        await other.set_paused(True)
+    await admin.set_paused(True)
+    with pytest.raises(Refused):
+        await other.apply_object(NAMESPACE, SPACE, Generation(0), b"x")
+    with pytest.raises(Refused):
+        await admin.set_decision_limit(bytes(16), 5)
+    assert await other.get_policy() == b""
+    await admin.grant_role("NODE_ADMIN", other.operator)
+    await admin.set_paused(False)
+    await other.apply_object(NAMESPACE, SPACE, Generation(0), b"x")
+
+
 async def _fill(chain: Registry, count: int) -> None:
     await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space")
     for index in range(count):
@@ -430,6 +623,12 @@ CASES: list[Callable[[Any], Awaitable[None]]] = [
     leaves_are_verified,
     down_marks,
     policy_and_epochs,
+    stakes_and_payments,
+    disputes,
+    rights_owners_and_limits,
+    kinds_with_their_own_functions,
+    labels_images_and_epoch_parts,
+    a_pause,
     follow_and_finality,
     resume_from_cursor,
     reorg_while_following,

@@ -39,6 +39,10 @@ class Deployed:
     async def mine(self, blocks: int = 1) -> None:
         await self.rpc.find(object, "anvil_mine", hex(blocks))
 
+    async def advance(self, seconds: int) -> None:
+        await self.rpc.find(object, "evm_increaseTime", seconds)
+        await self.mine()
+
 
 @pytest.fixture(scope="session")
 def dev_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevChain]:

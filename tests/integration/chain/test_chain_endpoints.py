@@ -328,3 +328,26 @@ async def test_no_endpoint_and_none_that_answers(deployed: Any) -> None:
         await chain.start()
     assert "secret" not in str(failure.value), "paths of endpoints are secrets with many providers"
     await chain.close()
+
+
+async def test_another_block_is_a_lie_only_when_it_stays(deployed: Any) -> None:
+    """Honest endpoints are on different branches for a moment; one that stays on another is left."""
+    await write(deployed, 2)
+    forked = [False]
+
+    def fork(method: str, params: list[Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if not forked[0] or method != "eth_getBlockByNumber" or params[0] == "latest":
+            return answer
+        return {**answer, "result": {**answer["result"], "hash": "0x" + "77" * 32}}
+
+    async with world(deployed, honest, fork, honest) as found:
+        chain = await found.reader()
+        await chain.endpoints.close()  # compared by hand from here on
+        forked[0] = True
+        for _ in range(module.FORKS_MAX - 1):
+            await chain.endpoints.compare()
+            assert chain.endpoints.complaints == []
+        await chain.endpoints.compare()
+        (complaint,) = chain.endpoints.complaints
+        assert complaint.startswith(f"{found.urls[1]} shows another block")
+        await chain.close()

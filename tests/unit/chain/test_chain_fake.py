@@ -33,6 +33,9 @@ class FakeBench:
         for _ in range(blocks):
             self.ledger.mine()
 
+    async def advance(self, seconds: int) -> None:
+        self.ledger.advance(seconds)
+
 
 def _cases() -> list[Callable[[Any], Awaitable[None]]]:
     path = Path(__file__).parents[2] / "integration" / "chain" / "conformance.py"

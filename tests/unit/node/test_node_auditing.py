@@ -9,14 +9,14 @@ import pytest
 from placement_cluster import Cluster
 from placement_doubles import key_epoch_of
 
-from veil.errors import Forbidden, InvalidInput, MeshUnavailable, NotFound
+from veil.errors import ChainUnavailable, Forbidden, InvalidInput, MeshUnavailable, NotFound
 from veil.mesh.ports import PeerState
 from veil.node.auditing import AUDIT, Auditing, parse_name
 from veil.placement.ranking import shard_of
 from veil.types import PeerId, RoundId
 from veil.wire.audits import AuditAnswer, AuditQuestion
 from veil.wire.codec import decode, encode
-from veil.wire.merkle import leaf_hash
+from veil.wire.merkle import is_in, leaf_hash
 from veil.wire.rounds import Bound, LeafBatch, Transcript
 
 pytestmark = pytest.mark.looptime
@@ -34,7 +34,13 @@ class Scene:
         workload = await self.cluster.apply("web", 1)
         await self.cluster.all_bound(workload)
         self.audits = [
-            Auditing(local=m.service.local, mesh=m.mesh, transcripts=m.transcripts, bindings=m.service.bindings)
+            Auditing(
+                local=m.service.local,
+                mesh=m.mesh,
+                transcripts=m.transcripts,
+                bindings=m.service.bindings,
+                verify=m.chain.verify_placement,
+            )
             for m in self.cluster.members
         ]
         held = [(m, b) for m in self.cluster.members for b in m.service.bindings() if b.state == "bound"]
@@ -84,7 +90,7 @@ async def test_a_member_gathers_everything_and_evaluates_again(scene: Scene) -> 
             report = await scene.audit(member)
             assert (report["verdict"], report["reevaluated"], report["liars"]) == ("agreed", True, [])
             assert {one["state"] for one in report["checks"]} == {"ok"}
-            assert len(report["checks"]) == 12
+            assert len(report["checks"]) == 13
             assert (report["workload"], report["replica"], report["round"]) == ("team/web", 0, scene.round.hex())
             assert report["winner"]["node"] == scene.cluster.members[0].projection.node(scene.winner.peer).name
 
@@ -131,6 +137,34 @@ async def test_an_evaluator_that_is_away_is_a_gap_with_its_reason(scene: Scene) 
         report = await scene.audit(member)
         assert report["verdict"] == "incomplete"
         assert "the evaluator is not started" in check(report, "evaluation")["message"]
+
+
+async def test_the_contract_itself_is_asked_about_the_leaf(scene: Scene) -> None:
+    """What the node has read of the log may be a lie of its endpoint."""
+    async with scene:
+        member = scene.others()[0]
+        auditing = scene.audits[member.number]
+        row = member.projection.log_at(*map(int, scene.name.split("-")[:2]))
+        asked: list[Any] = []
+
+        async def denied(*arguments: Any) -> bool:
+            asked.append(arguments)
+            return False
+
+        auditing._verify = denied
+        report = await scene.audit(member)
+        assert (report["verdict"], check(report, "contract")["state"]) == ("lie", "lie")
+        ((shard, sequence, leaf, proof),) = asked
+        assert (shard, sequence, leaf) == (row.shard, row.sequence, scene.leaf)
+        assert is_in(leaf, proof, row.root)
+
+        async def away(*_arguments: Any) -> bool:
+            raise ChainUnavailable("the endpoint is away")
+
+        auditing._verify = away
+        report = await scene.audit(member)
+        assert (report["verdict"], check(report, "contract")["state"]) == ("incomplete", "missing")
+        assert "the endpoint is away" in check(report, "contract")["message"]
 
 
 async def test_only_the_committee_and_home_nodes_are_told(scene: Scene) -> None:

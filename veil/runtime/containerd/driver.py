@@ -26,7 +26,7 @@ from veil.runtime.containerd.connection import Connection, ShimGone
 from veil.runtime.containerd.execution import execute
 from veil.runtime.containerd.images import Image, Images
 from veil.runtime.containerd.schema import message
-from veil.runtime.containerd.shims import socket_of
+from veil.runtime.containerd.shims import bury
 from veil.runtime.containerd.snapshots import Snapshots
 from veil.runtime.containerd.spec import User, resources, runtime_spec
 from veil.runtime.containerd.tasks import Task, Tasks, spec_any
@@ -257,7 +257,7 @@ class ContainerdRuntime:
                 await self._end(id, signal.SIGKILL, KILL_DEADLINE_S)
                 with contextlib.suppress(NotFound):
                     await self._delete_task(id)
-        socket_of(self._socket, self._namespace, id).unlink(missing_ok=True)
+        await asyncio.to_thread(bury, self._socket, self._namespace, id, f"{self._cgroup_parent}/{id}")
 
     async def _create_task(self, id: str, mounts: Any, logs: tuple[Path, Path]) -> None:
         """A task whose shim was killed is not found and yet exists until containerd has cleaned up after it."""

@@ -1,0 +1,192 @@
+"""Running a registry with `veil`, on a real anvil: deploy, register, approve, stake, images, upgrade, leave."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_ran import Ran
+from eth_account import Account
+
+from veil.chain.client import RegistryChain
+from veil.chain.devchain import DevChain
+from veil.chain.rpc import Rpc
+from veil.chain.signer import LocalSigner
+from veil.cli.main import run
+from veil.config import load_settings, write_settings
+from veil.identity import Identity, peer_id_text
+from veil.types import Address
+
+pytestmark = pytest.mark.chain
+DELAY_S = 3600
+DAY_S = 24 * 3600
+
+
+class Place:
+    """A chain, an administrator with an encrypted keystore, a node's directory with an operator's key."""
+
+    def __init__(self, chain: DevChain, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.chain, self.root, self._capsys = chain, root, capsys
+        self.home, self.admin = root / "node", root / "admin.json"
+        self.peer = ""
+
+    async def veil(self, *arguments: str) -> Ran:
+        self._capsys.readouterr()
+        code = await asyncio.to_thread(run, arguments)
+        return Ran(code, *self._capsys.readouterr())
+
+    async def told(self, *arguments: str) -> Any:
+        """What a verb that works says with -o json."""
+        code, out, err = await self.veil(*arguments, "-o", "json")
+        assert code == 0, err
+        return json.loads(out)
+
+    async def node(self, *arguments: str) -> Any:
+        return await self.told(*arguments, "--dir", str(self.home))
+
+    async def as_admin(self, *arguments: str) -> Any:
+        return await self.node(*arguments, "--keystore", str(self.admin))
+
+    async def refused(self, code: int, said: str, *arguments: str) -> None:
+        got, _, err = await self.veil(*arguments, "--dir", str(self.home))
+        assert got == code, err
+        assert said in err
+
+    async def wait(self, seconds: int) -> None:
+        rpc = Rpc(self.chain.rpc_url)
+        await rpc.find(object, "evm_increaseTime", seconds)
+        await rpc.find(object, "evm_mine")
+        await rpc.close()
+
+
+@pytest.fixture
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Place]:
+    chain = DevChain(tmp_path / "chain")
+    await chain.start()
+    found = Place(chain, tmp_path, capsys)
+    admin, operator, identity = LocalSigner.generate(), LocalSigner.generate(), Identity.generate()
+    for account in (admin, operator):
+        await chain.fund(account.address)
+    keystore = Account.encrypt(admin._account.key, "a passphrase", kdf="pbkdf2", iterations=1000)  # quick to open again
+    found.admin.write_text(json.dumps(keystore))
+    found.admin.chmod(0o600)
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("a passphrase\n")
+    passphrase.chmod(0o600)
+    monkeypatch.setenv("VEIL_KEYSTORE_PASSPHRASE_FILE", str(passphrase))
+    found.home.mkdir()
+    identity.save(found.home / "peer.key")
+    operator.save(found.home / "operator.key")
+    found.peer = peer_id_text(identity.peer_id)
+    deployed = await found.told(
+        "cluster", "deploy", "--rpc", chain.rpc_url, "--keystore", str(found.admin), "--delay-s", str(DELAY_S)
+    )
+    settings = {"VEIL_NODE_NAME": "node-1", "VEIL_CHAIN_RPC": chain.rpc_url, "VEIL_CONTRACT_ADDRESS": deployed["registry"]}
+    write_settings(found.home, settings | {"VEIL_CONTRACT_BLOCK": str(deployed["block"])})
+    yield found
+    await chain.stop()
+
+
+async def test_a_node_joins_and_leaves(place: Place) -> None:
+    await place.refused(1, "veil node register", "node", "approve", place.peer, "--keystore", str(place.admin))
+    told = await place.node("node", "register")
+    assert (told["peer"], told["status"], told["stakeEther"]) == (place.peer, "Pending", "0")
+    assert await place.node("node", "register") == told, "again is the same"
+    await place.refused(1, "NODE_ADMIN", "node", "approve", place.peer)
+    assert (await place.as_admin("node", "approve", place.peer))["status"] == "Active"
+    assert (await place.node("node", "stake", "1.5"))["stakeEther"] == "1.5"
+    left = await place.node("node", "leave")
+    assert left["status"] == "Leaving"
+    assert left["stakeFreeAt"] > "2026"
+    await place.refused(1, "bonded until", "node", "leave")
+    await place.wait(8 * DAY_S)
+    gone = await place.node("node", "leave")
+    assert (gone["status"], gone["paidOutEther"]) == ("Gone", "1.5")
+    await place.refused(1, "nothing to leave", "node", "leave")
+
+
+async def test_an_upgrade_waits_for_the_timelock(place: Place) -> None:
+    before = await place.node("cluster", "status")
+    assert before["roles"]["DEFAULT_ADMIN_ROLE"] == [before["timelock"]], "the timelock alone"
+    assert before["delaySeconds"] == DELAY_S
+    await place.node("node", "register")
+    await place.refused(1, "PROPOSER_ROLE", "cluster", "upgrade")
+    scheduled = await place.as_admin("cluster", "upgrade")
+    assert scheduled["state"] == "Scheduled"
+    execute = ("cluster", "upgrade", "--execute", scheduled["implementation"])
+    await place.refused(1, "may be executed in", *execute, "--keystore", str(place.admin))
+    await place.refused(1, "is scheduled", *execute[:3], "0x" + "11" * 20, "--keystore", str(place.admin))
+    await place.wait(DELAY_S + 1)
+    await place.refused(1, "EXECUTOR_ROLE", *execute)
+    assert (await place.as_admin(*execute))["state"] == "Upgraded"
+    await place.refused(1, "was executed", *execute, "--keystore", str(place.admin))
+    after = await place.node("cluster", "status")
+    assert after["implementation"] == scheduled["implementation"] != before["implementation"]
+    assert (after["resourceVersion"], after["roles"]) == (before["resourceVersion"] + 1, before["roles"])
+    assert (await place.as_admin("node", "approve", place.peer))["status"] == "Active", "its storage stayed"
+
+
+async def test_who_pays_for_a_deployment_keeps_nothing_if_others_are_named(place: Place) -> None:
+    admin, guardian, first, second = (LocalSigner.generate().address for _ in range(4))
+    arguments = ["cluster", "deploy", "--rpc", place.chain.rpc_url, "--keystore", str(place.admin), "--admin", admin]
+    done = await place.told(*arguments, "--guardian", guardian, "--proposer", first, "--proposer", second)
+    settings = {"VEIL_NODE_NAME": "node-1", "VEIL_CHAIN_RPC": place.chain.rpc_url, "VEIL_CONTRACT_ADDRESS": done["registry"]}
+    write_settings(place.home, settings)
+    found = await place.node("cluster", "status")
+    assert found["roles"] == {
+        "ARBITER": [admin],
+        "DEFAULT_ADMIN_ROLE": [done["timelock"]],
+        "GUARDIAN": [guardian],
+        "KEY_ADMIN": [admin],
+        "NODE_ADMIN": [admin],
+        "POLICY_ADMIN": [admin],
+    }
+    assert (await place.veil("cluster", "status", "--dir", str(place.home))).out.count(admin) == 4
+
+
+async def test_a_proof_that_is_none_is_not_approved(place: Place) -> None:
+    """The chain takes any 64 bytes for a proof: whoever approves has to look."""
+    settings, operator = load_settings(place.home, {}), LocalSigner.load(place.home / "operator.key")
+    squatted = Identity.generate().peer_id
+    chain = RegistryChain(settings.rpc_urls, Address(settings.contract), operator, deploy_block=settings.contract_block)
+    await chain.start()
+    await chain.register_node_with_proof(squatted, operator.address, bytes(range(64)))
+    await chain.close()
+    text = peer_id_text(squatted)
+    await place.refused(3, "no valid proof", "node", "approve", text, "--keystore", str(place.admin))
+
+
+async def test_policy_is_set_and_read(place: Place) -> None:
+    before = await place.node("policy", "get")
+    await place.refused(1, "POLICY_ADMIN", "policy", "set", "--profile", "fast")
+    changed = await place.as_admin("policy", "set", "--profile", "fast")
+    assert changed == {**before, "profile": "fast"}
+    assert await place.node("policy", "get") == changed
+
+
+async def test_images_are_allowed_by_digest(place: Place) -> None:
+    first, second = "registry.example/app@sha256:" + "11" * 32, "sha256:" + "22" * 32
+    await place.refused(1, "POLICY_ADMIN", "policy", "allow-image", first)
+    one = await place.as_admin("policy", "allow-image", first)
+    assert one["images"] == ["sha256:" + "11" * 32]
+    two = await place.as_admin("policy", "allow-image", second)
+    assert two["images"] == ["sha256:" + "11" * 32, second]
+    assert await place.as_admin("policy", "allow-image", "--remove", second) == one
+    await place.refused(1, "--any", "policy", "allow-image", "--remove", first, "--keystore", str(place.admin))
+    assert (await place.as_admin("policy", "allow-image", "--any"))["images"] == []
+    await place.refused(1, "names no manifest", "policy", "allow-image", "app:latest")
+    await place.refused(1, "which images", "policy", "allow-image")
+
+
+async def test_what_is_given_wrongly_is_said(place: Place) -> None:
+    for amount, said in (("0", "more than 0"), ("much", "no amount"), ("NaN", "more than 0"), ("1e-19", "at most 18")):
+        await place.refused(1, said, "node", "stake", amount)
+    await place.refused(1, "no peer ID", "node", "approve", "12D3KooW")
+    code, _, err = await place.veil("cluster", "deploy", "--rpc", place.chain.rpc_url)
+    assert (code, "--keystore" in err) == (1, True)
+    code, _, err = await place.veil("cluster", "deploy", "--rpc", "http://127.0.0.1:9", "--keystore", str(place.admin))
+    assert (code, "does not answer" in err) == (2, True)
+    code, _, err = await place.veil("cluster", "deploy", "--rpc", "http://127.0.0.1:9", "--keystore", "/nowhere")
+    assert (code, "no key can be read" in err) == (1, True)

@@ -1,0 +1,156 @@
+"""Who governs a registry, and how its code is replaced: through the timelock that holds its highest role.
+
+An upgrade is two transactions, ``delay`` apart: whoever does not agree with the new code has that time to leave.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
+
+from veil.chain.binding import Binding
+from veil.chain.client import RegistryChain
+from veil.chain.deploy import ADMIN, deploy_code
+from veil.chain.records import role_id
+from veil.chain.reverts import ROLES
+from veil.chain.rpc import LogEntry, RpcRefused
+from veil.errors import Conflict, Forbidden, NotFound
+from veil.types import Address
+
+IMPLEMENTATION_SLOT = "0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc"
+"""Where a proxy keeps the address of its code (ERC-1967)."""
+
+NONE = bytes(32)
+"""No predecessor, no salt: an operation is named by what it does."""
+
+_GRANTED, _REVOKED = ("0x" + keccak(f"Role{done}(bytes32,address,address)".encode()).hex() for done in ("Granted", "Revoked"))
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something scheduled: ``ready_at_s`` is Unix time, 0 when it is not scheduled, 1 when it was executed."""
+
+    id: bytes
+    timelock: Address
+    ready_at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A registry as its chain shows it now."""
+
+    implementation: Address
+    extension: Address
+    paused: bool
+    rv: int
+    members: int
+    down_signers: int
+    roles: dict[str, list[Address]]
+    timelock: Address | None
+    delay_s: int
+
+
+async def status(chain: RegistryChain) -> Status:
+    """Raises ChainUnavailable."""
+    roles = await role_holders(chain)
+    timelock, delay_s = await _timelock(chain, roles.get(ADMIN, []))
+    members, _ = await chain.read("memberCount", chain.operator)
+    return Status(
+        implementation=await implementation(chain),
+        extension=Address(await chain.read("extension")),
+        paused=bool(await chain.read("paused")),
+        rv=(await chain.head()).rv,
+        members=int(members),
+        down_signers=int(await chain.read("downSigners")),
+        roles=roles,
+        timelock=timelock,
+        delay_s=delay_s,
+    )
+
+
+async def implementation(chain: RegistryChain) -> Address:
+    """The address of the code behind the proxy."""
+    word = await chain.endpoints.current().call(str, "eth_getStorageAt", chain.registry, IMPLEMENTATION_SLOT, "latest")
+    return Address(to_checksum_address("0x" + word[-40:]))
+
+
+async def role_holders(chain: RegistryChain) -> dict[str, list[Address]]:
+    """Who holds which role, from the events: the contract keeps no list."""
+    where = {"address": chain.registry, "fromBlock": hex(chain.deploy_block), "topics": [[_GRANTED, _REVOKED]]}
+    held: dict[str, dict[Address, bool]] = defaultdict(dict)
+    names = {"0x" + role_id(name).hex(): name for name in ROLES}
+    for log in await chain.endpoints.current().call(list[LogEntry], "eth_getLogs", where):
+        name = names.get(log.topics[1], log.topics[1])
+        held[name][Address(to_checksum_address("0x" + log.topics[2][-40:]))] = log.topics[0] == _GRANTED
+    return {name: [account for account, holds in held[name].items() if holds] for name in sorted(held)}
+
+
+async def schedule_upgrade(chain: RegistryChain) -> tuple[Address, Operation | None]:
+    """Put this release's code on the chain and schedule it. The new code, and the operation: None when there is no timelock
+    and it works at once. Raises Forbidden for an account that may do neither."""
+    holders = (await role_holders(chain)).get(ADMIN, [])
+    timelock, delay_s = await _timelock(chain, holders)
+    if timelock is None and chain.operator not in holders:
+        raise Forbidden(f"{chain.operator} may not upgrade: it does not hold {ADMIN}", hint=f"sign as {', '.join(holders)}")
+    if timelock is not None:
+        await _may(chain, timelock, "PROPOSER_ROLE")
+    code = await deploy_code(chain.sender)
+    call = chain.encode("upgradeToAndCall", code, b"")
+    if timelock is None:
+        await chain.sender.send(chain.registry, call)
+        return code, None
+    binding = Binding(chain.sender.w3, timelock, "TimelockController")
+    await chain.sender.send(timelock, binding.encode("schedule", chain.registry, 0, call, NONE, NONE, delay_s))
+    return code, await _operation(chain, binding, timelock, call)
+
+
+async def execute_upgrade(chain: RegistryChain, code: Address) -> Operation:
+    """Execute what :func:`schedule_upgrade` scheduled. Raises NotFound, Conflict (too early, done already), Forbidden."""
+    timelock, _ = await _timelock(chain, (await role_holders(chain)).get(ADMIN, []))
+    if timelock is None:
+        raise NotFound("the registry has no timelock", hint="`veil cluster upgrade` without --execute works at once")
+    binding = Binding(chain.sender.w3, timelock, "TimelockController")
+    call = chain.encode("upgradeToAndCall", code, b"")
+    operation = await _operation(chain, binding, timelock, call)
+    if operation.ready_at_s == 0:
+        raise NotFound(f"no upgrade to {code} is scheduled", hint="`veil cluster upgrade` schedules one and prints its address")
+    if operation.ready_at_s == 1:
+        raise Conflict(f"the upgrade to {code} was executed", hint="see `veil cluster status`")
+    now_s = await _now_s(chain)
+    if now_s < operation.ready_at_s:
+        raise Conflict(f"the upgrade to {code} may be executed in {operation.ready_at_s - now_s} s", hint="wait until then")
+    await _may(chain, timelock, "EXECUTOR_ROLE")
+    await chain.sender.send(timelock, binding.encode("execute", chain.registry, 0, call, NONE, NONE))
+    return operation
+
+
+async def _operation(chain: RegistryChain, binding: Binding, timelock: Address, call: bytes) -> Operation:
+    name = bytes(await binding.read("hashOperation", chain.registry, 0, call, NONE, NONE))
+    return Operation(name, timelock, int(await binding.read("getTimestamp", name)))
+
+
+async def _may(chain: RegistryChain, timelock: Address, role: str) -> None:
+    binding = Binding(chain.sender.w3, timelock, "TimelockController")
+    if not await binding.read("hasRole", role_id(role), chain.operator):
+        raise Forbidden(f"{chain.operator} does not hold {role} of the timelock {timelock}", hint="sign as one who does")
+
+
+async def _timelock(chain: RegistryChain, holders: list[Address]) -> tuple[Address | None, int]:
+    """The first holder that is a timelock, and its delay."""
+    for holder in holders:
+        code = await chain.endpoints.current().call(str, "eth_getCode", holder, "latest")
+        if code == "0x":
+            continue
+        binding: Any = Binding(chain.sender.w3, holder, "TimelockController")
+        try:
+            return holder, int(await binding.read("getMinDelay"))
+        except RpcRefused:
+            continue
+    return None, 0
+
+
+async def _now_s(chain: RegistryChain) -> int:
+    newest = await chain.endpoints.current().call(dict[str, Any], "eth_getBlockByNumber", "latest", False)
+    return int(newest["timestamp"], 16)
