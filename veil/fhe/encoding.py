@@ -248,8 +248,8 @@ def sized(maxima: dict[Name, int]) -> tuple[Resource, ...]:
 def default_encoding(reference: dict[Name, int] | None = None) -> Encoding:
     """Sizes for replicas of up to 32 cores, 256 GiB of memory, 4 TiB of disk and 8 GPUs, on machines of any size.
 
-    ``reference`` is about the mean node of the cluster, by default 32 cores and 128 GiB; eight times as much or as little costs
-    less than 2 % (docs/concepts/placement.md). It is public, hence an operator's choice, never a measurement.
+    ``reference`` is about the mean node of the cluster, by default 32 cores and 128 GiB; eight times as much or as little
+    costs up to 2 % (docs/concepts/placement.md). It is public, hence an operator's choice, never a measurement.
     """
     resources = sized({"cpu_milli": 32_000, "memory_bytes": 256 * GIB, "disk_bytes": 4096 * GIB, "gpu_count": 8})
     return Encoding(4, "tables", MESSAGE_BITS, resources, {}).resized(resources, reference)
