@@ -149,7 +149,11 @@ class Cluster:
         self.directory = Path(self._temporary.name) / "c"
 
     def __enter__(self) -> "Cluster":
-        self._veil("up", "--nodes", str(NODES), "--runtime", self.runtime)
+        try:
+            self._veil("up", "--nodes", str(NODES), "--runtime", self.runtime)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -159,7 +163,11 @@ class Cluster:
     def _veil(self, *arguments: str) -> None:
         """Raises NodeUnavailable with what was printed."""
         command = [sys.executable, "-m", "veil", "dev", *arguments, "--dir", str(self.directory)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=UP_TIMEOUT_S)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=UP_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            hint = "run it with fewer other things at once"
+            raise NodeUnavailable(f"veil dev {arguments[0]} took over {UP_TIMEOUT_S:.0f} s", hint=hint) from error
         if done.returncode:
             raise NodeUnavailable(
                 f"veil dev {arguments[0]} ended with {done.returncode}", hint=(done.stderr or done.stdout)[-500:]

@@ -1,6 +1,10 @@
-"""The tables of ``store.db``. A change of any needs a new STORE_VERSION: the file is then rebuilt, not migrated."""
+"""The tables of ``store.db``. A change of any needs a new STORE_VERSION: the file is then rebuilt, not migrated.
 
-STORE_VERSION = 2
+``objects`` has row ids, unlike the others: its rows are large and come in the order of random keys, which splits pages of a
+table that is its own index. Writing 10,000 took 0.44 s with it and 0.25 s without.
+"""
+
+STORE_VERSION = 3
 
 STORE_SCHEMA = """
 CREATE TABLE IF NOT EXISTS api_objects (
@@ -17,7 +21,7 @@ CREATE TABLE IF NOT EXISTS blocks (
 CREATE TABLE IF NOT EXISTS objects (
     kind INTEGER, object_id BLOB, generation INTEGER NOT NULL, owner TEXT NOT NULL, envelope BLOB NOT NULL,
     deleting INTEGER NOT NULL, block INTEGER NOT NULL, block_hash BLOB NOT NULL, template_generation INTEGER NOT NULL,
-    template_block INTEGER NOT NULL, template_block_hash BLOB NOT NULL, PRIMARY KEY (kind, object_id)) WITHOUT ROWID;
+    template_block INTEGER NOT NULL, template_block_hash BLOB NOT NULL, PRIMARY KEY (kind, object_id));
 CREATE TABLE IF NOT EXISTS nodes (
     peer BLOB PRIMARY KEY, operator TEXT NOT NULL, status TEXT NOT NULL, proven INTEGER NOT NULL, info BLOB NOT NULL,
     down_incarnation INTEGER, registered_rv INTEGER NOT NULL) WITHOUT ROWID;

@@ -224,6 +224,23 @@ def test_whose_connections_break_all_at_once_and_are_made_again_is_not_declared_
     assert network.deaths() == []
 
 
+def test_a_connection_that_was_made_again_is_no_hint_any_more(simulate):
+    network = simulate(30)
+    network.run(10)
+    victim = network.peers[3]
+    for other in network.peers:
+        if other != victim:
+            network.carry_out(other, network.swims[other].disconnected(victim, network.now_s))
+            network.carry_out(other, network.swims[other].connected(victim, network.now_s))
+    network.run(5)
+    network.down.add(victim)
+    shortest_s, _ = LAN.suspicion_s(30)
+    network.run(shortest_s)
+    assert DEAD not in network.states(victim)
+    network.run(10)
+    assert network.states(victim) == {DEAD}
+
+
 def test_one_broken_connection_makes_nobody_dead(simulate):
     network = simulate(30)
     network.run(10)
