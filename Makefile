@@ -70,6 +70,7 @@ test-contracts: setup .setup/slither ## fuzz and invariants (forge), the storage
 	@cd contracts && $(FORGE)/forge test
 	@cd contracts && PATH="$$PWD/$(FORGE):$(CURDIR)/.slither/bin:$$PATH" slither . --config-file slither.json
 
+# Without three detectors: dates here are days apart, assembly is a slot and a log, and an immutable is written as a constant is.
 # An environment of its own: slither needs a web3 before 8.
 .setup/slither: contracts/slither.txt | .setup
 	@echo "==> slither in .slither"
