@@ -63,6 +63,21 @@ unit: setup ## no process, no socket, no sleep
 integration: setup ## each part against the real thing: anvil, libp2p, Concrete, containerd, kubectl
 	@$(PYTEST) tests/integration || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/integration; }
 
+FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin
+.PHONY: test-contracts
+test-contracts: setup .setup/slither ## fuzz and invariants (forge), the storage layout, slither: offline once set up (ten minutes)
+	@cd contracts && node layout.js
+	@cd contracts && $(FORGE)/forge test
+	@cd contracts && PATH="$$PWD/$(FORGE):$(CURDIR)/.slither/bin:$$PATH" slither . --config-file slither.json
+
+# Without three detectors: dates here are days apart, assembly is a slot and a log, and an immutable is written as a constant is.
+# An environment of its own: slither needs a web3 before 8.
+.setup/slither: contracts/slither.txt | .setup
+	@echo "==> slither in .slither"
+	@[ -x .slither/bin/python ] || $(PYTHON) -m venv .slither
+	@.slither/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r contracts/slither.txt
+	@touch $@
+
 .PHONY: soak-fhe
 soak-fhe: setup ## every circuit 30 times on real ciphertexts, every malformed digit (half an hour)
 	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py
@@ -99,8 +114,9 @@ e2e: setup ## a whole cluster
 
 # ------------------------------------------------------------------ building it
 .PHONY: contracts format
-contracts: .setup/npm ## compile the contracts; the artifacts are committed and reproducible
+contracts: setup ## compile the contracts and write their reference; both are committed and reproducible
 	@cd contracts && node build.js
+	@$(BIN)/python contracts/reference.py
 
 format: setup ## put the sources into the house's shape
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .

@@ -92,7 +92,7 @@ abstract contract Nodes is Membership, EIP712Upgradeable {
         Node storage n = _known(peerID);
         _requireOperatorOrAdmin(peerID, n);
         NodeStatus old = n.status;
-        bool allowed;
+        bool allowed = false;
         if (status == NodeStatus.Cordoned) allowed = old == NodeStatus.Active;
         else if (status == NodeStatus.Active) allowed = old == NodeStatus.Cordoned;
         else if (status == NodeStatus.Leaving) allowed = _isMember(old);

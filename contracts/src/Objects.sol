@@ -51,14 +51,11 @@ abstract contract Objects is Namespaces {
         address owner = r.owner;
         bool exists = owner != address(0);
         uint48 last = r.generation;
-        if (kind != KIND_NAMESPACE) {
+        if (!exists && kind == KIND_NAMESPACE) {
+            _requireNewNamespace(id);
+        } else {
             Record storage ns = _requireWriter(kind, id);
             if (!exists) _enter(ns, id);
-        } else if (exists) {
-            _requireWriter(kind, id);
-        } else {
-            if (id << 128 != 0) revert NotNamespaceId(id);
-            if (objectsStorage().restricted && !hasRole(REQUESTER, msg.sender)) revert NotRequester(msg.sender);
         }
         if ((exists ? last : 0) != expectedGeneration) revert StaleGeneration(id, expectedGeneration, exists ? last : 0);
         if (exists && r.deleting) revert BeingDeleted(kind, id);
@@ -116,6 +113,11 @@ abstract contract Objects is Namespaces {
         ns = _namespace(namespace);
         uint8 rights = kind == KIND_GIT_SOURCE ? RIGHT_EDIT : RIGHT_EDIT | RIGHT_REQUEST;
         if (!_may(namespace, ns.owner, msg.sender, rights)) revert NotWriter(namespace, msg.sender);
+    }
+
+    function _requireNewNamespace(bytes32 id) private view {
+        if (id << 128 != 0) revert NotNamespaceId(id);
+        if (objectsStorage().restricted && !hasRole(REQUESTER, msg.sender)) revert NotRequester(msg.sender);
     }
 
     function _enter(Record storage ns, bytes32 id) private {
