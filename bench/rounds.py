@@ -78,9 +78,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """Medians of one run, in seconds; ``steps_s`` is by step, as counted from the step before."""
 
     round_s: float
-    round_p99_s: float
+    round_worst_s: float
     apply_s: float
-    apply_p99_s: float
+    apply_worst_s: float
     steps_s: Mapping[str, float]
     evaluation_s: float
     """The evaluators' own time for the circuit, the slowest member's."""
@@ -256,9 +256,9 @@ async def measure(replicas: int = 1, rounds: int = 10, runtime: str = "") -> Fig
     middle, cores = statistics.median, len(os.sched_getaffinity(0))
     return Figure(
         round_s=round(middle(trial.round_s for trial in whole), 3),
-        round_p99_s=round(max(trial.round_s for trial in whole), 3),
+        round_worst_s=round(max(trial.round_s for trial in whole), 3),
         apply_s=round(middle(trial.apply_s for trial in whole), 3),
-        apply_p99_s=round(max(trial.apply_s for trial in whole), 3),
+        apply_worst_s=round(max(trial.apply_s for trial in whole), 3),
         steps_s={step: round(middle(taken[step] for taken in steps), 3) for step in STEPS},
         evaluation_s=round(middle(trial.evaluation_s for trial in whole), 3),
         round_floor_s=round(middle(trial.evaluators_cpu_s for trial in whole) / cores, 3),
@@ -278,10 +278,10 @@ def show(figure: Figure) -> None:
     print(f"load {figure.load_average} before; medians in seconds, each from the step before\n")
     for step, taken_s in figure.steps_s.items():
         print(f"{step:10} {taken_s:7.3f}  {MEANS[step]}")
-    print(f"\nround      {figure.round_s:7.3f}  opened to appended; worst {figure.round_p99_s}; promised {PROMISED_ROUND_S}")
+    print(f"\nround      {figure.round_s:7.3f}  opened to appended; worst {figure.round_worst_s}; promised {PROMISED_ROUND_S}")
     print(f"  of which {figure.evaluation_s:7.3f}  the circuit, the slowest member's")
     print(f"  floor    {figure.round_floor_s:7.3f}  processor time of all evaluators, by the cores")
-    print(f"apply      {figure.apply_s:7.3f}  API call to all running; worst {figure.apply_p99_s}")
+    print(f"apply      {figure.apply_s:7.3f}  API call to all running; worst {figure.apply_worst_s}")
     print(f"  floor    {figure.apply_floor_s:7.3f}  processor time of the whole cluster, by the cores")
     print(f"                    promised {PROMISED_APPLY_S} for 3 replicas")
 
