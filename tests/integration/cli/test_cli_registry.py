@@ -160,9 +160,9 @@ async def test_a_proof_that_is_none_is_not_approved(place: Place) -> None:
 
 async def test_policy_is_set_and_read(place: Place) -> None:
     before = await place.node("policy", "get")
-    await place.refused(1, "POLICY_ADMIN", "policy", "set", "--profile", "fast")
-    changed = await place.as_admin("policy", "set", "--profile", "fast")
-    assert changed == {**before, "profile": "fast"}
+    await place.refused(1, "POLICY_ADMIN", "policy", "set", "--profile", "precise")
+    changed = await place.as_admin("policy", "set", "--profile", "precise")
+    assert changed == {**before, "profile": "precise"}
     assert await place.node("policy", "get") == changed
 
 
