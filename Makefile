@@ -59,9 +59,12 @@ unit: setup ## no process, no socket, no sleep
 	@$(PYTEST) tests/unit
 
 # Real parts race with each other on a busy machine. What fails is run once more on its own; it stays in the output to be looked
-# into, and fails for good if it fails again.
+# into, and fails for good if it fails again. Each part has a process of its own: native libraries of one (Concrete's threads) do
+# not meet another's, and a process that crashes costs its part alone.
+PARTS := $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/integration/*/))))
 integration: setup ## each part against the real thing: anvil, libp2p, Concrete, containerd, kubectl
-	@$(PYTEST) tests/integration || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/integration; }
+	@for part in $(PARTS); do echo "==> $$part"; $(PYTEST) tests/integration/$$part || { echo "==> once more, what failed of $$part"; \
+		$(PYTEST) --last-failed --last-failed-no-failures all tests/integration/$$part; }; done
 
 FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin
 .PHONY: test-contracts
