@@ -85,6 +85,10 @@ test-contracts: setup .setup/slither ## fuzz and invariants (forge), the storage
 soak-fhe: setup ## every circuit 30 times on real ciphertexts, every malformed digit (half an hour)
 	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py
 
+.PHONY: soak-chain
+soak-chain: setup ## the reader of the chain under reorgs of every depth, pauses and bad endpoints, against a fresh replay
+	@SOAK_CHAIN=1 $(PYTEST) -s tests/integration/chain/test_chain_storms.py
+
 .PHONY: soak-rounds
 soak-rounds: setup ## thousands of histories of placement rounds, in virtual time (half an hour; SEED= replays, HISTORIES= fewer)
 	@seed=$${SEED:-$$RANDOM$$RANDOM}; echo "SEED=$$seed"; VEIL_SIM_SEED=$$seed VEIL_SIM_HISTORIES=$${HISTORIES:-3000} nice $(PYTEST) -s \
