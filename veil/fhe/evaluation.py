@@ -63,6 +63,7 @@ class Evaluations:
         taken = [place for place, vector in enumerate(telemetry) if vector is not None]
         if taken:
             given = np.stack([vectors.open_telemetry(vector, self._key) for vector in telemetry if vector is not None])
-            for name in names:
-                inputs[name][taken] = selector.select(given, layout.SHIFTS[name])
+            selected = selector.select(given, [layout.SHIFTS[name] for name in names])
+            for name, rows in zip(names, selected, strict=True):
+                inputs[name][taken] = rows
         return [inputs[name] for name in names]

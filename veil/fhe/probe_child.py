@@ -57,7 +57,8 @@ def probe(parameters: Parameters) -> Probe:
 def _selected() -> values.Rows:
     """Inputs of PLACES look-ups, as a demand selects them from tables."""
     demand = _words("demand", (2, 2, vectors.DIMENSION)) >> np.uint64(16) << np.uint64(16)
-    return Selector(demand).select(_words("tables", (PLACES, 2, vectors.DIMENSION)))
+    rows: values.Rows = Selector(demand).select(_words("tables", (PLACES, 2, vectors.DIMENSION)))[0]
+    return rows
 
 
 def _words(name: str, shape: tuple[int, ...]) -> values.Rows:

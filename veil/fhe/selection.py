@@ -59,12 +59,16 @@ class Selector:
         self._masks = ring.spectra(demand[:, 0], _LIMBS)
         self._bodies = demand[:, 1]
 
-    def select(self, tables: ring.Polynomial, shift: int = 0) -> npt.NDArray[np.uint64]:
-        """LWE rows (n, N + 1) of the sums of the slots ``shift`` after the selected ones, from tables (n, mask and body, N)."""
+    def select(self, tables: ring.Polynomial, shifts: Sequence[int] = (0,)) -> npt.NDArray[np.uint64]:
+        """Sums of the slots that are ``shifts`` after the selected ones, from tables (n, mask and body, N).
+
+        LWE rows (shifts, n, N + 1), all from one product.
+        """
         digits = _digits(tables)
         masks = ring.sum_of_products(self._masks, digits)
-        bodies = digits.view(np.uint64).reshape(len(digits), -1) @ ring.row(self._bodies, shift).reshape(-1)
-        return np.concatenate([ring.row(masks, shift), bodies[:, None]], axis=1)
+        flat = digits.view(np.uint64).reshape(len(digits), -1)
+        rows = [(ring.row(masks, shift), flat @ ring.row(self._bodies, shift).reshape(-1)) for shift in shifts]
+        return np.stack([np.concatenate([mask, body[:, None]], axis=1) for mask, body in rows])
 
 
 def noise_deviation(key: PublicKey, slots: int = SELECTED_MAX) -> float:

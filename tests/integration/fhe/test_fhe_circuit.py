@@ -31,6 +31,12 @@ LOOKUPS = {
     ("precise", "choose", 16): 113,
     ("precise", "choose", 32): 227,
     ("precise", "choose", 64): 455,
+    ("precise", "rank", 2): 14,
+    ("precise", "rank", 4): 40,
+    ("precise", "rank", 8): 120,
+    ("precise", "rank", 16): 384,
+    ("precise", "rank", 32): 254,
+    ("precise", "rank", 64): 510,
 }
 """Bootstraps, counted by the compiler."""
 
@@ -133,7 +139,7 @@ def test_the_body_is_the_reference_at_every_boundary(circuits, spec) -> None:
     count, steps = spec.candidates, np.arange(spec.candidates)
     others = [np.full(count, level) for level in range(INFEASIBLE_LEVEL + 2)] + [steps % VALUES, (VALUES - 1 - steps) % VALUES]
     for rest, level, place in itertools.product(others, range(VALUES), (0, count - 1)):
-        for finer in range(FINER_LEVELS) if spec.profile == "precise" and count <= 16 else (level % FINER_LEVELS,):
+        for finer in range(FINER_LEVELS) if spec.profile == "precise" and count <= 8 else (level % FINER_LEVELS,):
             levels, finers = rest.copy(), (steps + level) % FINER_LEVELS if level % 2 else np.full(count, FINER_LEVELS // 2)
             levels[place], finers[place] = level, finer
             check(circuits[spec], spec, levels, finers)

@@ -16,7 +16,7 @@ IMPOSSIBLE = (
     CircuitSpec("default", "choose", 65),
     CircuitSpec("default", "choose", 1),
     CircuitSpec("default", "rank", 17),
-    CircuitSpec("precise", "rank", 4),
+    CircuitSpec("precise", "rank", 20),
     CircuitSpec("precise", "choose", 12),
 )
 MATERIAL = EpochMaterial(

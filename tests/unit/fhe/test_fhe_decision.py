@@ -7,7 +7,7 @@ import pytest
 from veil.fhe.circuits import choose_clear, precise_clear, rank_clear
 from veil.fhe.circuits.spec import CLASSES_MIN, PAIRS_MAX, CircuitSpec
 from veil.fhe.decision import order_of
-from veil.fhe.encoding import INFEASIBLE_LEVEL
+from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL
 
 LAST = INFEASIBLE_LEVEL
 SIZES = [2, 3, 4, 8, 15, 16, CLASSES_MIN, 32, 64]
@@ -47,6 +47,28 @@ def test_a_strict_order_hides_levels_and_ties(size: int) -> None:
     tied, apart, far = [0] * size, [min(LAST - 1, place) for place in range(size)], [3] * size
     assert rank_clear.rank(tied) == rank_clear.rank(apart) == rank_clear.rank(far)
     assert choose_clear.choose(tied) != choose_clear.choose(apart)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_precise_ranks_equal_scores_by_finer_level(size: int) -> None:
+    rng = random.Random(size)
+    for _ in range(100):
+        scores, finer = [rng.randint(0, LAST) for _ in range(size)], [rng.randrange(FINER_LEVELS) for _ in range(size)]
+        bits = rank_clear.rank(scores, finer)
+        assert len(bits) == CircuitSpec("precise", "rank", size).result_bits
+        found = order_of("rank", bits, size)
+        assert sorted(found) == [place for place in range(size) if scores[place] < LAST]
+        if size <= PAIRS_MAX:
+            assert found == sorted(found, key=lambda place: (scores[place], rank_clear.RANKED_FINER[finer[place]], place))
+        elif found:
+            best = min(zip(scores, finer, strict=True))
+            classes = [2 - ((scores[place], finer[place]) == best) - (scores[place] == best[0]) for place in found]
+            assert classes == sorted(classes)
+
+
+def test_those_who_fit_not_do_not_tell_their_finer_levels() -> None:
+    finer = [5, 4, 0, 1]
+    assert rank_clear.rank([LAST, LAST, 1, 1], finer) == rank_clear.rank([LAST, LAST, 1, 1], [0, 1, 0, 1])
 
 
 def test_results_of_another_length_mean_nothing() -> None:

@@ -38,7 +38,7 @@ def test_a_well_formed_demand_can_weigh_slots() -> None:
     rows[0, 0] += selector << np.uint64(43)
     rows[1, 1] += selector << np.uint64(43)
     demand = vectors.open_demand(vectors.pack_demand(KEY.name, rows), KEY.name)
-    found = (phase(selection.Selector(demand).select(ciphertext)[0]) + STEP // 2) // STEP % 32
+    found = (phase(selection.Selector(demand).select(ciphertext)[0, 0]) + STEP // 2) // STEP % 32
     assert found == (3 * int(table[0]) - int(table[9])) % 32
 
 
@@ -51,4 +51,4 @@ def test_a_well_formed_demand_can_lift_what_is_below_a_level() -> None:
     row = extract(ciphertext[:, 0], ciphertext[:, 1], 0)[0]
     digits = (row + np.uint64(1 << 42)).view(np.int64) >> 43
     sum_of_key = int((digits[:-1] * SECRET).sum())
-    assert phase(selection.Selector(demand).select(ciphertext)[0]) == (int(digits[-1]) - sum_of_key) % 64 << 58
+    assert phase(selection.Selector(demand).select(ciphertext)[0, 0]) == (int(digits[-1]) - sum_of_key) % 64 << 58

@@ -4,6 +4,7 @@ import itertools
 import random
 
 from veil.fhe.circuits import clear, layout, tables
+from veil.fhe.circuits.rank_clear import RANKED_FINER
 from veil.fhe.circuits.spec import CircuitSpec
 from veil.fhe.encoding import FINER_LEVELS, INFEASIBLE_LEVEL, LEFT_OVER_LEVELS, VALUES, default_encoding
 from veil.fhe.ports import Figures
@@ -68,9 +69,14 @@ def test_any_phase_becomes_an_honest_score() -> None:
     assert tables.INFEASIBLE == max(SCORE) == SCORE[INFEASIBLE_LEVEL]
 
 
+RANKED = [-3, -1, 1, 1, 3, 3] + [3] * 10
+
+
 def test_any_phase_becomes_an_honest_finer_level() -> None:
     assert {lookup(FINER, phase) for phase in range(2 * VALUES)} == set(range(-3, 4))
     assert [FINER[value] for value in range(FINER_LEVELS)] == [-3, -2, -1, 0, 1, 2]
+    assert {lookup(RANKED, phase) for phase in range(2 * VALUES)} == set(RANKED)
+    assert [2 * kept - 3 for kept in RANKED_FINER] == RANKED[:FINER_LEVELS]
 
 
 def test_differences_of_honest_scores_have_four_bits() -> None:

@@ -42,7 +42,7 @@ def test_thousands_of_products_are_right_and_within_the_stated_noise() -> None:
             number % 4
         ]
         sums = tables[:, slots].sum(axis=1, dtype=np.uint64)
-        found = phases(selector(slots).select(ciphertexts))
+        found = phases(selector(slots).select(ciphertexts)[0])
         assert ((found + np.uint64(1 << 58)) >> np.uint64(59)).tolist() == sums.tolist()
         errors.setdefault(len(slots), []).append((found - (sums << np.uint64(59))).view(np.int64))
     measured = float(np.log2(np.std(errors[SELECTED_MAX])))
@@ -57,9 +57,10 @@ def test_the_finer_level_is_another_coefficient_of_the_same_product() -> None:
     tables, ciphertexts = opened(generator, 20)
     for _ in range(10):
         slots = tuple(generator.choice(FINER_SHIFT, SELECTED_MAX, replace=False).tolist())
-        for shift in (0, 1, FINER_SHIFT):
+        shifts = (0, 1, FINER_SHIFT)
+        for shift, rows in zip(shifts, selector(slots).select(ciphertexts, shifts), strict=True):
             sums = tables[:, [slot + shift for slot in slots]].sum(axis=1, dtype=np.uint64)
-            errors = (phases(selector(slots).select(ciphertexts, shift)) - (sums << np.uint64(59))).view(np.int64)
+            errors = (phases(rows) - (sums << np.uint64(59))).view(np.int64)
             assert np.abs(errors).max() < 7 * 2.0**selection.NOISE_LOG2
 
 
@@ -75,7 +76,7 @@ def test_every_size_is_selected_as_in_clear(resources: int) -> None:
     for step in range(5):
         chosen = {one.name: one.sizes[step * (len(one.sizes) - 1) // 4] for one in encoding.resources}
         slots = encoding.slots(Figures(**(dict.fromkeys(Figures.__slots__, 0) | chosen)))
-        found = (phases(selector(slots).select(ciphertexts)) + np.uint64(1 << 58)) >> np.uint64(59)
+        found = (phases(selector(slots).select(ciphertexts)[0]) + np.uint64(1 << 58)) >> np.uint64(59)
         assert found.tolist() == [sum(int(table[slot]) for slot in slots) for table in tables]
 
 
@@ -90,10 +91,10 @@ def test_any_ciphertexts_give_the_same_bits_whatever_they_are_selected_with() ->
         np.zeros((2, 2, SLOTS), dtype=np.uint64),
     ):
         chosen = selection.Selector(demand)
-        together = chosen.select(words)
+        together = chosen.select(words)[0]
         assert together.shape == (4, SLOTS + 1)
         for place in range(4):
-            assert (chosen.select(words[place : place + 1])[0] == together[place]).all()
+            assert (chosen.select(words[place : place + 1])[0, 0] == together[place]).all()
         assert not together[1].any()
     assert not together.any()
 
@@ -104,7 +105,7 @@ def test_the_product_is_exact() -> None:
     demand = generator.integers(0, 2**48, (2, 2, SLOTS), dtype=np.uint64) << np.uint64(16)
     table = generator.integers(0, 2**64, (1, 2, SLOTS), dtype=np.uint64)
     digits = [[((int(word) + 2**42 + 2**63) % 2**64 - 2**63) >> 43 for word in part] for part in table[0]]
-    row = selection.Selector(demand).select(table)[0]
+    row = selection.Selector(demand).select(table)[0, 0]
     for component, coefficients in ((1, [0]), (0, [0, 1, 1000, SLOTS - 1])):
         for coefficient in coefficients:
             total = 0

@@ -15,7 +15,7 @@ def test_an_epoch_has_every_circuit_that_exists() -> None:
     assert ("default", "rank", 32) in shapes
     assert ("default", "rank", 20) not in shapes
     assert ("default", "choose", 20) in shapes
-    assert all(spec.shape == "choose" for spec in circuits_of(("precise",), (4, 8, 16, 32, 64)))
+    assert len(circuits_of(("precise",), (4, 8, 16, 32, 64))) == 10
 
 
 @pytest.mark.parametrize("key", [("default", "choose", 1), ("default", "choose", 65), ("precise", "choose", 12)])

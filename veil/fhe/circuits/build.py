@@ -44,12 +44,13 @@ def build(spec: CircuitSpec, parameters: Parameters = "plain") -> Any:
 
 def body(spec: CircuitSpec) -> Callable[..., Any]:
     """The circuit on numpy arrays or on Concrete's tracers; its parameters are ``layout.INPUTS`` of the profile."""
-    outputs = rank if spec.shape == "rank" else choose
 
     def default(level: Any) -> Any:
+        outputs = rank if spec.shape == "rank" else choose
         return outputs(tables.scores(level))
 
     def precise(level: Any, finer: Any) -> Any:
-        return choose_one(tables.scores(level), finer)
+        outputs = rank if spec.shape == "rank" else choose_one
+        return outputs(tables.scores(level), finer)
 
     return precise if spec.profile == "precise" else default

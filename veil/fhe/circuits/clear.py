@@ -27,7 +27,7 @@ def reference(spec: CircuitSpec, tables: Sequence[Table | None], slots: Sequence
 def result_of(spec: CircuitSpec, scores: Sequence[int], finer: Sequence[int]) -> list[int]:
     """The bits that every candidate's score 0..5 and finer level 0..5 make."""
     if spec.shape == "rank":
-        return rank_clear.rank(scores)
+        return rank_clear.rank(scores, finer if spec.profile == "precise" else None)
     if spec.profile == "precise":
         return precise_clear.choose_one(scores, finer)
     return choose_clear.choose(scores)

@@ -32,9 +32,13 @@ _finer = tables.table(
 def choose_one(scores: Any, finer: Any) -> Any:
     """The bits, as two outputs: exactly one mark, shape (n,), and "none fits", shape (1,)."""
     best = tables.least(scores)
-    levels = _finer(_weight(scores - best) + finer)
-    marks = tables.is_zero(levels - tables.least(levels))
-    return _first(marks), tables.is_zero(best - tables.INFEASIBLE)
+    return _first(least_finer(scores - best, finer)), tables.is_zero(best - tables.INFEASIBLE)
+
+
+def least_finer(above: Any, finer: Any) -> Any:
+    """Marks, shape (n,), of the least finer level among those that are 0 above the least score. 3 n + (n - 1) look-ups."""
+    levels = _finer(_weight(above) + finer)
+    return tables.is_zero(levels - tables.least(levels))
 
 
 def _first(marks: Any) -> Any:

@@ -6,11 +6,16 @@ outputs of one bit leave the most room for the noise that hides the key when the
 drawn by lot for each round: the order says neither how large scores are nor which were equal. Infeasible candidates come last,
 and one more bit says which they are.
 
-Beyond, pairs are too many. The least score is found, and once more without those that have it: their differences from the
-least (0) become 7, more than any. With the others that fit that makes three classes; inside a class candidates tie.
+``precise`` tells equal scores apart by the finer level, of which it keeps four values: one more look-up a pair makes -4, 0 or 4
+of the scores' difference, and that and the difference of two finer levels have four bits together. Infeasible candidates all
+get the same finer level, or their order would tell it.
 
-Everything here is computed from honest scores, which any ciphertext gives (:mod:`veil.fhe.circuits.tables`), so for any telemetry
-all outputs are bits, and those of some honest scores.
+Beyond, pairs are too many. The least score is found, and once more without those that have it: their differences from the
+least (0) become 7, more than any. With the others that fit that makes three classes; inside a class candidates tie. With
+``precise`` the first class are those that ``choose`` would mark but for its lot, the second the others of least score.
+
+Everything here is computed from honest scores and finer levels, which any ciphertext gives (:mod:`veil.fhe.circuits.tables`), so
+for any telemetry all outputs are bits, and those of some honest table.
 """
 
 from typing import Any
@@ -18,26 +23,37 @@ from typing import Any
 import numpy as np
 
 from veil.fhe.circuits import tables
+from veil.fhe.circuits.precise import least_finer
+from veil.fhe.circuits.rank_clear import RANKED_FINER
 from veil.fhe.circuits.spec import PAIRS_MAX, RANK_MINIMA, rank_bits
 
 FAR = 7
 """Farther above the least score than any is."""
 
+APART = 4
+"""Farther apart than two finer levels are."""
+
 _is_positive = tables.table(lambda value: value > 0)
 _without_least = tables.table(lambda value: np.where(value == 0, FAR, value))
 _digits = [tables.table(lambda value, digit=digit: value >> digit & 1) for digit in range(rank_bits(PAIRS_MAX))]
+_sign = tables.table(lambda value: APART * np.sign(value))
+
+_odd_finer = tables.table(lambda value: 2 * np.array(RANKED_FINER)[np.minimum(value, len(RANKED_FINER) - 1)] - 3)
+"""-3, -1, 1 or 3: closed under negation, and room for a bit between them."""
+
+_unless_misfit = tables.table(lambda value: np.where(value % 2 == 1, (value + 3) // 2, 0))
+"""A finer level 0..3 of an odd one; 0 of one to which 1 was added."""
 
 
-def rank(scores: Any) -> Any:
+def rank(scores: Any, finer: Any | None = None) -> Any:
     """The bits, as a tuple of outputs of shape (n,): digits of ranks from the lowest, or classes; then who fits not."""
-    parts = _by_pairs(scores) if scores.shape[0] <= PAIRS_MAX else _by_classes(scores)
+    parts = _by_pairs(scores, finer) if scores.shape[0] <= PAIRS_MAX else _by_classes(scores, finer)
     return (*parts, tables.is_zero(scores - tables.INFEASIBLE))
 
 
-def _by_pairs(scores: Any) -> list[Any]:
+def _by_pairs(scores: Any, finer: Any | None) -> list[Any]:
     count = scores.shape[0]
-    differences = np.concatenate(tuple(scores[: count - step] - scores[step:] for step in range(1, count)))
-    later_first = _is_positive(differences)
+    later_first = _is_positive(_differences(scores) if finer is None else _finer_differences(scores, finer))
     earlier = np.concatenate([np.arange(count - step) for step in range(1, count)])
     later = np.concatenate([np.arange(step, count) for step in range(1, count)])
     places = np.arange(count)
@@ -48,7 +64,21 @@ def _by_pairs(scores: Any) -> list[Any]:
     return [digit(ranks) for digit in _digits[: rank_bits(count)]]
 
 
-def _by_classes(scores: Any) -> list[Any]:
+def _differences(values: Any) -> Any:
+    """Of all pairs: what the earlier has more than the later."""
+    count = values.shape[0]
+    return np.concatenate(tuple(values[: count - step] - values[step:] for step in range(1, count)))
+
+
+def _finer_differences(scores: Any, finer: Any) -> Any:
+    misfits = tables.is_zero(scores - tables.INFEASIBLE)
+    return _sign(_differences(scores)) + _differences(_unless_misfit(_odd_finer(finer) + misfits))
+
+
+def _by_classes(scores: Any, finer: Any | None) -> list[Any]:
+    if finer is not None:
+        above = scores - tables.least(scores)
+        return [least_finer(above, finer), tables.is_zero(above)]
     classes, left = [], scores
     for place in range(RANK_MINIMA):
         above = left - tables.least(left)

@@ -1,6 +1,6 @@
 """Which circuits there are: a profile says how finely candidates are told apart, a shape what the result means.
 
-* ``default`` tells six levels apart; ``precise`` has finer levels too and exactly one mark (:mod:`veil.fhe.circuits.precise`).
+* ``default`` tells six levels apart; ``precise`` has finer levels too and chooses exactly one (:mod:`veil.fhe.circuits.precise`).
 * ``choose`` marks the best candidates (:mod:`veil.fhe.circuits.choose`), ``rank`` puts them in an order
   (:mod:`veil.fhe.circuits.rank`).
 
@@ -72,8 +72,6 @@ def _problem(spec: CircuitSpec) -> str | None:
     """Why it does not exist; None for one that does."""
     if not 2 <= spec.candidates <= CANDIDATES_MAX:
         return f"sizes are 2 to {CANDIDATES_MAX} candidates"
-    if spec.profile == "precise" and spec.shape == "rank":
-        return "the profile 'precise' does not rank: rank with 'default'"
     if spec.profile == "precise" and spec.candidates % group_size(spec.candidates):
         return f"sizes of 'precise' are up to {GROUP}, or multiples of {GROUP}"
     if spec.shape == "rank" and PAIRS_MAX < spec.candidates < CLASSES_MIN:
@@ -94,11 +92,13 @@ def lookups(spec: CircuitSpec) -> int:
     """Programmable bootstraps of one evaluation, without those of wide outputs."""
     count = spec.candidates
     tree = count - 1
+    finer = spec.profile == "precise"
     if spec.shape == "rank" and count <= PAIRS_MAX:
-        return count + count * tree // 2 + count * (rank_bits(count) + 1)
+        return count + (1 + finer) * (count * tree // 2) + 3 * finer * count + count * (rank_bits(count) + 1)
     if spec.shape == "rank":
-        return count + RANK_MINIMA * (tree + count) + (RANK_MINIMA - 1) * count + count
-    if spec.profile == "precise":
+        minima = RANK_MINIMA * (tree + count)
+        return count + minima + (2 * count if finer else (RANK_MINIMA - 1) * count) + count
+    if finer:
         groups = count // group_size(count)
         return count + tree + 1 + 2 * count + tree + 2 * count + (groups if groups > 1 else 0)
     return count + tree + count + 1
