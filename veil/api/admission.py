@@ -12,7 +12,7 @@ from typing import Any
 
 from veil.api.assemble import assemble, withheld_from
 from veil.api.canonical import canonical_spec, make_envelope
-from veil.api.copies import COPIES, keep, receivers
+from veil.api.copies import Copies
 from veil.api.demands import Demands
 from veil.api.sealing import EpochKeys, Sealed, seal_parts
 from veil.chain.ports import Chain
@@ -45,7 +45,6 @@ class Admission:
         projection: Projection,
         store: ObjectStore,
         keys: Callable[[], EpochKeys | None],
-        copies: int = COPIES,
         random: Random | None = None,
         projection_timeout_s: float = PROJECTION_TIMEOUT_S,
     ) -> None:
@@ -55,16 +54,16 @@ class Admission:
         self._projection = projection
         self._store = store
         self._keys = keys
-        self._copies = copies
         self._random = random or SystemRandom()
+        self.copies = Copies(mesh, self._random)
+        """For the node's loop that completes them."""
         self._timeout_s = projection_timeout_s
         self.demands = Demands(
             identity=identity,
             chain=chain,
             mesh=mesh,
             projection=projection,
-            random=self._random,
-            copies=copies,
+            copies=self.copies,
         )
         """For the node's loop that completes missing demands."""
 
@@ -78,12 +77,12 @@ class Admission:
         kind, row = KINDS[parts.kind], self._row(parts, live)
         before = decode(row.envelope, Envelope) if row else None
         homes = self._homes(parts.namespace)
-        others = receivers(self._mesh, homes, self._random)
+        others = self.copies.receivers(homes)
         sealed = await self._seal(parts, obj, live, before, homes)
         body = _encode_body(parts.body)
         data = encode_envelope(self._envelope(parts, before, sealed, body))
         contents = ([body] if body else []) + (sealed.contents if sealed else [])
-        await keep(self._mesh, contents, others, homes, self._copies)
+        await self.copies.keep(contents, others, homes)
         expected = row.generation if row else Generation(0)
         generation = await self._chain.apply_object(kind, parts.object_id, expected, data)
         if sealed is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from veil.api.copies import COPIES, keep, receivers
+from veil.api.copies import Copies
 from veil.api.resharing import SealedParts, by_home, by_winner, whose_turn
 from veil.api.sealing import EpochKeys
 from veil.chain.ports import Chain
@@ -21,7 +21,7 @@ from veil.mesh.ports import Mesh, PeerState
 from veil.store.journal import Binding
 from veil.store.projection import Projection
 from veil.store.rows import ObjectRow
-from veil.types import Digest, Epoch, Generation, ObjectId, PeerId, Random
+from veil.types import Digest, Epoch, Generation, ObjectId, PeerId
 from veil.wire.codec import decode, sha256
 from veil.wire.objects import KINDS, DemandEnvelope, Envelope, SealedPart, demand_id, encode_envelope
 
@@ -45,14 +45,12 @@ class Demands:
         chain: Chain,
         mesh: Mesh,
         projection: Projection,
-        random: Random,
-        copies: int = COPIES,
+        copies: Copies,
     ) -> None:
         self._identity = identity
         self._chain = chain
         self._mesh = mesh
         self._projection = projection
-        self._random = random
         self._copies = copies
 
     def anchored(self, of: ObjectId, epoch: Epoch) -> DemandEnvelope | None:
@@ -129,8 +127,8 @@ class Demands:
             made = await by_winner(parts, keys, binding)
         else:
             return False
-        others = receivers(self._mesh, parts.homes, self._random)
-        await keep(self._mesh, made.contents, others, parts.homes, self._copies)
+        others = self._copies.receivers(parts.homes)
+        await self._copies.keep(made.contents, others, parts.homes)
         demand = DemandEnvelope(
             object_id=row.object_id,
             epoch=keys.epoch,

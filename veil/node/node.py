@@ -47,6 +47,7 @@ from veil.node.health import Condition, Health, Verdict
 from veil.node.logs import MeshLogs
 from veil.node.loop import LevelLoop
 from veil.node.membership import Membership, bootstrap_addresses
+from veil.node.replication import Replication
 from veil.node.reports import InstanceReports, rfc3339
 from veil.node.runtimes import make_runtime
 from veil.node.view import NodeView
@@ -68,7 +69,8 @@ RESYNC_S = 10.0
 HEALTH_S = 1.0
 PRUNE_S = 600.0
 DEMAND_S = 15.0
-"""Admission makes demands; this only completes what it could not, so it is in no hurry and not in its way."""
+COPIES_S = 15.0
+"""Admission makes demands and copies; these only complete what it could not, so they are in no hurry and not in its way."""
 
 START_RETRY_MAX_S = 5.0
 HOSTNAME_LABEL = "kubernetes.io/hostname"
@@ -219,6 +221,14 @@ class Node:
         )
         self.api = ApiServer(self.store, self.admission, self.logs, self.auditing)
         self.controllers = ControllersChild(self.endpoint.controllers_socket, directory / "controllers.log")
+        self.replication = Replication(
+            mesh=self.mesh,
+            projection=self.projection,
+            store=self.store,
+            copies=self.admission.copies,
+            homes=self.view.homes,
+            clock=self._clock,
+        )
         self.membership = Membership(
             identity=self.identity,
             name=settings.name,
@@ -242,6 +252,7 @@ class Node:
         self._placing = LevelLoop("instances to place", self._sync_placement, period_s=RESYNC_S)
         self._showing = LevelLoop("workload status", self._sync_status, period_s=RESYNC_S)
         self._demanding = LevelLoop("demand for the key epoch", self._complete_demands, period_s=DEMAND_S)
+        self._copying = LevelLoop("copies of contents", self._complete_copies, period_s=COPIES_S)
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
         self._pruning = LevelLoop("old transcripts", self._prune_transcripts, period_s=PRUNE_S)
         self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
@@ -255,6 +266,7 @@ class Node:
             self._placing,
             self._showing,
             self._demanding,
+            self._copying,
             self._checking,
             self._looking,
             self._pruning,
@@ -313,7 +325,7 @@ class Node:
     async def _catch_up(self) -> None:
         await self.follower.catch_up()
         for loop in self._loops:
-            if loop is not self._demanding:
+            if loop not in (self._demanding, self._copying):
                 loop.poke()
 
     async def _hear_mesh(self) -> None:
@@ -321,6 +333,7 @@ class Node:
             log.info("%s is %s", peer_id_text(member.peer)[-8:], member.state.value)
             self._assembling.poke()
             self._joining.poke()
+            self._copying.poke()
 
     async def _watch(self, kind: str, loops: tuple[LevelLoop, ...]) -> None:
         """Poke ``loops`` at every change. Who has fallen behind looks at the whole once, and goes on from there."""
@@ -389,6 +402,10 @@ class Node:
         if self.follower.caught_up:
             epochs = [keys for parts in (self.epochs.parts, self.epochs.next_parts) if (keys := _epoch_keys(parts))]
             await self.admission.demands.complete(epochs, self.placement.bindings())
+
+    async def _complete_copies(self) -> None:
+        if self.follower.caught_up:
+            await self.replication.sync()
 
     async def _sync_status(self) -> None:
         self.reports.refresh_workloads()

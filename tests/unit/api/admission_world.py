@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from veil.api.admission import Admission
@@ -19,9 +20,12 @@ from veil.mesh.fake import FakeMesh, FakeNetwork
 from veil.store.objects import RV_BLOCK, Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.types import Address, Digest, Epoch
+from veil.wire.codec import decode
+from veil.wire.objects import KINDS, Envelope, object_id
 
 EPOCH = Epoch(1)
 THRESHOLD = 2
+HELLO = object_id("default", "hello")
 
 
 @dataclass
@@ -108,6 +112,23 @@ class World:
             await node.mesh.close()
             node.store.close()
             node.projection.close()
+
+
+@asynccontextmanager
+async def cluster(count: int = 3, *, epoch: bool = True) -> AsyncIterator[World]:
+    world = World(count=count, epoch=epoch)
+    try:
+        await world.start()
+        yield world
+    finally:
+        await world.close()
+
+
+def envelope_of(node: Node) -> Envelope:
+    """The workload ``hello`` as the chain has it, as this node has read it."""
+    row = node.projection.object(KINDS["Workload"], HELLO)
+    assert row is not None
+    return decode(row.envelope, Envelope)
 
 
 def namespace() -> Obj:

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from admission_world import EPOCH, World, valid
+from admission_world import EPOCH, HELLO, cluster, envelope_of, valid
 
 from veil.api import copies, sealing
 from veil.api.fake import FakeAuditor, FakeLogs, a_workload
@@ -43,34 +42,16 @@ from veil.wire.objects import (
     Resources,
     SealedPart,
     demand_id,
-    object_id,
 )
 from veil.wire.sealed import home_key, open_part
 
-HELLO = object_id("default", "hello")
 WORKLOAD, DEMAND = KINDS["Workload"], KINDS["Demand"]
-
-
-@asynccontextmanager
-async def cluster(count: int = 3, *, epoch: bool = True) -> AsyncIterator[Any]:
-    world = World(count=count, epoch=epoch)
-    try:
-        await world.start()
-        yield world
-    finally:
-        await world.close()
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[Any]:
     async with cluster() as started:
         yield started
-
-
-def envelope_of(node: Any) -> Envelope:
-    row = node.projection.object(WORKLOAD, HELLO)
-    assert row is not None
-    return decode(row.envelope, Envelope)
 
 
 def blob(node: Any, digest: bytes, kind: type[Message]) -> Any:

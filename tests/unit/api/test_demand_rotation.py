@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from admission_world import World, namespace, valid
+from admission_world import HELLO, World, namespace, valid
 from msgspec import structs
 
 from veil.api.fake import a_workload
@@ -22,7 +22,6 @@ from veil.wire.codec import decode, encode
 from veil.wire.objects import KINDS, Body, Demand, DemandEnvelope, Resources, SealedPart, demand_id, object_id
 from veil.wire.sealed import home_key, open_part
 
-HELLO = object_id("default", "hello")
 WORKLOAD = KINDS["Workload"]
 NEXT = Epoch(2)
 
