@@ -75,10 +75,10 @@ def test_parameters_are_the_measured_ones(circuits, spec) -> None:
 
 
 def test_flooded_circuits_differ_by_one_wide_look_up_for_each_output_bit() -> None:
-    """All of them under one key set too, and inputs under a key of the same form."""
+    """Under one key set too, and inputs under a key of the same form."""
     from veil.fhe.circuits.build import compiled
 
-    flooded = compiled(SPECS, "flooded")
+    flooded = compiled([spec for spec in SPECS if spec.candidates in (4, 16)], "flooded")
     for spec, circuit in flooded.items():
         counts = circuit.statistics["programmable_bootstrap_count_per_parameter"]
         found = {

@@ -40,8 +40,8 @@ class Told:
 
 @pytest.mark.parametrize("designated", [False, True], ids=["threshold", "designated"])
 async def test_a_plan_becomes_an_epoch_that_decides(tmp_path: Path, designated: bool) -> None:
-    plan = KeyPlan(threshold=1, mode="designated", candidates=(4,)) if designated else read_plan(PLAN)
-    assert plan.parameters == "flooded"
+    plan = KeyPlan(threshold=1, mode="designated", parameters="plain", candidates=(4,)) if designated else read_plan(PLAN)
+    assert plan.parameters == ("plain" if designated else "flooded")
     dealer = await reachable_classes(plan.parameters)
     peers = [Identity.generate() for _ in range(1 if designated else 3)]
     committee_file = tmp_path / "committee.yaml"
