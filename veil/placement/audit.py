@@ -17,6 +17,7 @@ from veil.fhe.ports import Opened
 from veil.placement.append import proves
 from veil.placement.checks import read_commits, read_round
 from veil.placement.eligibility import anchored, anchored_demand
+from veil.placement.exclusions import read_exclusions
 from veil.placement.local import Local
 from veil.placement.offering import shown_max
 from veil.placement.outcome import candidates_in_order
@@ -220,18 +221,32 @@ def _inputs(case: _Case) -> Result | None:
     return Result("inputs", State.OK, f"{len(digests)} candidates signed the commitments")
 
 
+def _left_out(case: _Case) -> Result | None:
+    """Whom the coordinator left out, and why, by what it signed for the members."""
+    opened, transcript, coordinator = case.opened, case.transcript, case.coordinator
+    if opened is None or transcript is None or coordinator is None:
+        return None
+    try:
+        exclusions = read_exclusions(case.local, opened, transcript.exclusions, coordinator)
+    except (SignatureInvalid, WireInvalid) as error:
+        return Result("left out", State.LIE, f"who was left out, and why, is forged: {error.message}", case.kept_by)
+    named = ", ".join(f"{exclusion.peer.hex()[:16]} ({exclusion.reason})" for exclusion in exclusions)
+    return Result("left out", State.OK, f"left out, as members were told: {named}" if named else "nobody was left out")
+
+
 def _one_story(case: _Case) -> Result | None:
     """What the coordinator sent this member is what it kept itself."""
     kept, own = case.evidence.coordinator, case.evidence.member
     if kept is None or own is None or case.coordinator is None:
         return None
-    if (kept.open, kept.inputs) == (own.open, own.inputs):
-        return Result("one story", State.OK, "this member was sent the same opening and inputs")
+    if (kept.open, kept.inputs, kept.exclusions) == (own.open, own.inputs, own.exclusions):
+        return Result("one story", State.OK, "this member was sent the same opening, inputs and reasons")
     try:
-        read_round(case.local, own.open, own.inputs)
+        opened, _ = read_round(case.local, own.open, own.inputs)
+        read_exclusions(case.local, opened, own.exclusions, PeerId(own.open.signer))
     except (SignatureInvalid, WireInvalid) as error:
         return Result("one story", State.MISSING, f"this node's own transcript does not hold together: {error.message}")
-    message = "the coordinator signed another opening or other inputs for this member than it shows now"
+    message = "the coordinator signed another opening, other inputs or reasons for this member than it shows now"
     return Result("one story", State.LIE, message, (PeerId(own.open.signer),))
 
 
@@ -420,6 +435,7 @@ _CHECKS: Sequence[_Check] = (
     _leaf,
     _opening,
     _inputs,
+    _left_out,
     _one_story,
     _named,
     _demand,

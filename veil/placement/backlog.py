@@ -4,11 +4,13 @@ Each attempt costs some of the epoch's decryption budget, so attempts that place
 jitter. What can change the outcome (another set of nodes, a new demand or epoch) makes the next attempt due at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from veil.placement.local import Local
 from veil.placement.ports import ReplicaKey, Wanted
 from veil.types import Generation, ObjectId, PeerId
+from veil.wire.rounds import Exclusion
 
 
 @dataclass(slots=True)
@@ -20,8 +22,12 @@ class Entry:
     """When it was first wanted (monotonic)."""
     attempts: int = 0
     due_s: float = 0.0
-    left_out: set[PeerId] = field(default_factory=set)
-    """Not asked until the back-off is over: refused an offer, or committed and did not deliver."""
+    left_out: dict[PeerId, Exclusion] = field(default_factory=dict)
+    """Not asked until the back-off is over, each with the reason: refused an offer, or committed and did not deliver."""
+    insisted: set[PeerId] = field(default_factory=set)
+    """Asked whether they seem gone or not, until the back-off is over: members know that they are not."""
+    disputes: int = 0
+    """Attempts in a row that ended because members would not leave somebody out."""
     optimistic: bool = False
     """The next attempt rounds in favour of fitting: the last one said that nobody has room."""
     spent: bool = False
@@ -59,7 +65,8 @@ class Backlog:
         groups: dict[object, list[Entry]] = {}
         for entry in sorted((entry for entry in self._entries.values() if entry.due_s <= now), key=lambda entry: entry.due_s):
             key = entry.wanted.key
-            alike = (key.object_id, key.generation, frozenset(entry.left_out), entry.optimistic)
+            left_out = frozenset((peer, why.round) for peer, why in entry.left_out.items())
+            alike = (key.object_id, key.generation, left_out, frozenset(entry.insisted), entry.optimistic)
             groups.setdefault(alike, []).append(entry)
         return list(groups.values())
 
@@ -77,17 +84,22 @@ class Backlog:
         jitter = 0.75 + 0.5 * self.local.random.bytes(1)[0] / 255
         entry.attempts = min(entry.attempts + 1, 30)
         entry.due_s = self.local.now() + pause * jitter
-        entry.left_out.clear()
-        entry.optimistic = entry.spent = False
+        _forgive(entry)
         entry.setting = setting
 
-    def soon(
-        self, entry: Entry, *, without: frozenset[PeerId] = frozenset(), optimistic: bool = False, spent: bool = False
-    ) -> None:
+    def soon(self, entry: Entry, *, without: Sequence[Exclusion] = (), optimistic: bool = False, spent: bool = False) -> None:
         """The next attempt has a reason to end differently: make it now, without those who spoilt this one."""
-        entry.left_out |= without
+        entry.left_out |= {PeerId(exclusion.peer): exclusion for exclusion in without}
         entry.spent |= spent
         entry.optimistic = optimistic
+        entry.due_s = self.local.now()
+
+    def insist(self, entry: Entry, disputed: frozenset[PeerId]) -> None:
+        """Try again now, and ask those whom members would not see left out."""
+        for peer in disputed:
+            entry.left_out.pop(peer, None)
+        entry.insisted |= disputed
+        entry.disputes += 1
         entry.due_s = self.local.now()
 
     def reconsider(self, entry: Entry, setting: object) -> None:
@@ -100,5 +112,12 @@ class Backlog:
         entry = self._entries.get(key)
         if entry is not None:
             entry.attempts, entry.due_s, entry.setting = 0, 0.0, None
-            entry.optimistic = entry.spent = False
-            entry.left_out.clear()
+            _forgive(entry)
+
+
+def _forgive(entry: Entry) -> None:
+    """Everybody may be asked again."""
+    entry.left_out.clear()
+    entry.insisted.clear()
+    entry.disputes = 0
+    entry.optimistic = entry.spent = False

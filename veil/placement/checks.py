@@ -6,16 +6,17 @@ ends. Everything is checked against this node's own view of the chain, nothing a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from veil.errors import SignatureInvalid, WireInvalid
 from veil.placement import reasons
 from veil.placement.eligibility import anchored, anchored_demand, candidates_of, choose_circuit, circuit_of, eligible
+from veil.placement.exclusions import Known, is_founded
 from veil.placement.local import Local
 from veil.placement.ports import EpochParts
 from veil.placement.ranking import shard_of
 from veil.types import Digest, ObjectId, PeerId, RoundId, Shard, Term
-from veil.wire.rounds import Commit, Inputs, Open, ReleaseRequest
+from veil.wire.rounds import Commit, Exclusion, Inputs, Open, ReleaseRequest
 from veil.wire.signed import Signed, open_signed
 
 
@@ -45,6 +46,10 @@ class Case:
     """Digests of the telemetry that this member holds for the round, by its signed sender."""
     used: Mapping[Digest, tuple[PeerId, RoundId]]
     """Of the telemetry committed to, who first sent it for which round, as far as this member has seen."""
+    exclusions: Sequence[Exclusion] = ()
+    """Whom the coordinator leaves out, and why."""
+    earlier: Mapping[RoundId, Known] = field(default_factory=dict)
+    """What this member knows of the rounds that the exclusions name."""
 
 
 Check = Callable[[Case], Finding | None]
@@ -166,6 +171,20 @@ def candidates_are_complete(case: Case) -> Finding | None:
     return Finding(reasons.CANDIDATES_WRONG, "a candidate is not eligible, or the order is not the beacon's", wait=True)
 
 
+def exclusions_are_founded(case: Case) -> Finding | None:
+    """Nobody is left out for a reason that this member knows to be wrong; of who is gone its view may be behind."""
+    committee = tuple(case.parts.key_epoch.committee)
+    wrong = [one for one in case.exclusions if not is_founded(one, case.open, case.earlier, case.local, committee)]
+    if not wrong:
+        return None
+    return Finding(
+        reasons.EXCLUSION_UNFOUNDED,
+        f"a node is left out as {wrong[0].reason}, which this member cannot confirm",
+        wait=all(one.reason == reasons.GONE for one in wrong),
+        peers=tuple(PeerId(one.peer) for one in wrong),
+    )
+
+
 def telemetry_is_fresh(case: Case) -> Finding | None:
     """No digest twice in the round, and none that another signer or round has used."""
     digests = list(case.commits.values())
@@ -194,6 +213,7 @@ MEMBER_CHECKS: Sequence[Check] = (
     generation_is_anchored,
     demand_is_anchored,
     candidates_are_complete,
+    exclusions_are_founded,
     telemetry_is_fresh,
     telemetry_is_here,
 )

@@ -24,6 +24,8 @@ from veil.wire.rounds import (
     Accept,
     Commit,
     Decline,
+    Exclusion,
+    Exclusions,
     Inputs,
     Leaf,
     Offer,
@@ -68,7 +70,15 @@ class Round:
     """
 
     def __init__(
-        self, local: Local, parts: EpochParts, opened: Open, *, base: int, members: Sequence[int], manner: Manner = FILL
+        self,
+        local: Local,
+        parts: EpochParts,
+        opened: Open,
+        *,
+        base: int,
+        members: Sequence[int],
+        manner: Manner = FILL,
+        exclusions: Sequence[Exclusion] = (),
     ) -> None:
         self.local = local
         self.parts = parts
@@ -82,6 +92,7 @@ class Round:
         """Committee members whose partials were shown to be wrong."""
         self._manner = manner
         self._signed_open = local.sign(opened)
+        self._signed_exclusions = local.sign(Exclusions(round=opened.round, exclusions=tuple(exclusions)))
         self._signed_inputs: Signed | None = None
         self._deadline_s = 0.0
         self._commits: dict[PeerId, Signed] = {}
@@ -154,12 +165,22 @@ class Round:
             self._deadline_s = min(self._deadline_s, self.local.now() + self.local.settings.check_s)
         return self._consider()
 
-    def on_withheld(self, signer: PeerId, withheld: Withheld) -> Effects:
+    def on_withheld(self, signer: PeerId, withheld: Withheld, signed: Signed) -> Effects:
         if self.phase is not Phase.RELEASING or not self._gathering.withhold(self._index(signer)):
             return []
-        named = frozenset(PeerId(peer) for peer in withheld.peers) & frozenset(self._commits)
-        if named or not self._finding.without:
-            self._finding = Failed(withheld.reason, withheld.message, without=named | self._finding.without)
+        found = self._finding
+        known = {exclusion.peer for exclusion in found.without}
+        named = tuple(
+            Exclusion(peer=peer, reason=withheld.reason, round=self.open.round, word=signed)
+            for peer in dict.fromkeys(withheld.peers)
+            if withheld.reason in reasons.SPOILT and peer in self._commits and peer not in known
+        )
+        disputed = frozenset(map(PeerId, withheld.peers)) & frozenset(map(PeerId, self.open.excluded))
+        if withheld.reason != reasons.EXCLUSION_UNFOUNDED:
+            disputed = frozenset()
+        if named or disputed or not (found.without or found.disputed):
+            without, disputed = (*found.without, *named), found.disputed | disputed
+            self._finding = Failed(withheld.reason, withheld.message, without=without, disputed=disputed)
         return self._consider()
 
     def on_accept(self, signer: PeerId, accept: Accept) -> Effects:
@@ -210,7 +231,13 @@ class Round:
         self.phase = Phase.RELEASING
         self._until(self.local.settings.release_s)
         members = self._gathering.asked
-        request = ReleaseRequest(open=self._signed_open, inputs=self._signed_inputs, evaluation=evaluation, members=members)
+        request = ReleaseRequest(
+            open=self._signed_open,
+            inputs=self._signed_inputs,
+            exclusions=self._signed_exclusions,
+            evaluation=evaluation,
+            members=members,
+        )
         return [self.local.send(self._peer(member), request) for member in members]
 
     def _consider(self, *, waited: bool = False) -> Effects:
@@ -266,6 +293,7 @@ class Round:
         transcript = Transcript(
             open=self._signed_open,
             inputs=self._signed_inputs,
+            exclusions=self._signed_exclusions,
             evaluation=sha256(result),
             partials=tuple(one.signed for one in given.values()),
             result=result,
@@ -305,7 +333,9 @@ class Round:
         if not decided.offering.over:
             return effects
         if decided.offering.left:
-            refused = frozenset(decided.offering.refused)
+            refused = tuple(
+                Exclusion(peer=peer, reason=reasons.REFUSED, round=self.open.round) for peer in sorted(decided.offering.refused)
+            )
             return effects + self._fail(Failed(self._refusal.reason, self._refusal.message, without=refused))
         log.info("round %s accepted", self.name)
         self.phase = Phase.OVER

@@ -47,8 +47,8 @@ class Core:
         self.renewals = Renewals(local)
         self.holdings = Holdings(local, journal.bindings, capacity, self.renewals, changed)
         self.candidate = Candidate(local, capacity, self.holdings, journal.counters)
-        self.member = Member(local, journal.rounds)
         self.keys = KeyKeeper(local)
+        self.member = Member(local, journal.rounds, chosen=self.keys.chosen)
         self.leases = LeaseTable(local)
         self.desk = Desk(local, self.leases)
 
@@ -79,7 +79,7 @@ class Core:
                 partial = open_signed(message.partial, self.local.cluster, rounds.Partial, by=sender)
                 return self.desk.on_release(sender, message.partial, partial, message.result)
             case rounds.Withheld():
-                return self.desk.on_withheld(sender, message)
+                return self.desk.on_withheld(sender, message, signed)
             case rounds.Offer():
                 return self.candidate.on_offer(sender, message)
             case rounds.KeyRequest():

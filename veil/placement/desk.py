@@ -20,7 +20,7 @@ from veil.placement.outcome import Accepted, key_request
 from veil.placement.policies import manner_of
 from veil.placement.ports import EpochParts, ReplicaKey, Wanted
 from veil.placement.ranking import shard_of
-from veil.placement.settings import ROUNDS_AT_ONCE
+from veil.placement.settings import DISPUTES_MAX, ROUNDS_AT_ONCE
 from veil.types import ObjectId, PeerId, RoundId, Shard
 from veil.wire.objects import DemandEnvelope
 from veil.wire.rounds import (
@@ -30,6 +30,7 @@ from veil.wire.rounds import (
     Bound,
     Commit,
     Decline,
+    Exclusion,
     InstanceStatus,
     Open,
     Partial,
@@ -129,9 +130,9 @@ class Desk:
         round = self._rounds.get(RoundId(partial.round))
         return round.on_release(signer, signed, partial, result) + self._after(round) if round else []
 
-    def on_withheld(self, signer: PeerId, withheld: Withheld) -> Effects:
+    def on_withheld(self, signer: PeerId, withheld: Withheld, signed: Signed) -> Effects:
         round = self._rounds.get(RoundId(withheld.round))
-        return round.on_withheld(signer, withheld) + self._after(round) if round else []
+        return round.on_withheld(signer, withheld, signed) + self._after(round) if round else []
 
     def on_accept(self, signer: PeerId, accept: Accept) -> Effects:
         round = self._rounds.get(RoundId(accept.round))
@@ -218,10 +219,8 @@ class Desk:
         able = eligible(view, found.envelope)
         if not able:
             return self._postpone(group, reasons.NO_CANDIDATES, "no Active node matches its nodeSelector and tolerations")
-        out = {peer for peer in able if self.local.liveness.gone(peer) and peer != self.local.peer}
-        out |= group[0].left_out & able
-        excluded = tuple(sorted(out)[:CANDIDATES_MAX])
-        asked = able - set(excluded)
+        exclusions = self._exclusions(group[0], able)
+        asked = able - {PeerId(exclusion.peer) for exclusion in exclusions}
         circuit = choose_circuit(parts.key_epoch, profile, candidates=len(asked), replicas=len(group))
         if circuit is None:
             return self._postpone(group, reasons.EPOCH_MISSING, "the key epoch has no circuit of the cluster's profile")
@@ -244,12 +243,19 @@ class Desk:
             demand=demand.demand,
             candidates=candidates,
             expires_s=self.local.wall_s() + int(self.local.settings.round_s),
-            excluded=excluded,
+            excluded=tuple(exclusion.peer for exclusion in exclusions),
             optimistic=group[0].optimistic,
         )
         base = self.acting.news(shard_of(key.object_id))
-        self._rounds[round] = Round(self.local, parts, opened, base=base, members=members, manner=manner)
+        self._rounds[round] = Round(self.local, parts, opened, base=base, members=members, manner=manner, exclusions=exclusions)
         return [*self._show_all(group, reasons.PLACING, "a round is open"), *self._rounds[round].start()]
+
+    def _exclusions(self, entry: Entry, able: set[PeerId]) -> list[Exclusion]:
+        """Whom the next round leaves out, and why."""
+        gone = {peer for peer in able - entry.insisted if self.local.liveness.gone(peer) and peer != self.local.peer}
+        out = {peer: Exclusion(peer=peer, reason=reasons.GONE) for peer in gone}
+        out |= {peer: why for peer, why in entry.left_out.items() if peer in able}
+        return [out[peer] for peer in sorted(out)][:CANDIDATES_MAX]
 
     def _members(self, parts: EpochParts) -> list[int]:
         """Key holders that are not gone, in the order in which they are asked: this node, the prompt ones, the others."""
@@ -292,7 +298,11 @@ class Desk:
             for entry in group:
                 self.backlog.soon(entry, optimistic=True)
             return []
-        if all(failed.without - entry.left_out for entry in group):
+        if failed.disputed and group[0].disputes < DISPUTES_MAX:
+            for entry in group:
+                self.backlog.insist(entry, failed.disputed)
+            return []
+        if all({exclusion.peer for exclusion in failed.without} - set(entry.left_out) for entry in group):
             for entry in group:
                 self.backlog.soon(entry, without=failed.without, spent=failed.reason == reasons.BUDGET_EXHAUSTED)
             return []

@@ -46,6 +46,7 @@ class KeyKeeper:
         self.local = local
         self._waiting: OrderedDict[tuple[Digest, PeerId, RoundId], _Granted] = OrderedDict()
         self._parts: OrderedDict[Digest, bytes] = OrderedDict()
+        self._chosen: OrderedDict[RoundId, set[PeerId]] = OrderedDict()
 
     def on_key_request(self, sender: PeerId, request: KeyRequest) -> Effects:
         try:
@@ -62,6 +63,10 @@ class KeyKeeper:
         if wanted in self._parts:
             return self.on_content(wanted, self._parts[wanted])
         return [Fetch(wanted)]
+
+    def chosen(self, round: RoundId) -> frozenset[PeerId]:
+        """Whom this member was asked to give keys to, of the nodes that ``round`` decided for."""
+        return frozenset(self._chosen.get(round, ()))
 
     def tick(self) -> Effects:
         """Ask again for parts that did not come; forget requests that are over."""
@@ -139,6 +144,9 @@ class KeyKeeper:
         order = candidates_in_order(parts.key_epoch, opened, decided.bits)[: shown_max(len(opened.replicas))]
         if request.place >= len(order) or order[request.place] != request.winner:
             raise Untrusted("the decision does not name that node at that place")
+        self._chosen.setdefault(RoundId(opened.round), set()).add(PeerId(request.winner))
+        while len(self._chosen) > ROUNDS_HELD_MAX:
+            self._chosen.popitem(last=False)
 
     def _part_of(self, opened: Open, request: KeyRequest) -> bytes:
         found = anchored_in(self.local.view, ObjectId(opened.object_id), opened.epoch)

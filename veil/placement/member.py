@@ -7,7 +7,7 @@ not be given its old share again.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -16,6 +16,7 @@ from veil.placement import reasons
 from veil.placement.checks import MEMBER_CHECKS, Case, Check, Finding, first_finding, read_commits, read_round
 from veil.placement.effects import Effects, Evaluate, Fetch, Keep, Send
 from veil.placement.eligibility import anchored
+from veil.placement.exclusions import Known, read_exclusions
 from veil.placement.local import Local
 from veil.placement.ports import SpentRounds
 from veil.placement.settings import DIGESTS_REMEMBERED_MAX, ROUNDS_HELD_MAX, ROUNDS_PER_CANDIDATE_MAX
@@ -23,6 +24,7 @@ from veil.types import Digest, Epoch, ObjectId, PeerId, RoundId
 from veil.wire.codec import decode, digest, sha256
 from veil.wire.objects import Demand
 from veil.wire.rounds import (
+    Exclusion,
     Inputs,
     Open,
     Partial,
@@ -55,20 +57,34 @@ class _Request:
     open: Open
     inputs: Inputs
     commits: dict[PeerId, Digest]
+    exclusions: tuple[Exclusion, ...]
     deadline_s: float
     state: _State = _State.CHECKING
     result: bytes = b""
     answer: Send | None = None
+    named: frozenset[PeerId] = frozenset()
+    """Whom it was withheld for."""
     waiting: Finding | None = field(default=None)
 
 
 class Member:
-    """``checks`` are all of DESIGN 4.3 but the journal and the budget, which are inseparable from the release itself."""
+    """``checks`` are all of DESIGN 4.3 but the journal and the budget, which are inseparable from the release itself.
 
-    def __init__(self, local: Local, rounds: SpentRounds, *, checks: Sequence[Check] = MEMBER_CHECKS) -> None:
+    ``chosen`` names the nodes that a round decided for and whose keys this member was asked for.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        rounds: SpentRounds,
+        *,
+        checks: Sequence[Check] = MEMBER_CHECKS,
+        chosen: Callable[[RoundId], frozenset[PeerId]] = lambda round: frozenset(),
+    ) -> None:
         self.local = local
         self._rounds = rounds
         self._checks = checks
+        self._chosen = chosen
         self._telemetry: OrderedDict[tuple[PeerId, RoundId], bytes] = OrderedDict()
         self._used: OrderedDict[Digest, tuple[PeerId, RoundId]] = OrderedDict()
         self._requests: OrderedDict[RoundId, _Request] = OrderedDict()
@@ -111,6 +127,7 @@ class Member:
         try:
             opened, inputs = read_round(self.local, request.open, request.inputs)
             commits = read_commits(self.local, opened, inputs)
+            exclusions = read_exclusions(self.local, opened, request.exclusions, sender)
         except (SignatureInvalid, WireInvalid) as error:
             log.warning("a release request of %s that does not hold together: %s", sender.hex()[:16], error)
             return []
@@ -125,7 +142,8 @@ class Member:
         if known is not None and (known.request.open, known.request.inputs) != (request.open, request.inputs):
             return [self._withheld(sender, round, Finding(reasons.ROUND_SPENT, "the round was opened differently before"))]
         deadline = self.local.now() + self.local.settings.telemetry_s
-        entry = _Request(sender, request, opened, inputs, commits, deadline, result=known.result if known else b"")
+        result = known.result if known else b""
+        entry = _Request(sender, request, opened, inputs, commits, exclusions, deadline, result=result)
         self._requests[round] = entry
         self._forget(sender)
         return self._advance(entry)
@@ -159,8 +177,6 @@ class Member:
         parts = self.local.parts_of(entry.open.epoch) or self.local.epoch
         if parts is None:
             return None
-        round = RoundId(entry.open.round)
-        held = {peer: vector for peer in entry.commits if (vector := self._telemetry.get((peer, round))) is not None}
         return Case(
             local=self.local,
             parts=parts,
@@ -169,9 +185,33 @@ class Member:
             inputs=entry.inputs,
             coordinator=entry.coordinator,
             commits=entry.commits,
-            held={peer: sha256(vector) for peer, vector in held.items()},
+            held=self._held(entry),
             used={digest: user for digest in entry.commits.values() if (user := self._user_of(digest)) is not None},
+            exclusions=entry.exclusions,
+            earlier=self._earlier(entry.exclusions),
         )
+
+    def _held(self, entry: _Request) -> dict[PeerId, Digest]:
+        """The digests of the telemetry of its candidates that is here."""
+        round = RoundId(entry.open.round)
+        held = {peer: vector for peer in entry.commits if (vector := self._telemetry.get((peer, round))) is not None}
+        return {peer: sha256(vector) for peer, vector in held.items()}
+
+    def _earlier(self, exclusions: Sequence[Exclusion]) -> dict[RoundId, Known]:
+        """Of the rounds that are given as reasons, those in which this member was asked."""
+        named = {RoundId(exclusion.round) for exclusion in exclusions}
+        return {
+            round: Known(
+                open=entry.open,
+                commits=entry.commits,
+                held=self._held(entry),
+                named=entry.named,
+                released=bool(entry.result) and self._rounds.is_spent(round),
+                chosen=self._chosen(round),
+            )
+            for round in named
+            if (entry := self._requests.get(round)) is not None
+        }
 
     def _user_of(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
         """Whose it is: by the rounds that this member released ever, else by what it has received since it started."""
@@ -274,6 +314,7 @@ class Member:
         transcript = Transcript(
             open=entry.request.open,
             inputs=entry.request.inputs,
+            exclusions=entry.request.exclusions,
             evaluation=sha256(entry.result),
             partials=(release.partial,),
             telemetry=tuple(self._telemetry[peer, round] for peer in entry.commits),
@@ -296,7 +337,7 @@ class Member:
         )
 
     def _answer(self, entry: _Request, finding: Finding) -> Effects:
-        entry.state = _State.ANSWERED
+        entry.state, entry.named = _State.ANSWERED, frozenset(finding.peers)
         entry.answer = self._withheld(entry.coordinator, RoundId(entry.open.round), finding)
         return [entry.answer]
 

@@ -8,7 +8,7 @@ from veil.fhe.decision import order_of
 from veil.placement.eligibility import circuit_of
 from veil.types import PeerId
 from veil.wire.nodes import KeyEpoch
-from veil.wire.rounds import Bound, KeyRequest, Leaf, Open
+from veil.wire.rounds import Bound, Exclusion, KeyRequest, Leaf, Open
 from veil.wire.signed import Signed
 
 
@@ -36,11 +36,14 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why replicas are left. ``without``: candidates that refused or spoilt it, to be left out of the next round."""
+    """Why replicas are left."""
 
     reason: str
     message: str = ""
-    without: frozenset[PeerId] = frozenset()
+    without: tuple[Exclusion, ...] = ()
+    """Candidates that refused or spoilt it, to be left out of the next round, each with the reason."""
+    disputed: frozenset[PeerId] = frozenset()
+    """Nodes that it left out for a reason that committee members know to be wrong: the next round asks them."""
 
 
 def candidates_in_order(epoch: KeyEpoch, opened: Open, bits: Sequence[int]) -> list[PeerId]:

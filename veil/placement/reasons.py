@@ -31,6 +31,14 @@ TELEMETRY_MISSING = "TelemetryMissing"
 MEMBERS_WRONG = "MembersWrong"
 EVALUATION_DIFFERS = "EvaluationDiffers"
 NO_SHARE = "NoShare"
+EXCLUSION_UNFOUNDED = "ExclusionUnfounded"
+
+# of a node that is left out of a round, beside CiphertextReused, TelemetryMissing and BudgetExhausted
+GONE = "Gone"
+REFUSED = "Refused"
+
+SPOILT = (TELEMETRY_MISSING, CIPHERTEXT_REUSED, BUDGET_EXHAUSTED)
+"""What members withhold for because of some candidates, without which the next round can be decided."""
 
 # of a candidate that declines
 CAPACITY_SHORT = "CapacityShort"

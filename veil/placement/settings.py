@@ -24,6 +24,9 @@ ROUNDS_HELD_MAX = 64
 ROUNDS_PER_CANDIDATE_MAX = 16
 """Telemetry that a member holds of one candidate, so that nobody fills its memory."""
 
+DISPUTES_MAX = 3
+"""Attempts in a row that a coordinator makes because members dispute whom it leaves out, before it waits."""
+
 DIGESTS_REMEMBERED_MAX = 65_536
 """Telemetry digests that a member remembers to refuse copies (32 bytes each, the oldest is forgotten)."""
 

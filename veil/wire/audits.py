@@ -12,7 +12,7 @@ class AuditQuestion(Message, frozen=True, tag="veil/audit-question.1"):
     """Its hash, as it is in the append's leaves."""
 
 
-class AuditAnswer(Message, frozen=True, tag="veil/audit-answer.1"):
+class AuditAnswer(Message, frozen=True, tag="veil/audit-answer.2"):
     """What it knows and may tell the asker."""
 
     bound: Bound | None

@@ -46,7 +46,7 @@ class Open(Message, frozen=True, tag="veil/open.2"):
     """In the order of the beacon: position in the circuit, and the order in which ties are broken."""
     expires_s: UInt
     excluded: Annotated[tuple[Bytes32, ...], Meta(max_length=CANDIDATES_MAX)] = ()
-    """Active nodes left out because they refused a replica of this workload before, or are held to be down."""
+    """Active nodes left out; members are told why (:class:`Exclusions`), others only that they are."""
     optimistic: bool = False
     """Candidates round what they have free up by one size, because nobody fitted otherwise. They still check exactly."""
 
@@ -77,11 +77,31 @@ class Telemetry(Message, frozen=True, tag="veil/telemetry.1"):
     """Opaque: described by the epoch's encoding."""
 
 
-class ReleaseRequest(Message, frozen=True, tag="veil/release-request.1"):
+class Exclusion(Message, frozen=True, tag="veil/exclusion.1"):
+    """Why a round leaves out one node that could be a candidate."""
+
+    peer: Bytes32
+    reason: Reason
+    """Of a closed list (:mod:`veil.placement.exclusions`)."""
+    round: Annotated[bytes, Meta(max_length=16)] = b""
+    """The earlier round of the same workload in which the node showed the reason; empty for ``Gone``."""
+    word: Signed | None = None
+    """For a reuse or a spent budget, which not everybody can see: the Withheld of the committee member that says so."""
+
+
+class Exclusions(Message, frozen=True, tag="veil/exclusions.1"):
+    """Coordinator → committee members: a reason for each of ``Open.excluded``, in that order. Kept with the transcript."""
+
+    round: Bytes16
+    exclusions: Annotated[tuple[Exclusion, ...], Meta(max_length=CANDIDATES_MAX)] = ()
+
+
+class ReleaseRequest(Message, frozen=True, tag="veil/release-request.2"):
     """Coordinator → committee member: everything that the member must check before it decrypts its part."""
 
     open: Signed
     inputs: Signed
+    exclusions: Signed
     evaluation: OptionalDigest
     """The digest of the result ciphertexts as reported by a member, empty in the first request of a round."""
     members: Annotated[tuple[int, ...], Meta(min_length=1, max_length=64)]
@@ -117,7 +137,7 @@ class Withheld(Message, frozen=True, tag="veil/withheld.1"):
     reason: Reason
     message: Reason = ""
     peers: Annotated[tuple[Bytes32, ...], Meta(max_length=CANDIDATES_MAX)] = ()
-    """The candidates that it is about: whose telemetry is missing, or is a copy."""
+    """The nodes that it is about: whose telemetry is missing, or is a copy; who is left out without a reason."""
 
 
 class Offer(Message, frozen=True, tag="veil/offer.2"):
@@ -212,7 +232,7 @@ class LeafBatch(Message, frozen=True, tag="veil/leaf-batch.1"):
     leaves: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=1024)]
 
 
-class Transcript(Message, frozen=True, tag="veil/round-transcript.1"):
+class Transcript(Message, frozen=True, tag="veil/round-transcript.2"):
     """What its author keeps of one round, so that the decision can be checked afterwards. Never sent by itself.
 
     A coordinator has all partials and the result, a committee member its own partial and the telemetry that it evaluated.
@@ -220,6 +240,7 @@ class Transcript(Message, frozen=True, tag="veil/round-transcript.1"):
 
     open: Signed
     inputs: Signed
+    exclusions: Signed
     evaluation: Bytes32
     """SHA-256 of the result ciphertexts, as its author had them."""
     partials: Annotated[tuple[Signed, ...], Meta(min_length=1, max_length=64)]

@@ -31,7 +31,7 @@ from veil.placement.ranking import order, shard_of, term_of
 from veil.placement.settings import DEV
 from veil.types import RoundId
 from veil.wire.codec import encode, sha256
-from veil.wire.rounds import Commit, Inputs, Open, Partial, ReleaseRequest, Telemetry
+from veil.wire.rounds import Commit, Exclusions, Inputs, Open, Partial, ReleaseRequest, Telemetry
 from veil.wire.signed import open_signed, sign
 
 NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
@@ -104,7 +104,7 @@ class Table:
         self.telemetry[number] = Telemetry(round=round or self.round, epoch=1, vector=vector)
         return self.telemetry[number]
 
-    def request(self, *, opened=None, by=None, committed=None, members=(1, 2), evaluation=b"", **changes):
+    def request(self, *, opened=None, by=None, committed=None, members=(1, 2), evaluation=b"", exclusions=(), **changes):
         """A release request by the coordinator, with fresh telemetry of everybody unless told otherwise."""
         by = self.coordinator if by is None else by
         opened = opened or self.opened(**changes)
@@ -117,7 +117,8 @@ class Table:
             telemetry = self.telemetry.get(number) or self.make_telemetry(number, opened.round)
             commits.append(self.signed(number, Commit(round=opened.round, telemetry=sha256(telemetry.vector))))
         inputs = self.signed(by, Inputs(round=opened.round, commits=tuple(commits)))
-        return ReleaseRequest(open=signed_open, inputs=inputs, evaluation=evaluation, members=members)
+        why = self.signed(by, Exclusions(round=opened.round, exclusions=exclusions))
+        return ReleaseRequest(open=signed_open, inputs=inputs, exclusions=why, evaluation=evaluation, members=members)
 
     def blob(self, digest):
         return self.workload.blobs[digest]

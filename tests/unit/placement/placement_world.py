@@ -34,6 +34,7 @@ from placement_doubles import (
 from veil.errors import Untrusted, VeilError
 from veil.fhe.decision import order_of
 from veil.fhe.ports import Figures
+from veil.placement import reasons
 from veil.placement.core import Core
 from veil.placement.effects import REFETCH_S, ROUND, Append, AskRenewal, Evaluate, Fetch, Send
 from veil.placement.eligibility import anchored, eligible
@@ -46,13 +47,16 @@ from veil.placement.settings import DEV
 from veil.store.rows import LogRow
 from veil.types import RoundId
 from veil.wire.codec import encode, sha256
-from veil.wire.rounds import Offer, Open, transcript_root
+from veil.wire.rounds import Offer, Open, Telemetry, Withheld, transcript_root
 from veil.wire.signed import open_signed
 
 SETTINGS = replace(DEV, lease_s=8.0, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
 FINAL_LAG = 1
 SMALL = Figures(cpu_milli=500, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
 NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
+
+
+TELEMETRY = Telemetry.__struct_config__.tag.encode()
 
 
 class Broken(AssertionError):
@@ -156,6 +160,8 @@ class Node:
         self.fetching = {}
         self.reports = Reports()
         self.life = 0
+        self.seen_dead = set()
+        """Whom this node holds to be gone: views of that differ for a while."""
 
     def start(self):
         world = self.world
@@ -203,7 +209,7 @@ class Node:
         self.life += 1
 
     def gone(self, peer):
-        return peer in self.world.seen_dead
+        return peer in self.seen_dead
 
     def changed(self):
         self.world.moved = True
@@ -253,6 +259,7 @@ class World:
         decisions_max=10_000,
         falls=None,
         fallen_s=1e9,
+        capacity=NODE,
     ):
         self.seed = seed
         self.dice = Dice(seed)
@@ -260,14 +267,13 @@ class World:
         self.began = self.clock.time
         self.queue, self.counter = [], 0
         self.settings = SETTINGS
-        self.capacity = NODE
+        self.capacity = capacity
         self.customise = customise or (lambda node: None)
         self.faults = faults or Faults(self.dice)
         self.quiet_s = quiet_at
         self.chain = Chain()
         self.blobs = {}
         self.moved = False
-        self.seen_dead = set()
         self.down_until = {}
         self.kept_down = {}
         self.released = {}
@@ -275,6 +281,12 @@ class World:
         self.decided = {}
         """By member and candidate, the rounds that the member released with that candidate in them."""
         self.true_orders = {}
+        self.offered = set()
+        """By round, the nodes that an offer was made to."""
+        self.delivered = {}
+        """When a member got whose telemetry for which round, in which of its lives."""
+        self.named = {}
+        """When it said itself that it does not decide with that node."""
         self.offers = {}
         """How many offers were made that somebody had checked, and that nobody had."""
         self.stolen = []
@@ -407,6 +419,7 @@ class World:
         able = eligible(node.view, anchored(node.view, opened.object_id).envelope)
         if able - set(opened.candidates) - set(opened.excluded):
             raise Broken(f"seed {self.seed}: a release with an omitted candidate")
+        self.watch_exclusions(node, entry)
         for peer in entry.commits:
             rounds = self.decided.setdefault((node.number, peer), set())
             rounds.add(opened.round)
@@ -417,6 +430,19 @@ class World:
             first = seen.setdefault(sha256(vector or b""), (peer, opened.round))
             if vector is not None and first != (peer, opened.round):
                 raise Broken(f"seed {self.seed}: a release on a copied ciphertext")
+
+    def watch_exclusions(self, node, entry):
+        """A release over a round that leaves somebody out: no member takes for a reason what it has seen to be none."""
+        for why in entry.exclusions:
+            TALLY[f"left out as {why.reason}"] += 1
+            if why.reason == reasons.GONE and not node.core.local.liveness.gone(why.peer):
+                raise Broken(f"seed {self.seed}: a candidate is excluded as gone that the member sees alive")
+            if why.reason == reasons.REFUSED and (why.round, why.peer) not in self.offered:
+                raise Broken(f"seed {self.seed}: a candidate is excluded that refused no offer")
+            of = (node.number, node.life, why.peer, why.round)
+            here_s, said_s = self.delivered.get(of, float("inf")), self.named.get(of, self.now)
+            if why.reason == reasons.TELEMETRY_MISSING and here_s < said_s:
+                raise Broken(f"seed {self.seed}: a candidate is excluded as silent whose telemetry the member has")
 
     # what happens by itself
 
@@ -476,8 +502,14 @@ class World:
         dead = {n.peer for n in self.nodes if n.core is None}
         if self.chance(self.faults.false_death):
             dead.add(self.dice.choice(self.peers))
-        self.seen_dead = dead
+        for node in self.nodes:
+            self.after(0.0 if self.quiet else 0.9 * self.dice.random(), self.see, node, dead)
         self.after(1.0, self.second)
+
+    def see(self, node, dead):
+        """What the mesh tells ``node`` of who is gone, and perhaps wrongly of one more."""
+        wrong = {self.dice.choice(self.peers)} if self.chance(self.faults.false_death) else set()
+        node.seen_dead = (dead | wrong) - {node.peer}
 
     # effects
 
@@ -492,7 +524,7 @@ class World:
                 return
             match effect:
                 case Send():
-                    self.watch_offer(effect)
+                    self.watch(node, effect)
                     self.send(node, effect.peer, encode(effect.message), effect.protocol, self.now + effect.deadline_s)
                 case AskRenewal():
                     self.ask(node, effect)
@@ -503,16 +535,20 @@ class World:
                 case Append():
                     self.append(node, effect)
 
-    def watch_offer(self, effect):
-        """Called for every message: an offer goes to the node that the true decision names, whatever members say of it.
+    def watch(self, node, effect):
+        """Called for every message of ``node``: an offer goes to the node that the true decision names, whatever members say.
 
         Only an offer that says itself that nobody checked may be the work of a liar.
         """
         message, _ = (
             open_any(effect.message.signer, encode(effect.message), CLUSTER) if effect.protocol == ROUND else (None, None)
         )
+        if isinstance(message, Withheld) and message.reason in reasons.SPOILT:
+            for peer in message.peers:
+                self.named.setdefault((node.number, node.life, peer, message.round), self.now)
         if not isinstance(message, Offer):
             return
+        self.offered.add((opened_of(message.open).round, effect.peer))
         true = self.true_orders.get(message.transcript, [])
         self.offers[message.checked] = self.offers.get(message.checked, 0) + 1
         if message.checked and true[message.place : message.place + 1] != [effect.peer]:
@@ -568,10 +604,18 @@ class World:
         if receiver.core is None or life not in (None, receiver.life):
             return
         if protocol == "round/1":
+            self.remember_delivery(receiver, sender, payload)
             self.perform(receiver, receiver.core.receive(sender, payload))
         else:
             with suppress(Untrusted):
                 receiver.core.receive_pending(sender, payload)
+
+    def remember_delivery(self, receiver, sender, payload):
+        if TELEMETRY not in payload:
+            return
+        with suppress(Untrusted):
+            message, signed = open_any(sender, payload, CLUSTER)
+            self.delivered.setdefault((receiver.number, receiver.life, signed.signer, message.round), self.now)
 
     def ask(self, node, effect):
         receiver = self.by_peer[effect.peer]

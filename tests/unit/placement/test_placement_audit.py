@@ -65,6 +65,7 @@ class Scene:
         self.kept = Transcript(
             open=self.request.open,
             inputs=self.request.inputs,
+            exclusions=self.request.exclusions,
             evaluation=sha256(self.result),
             partials=tuple(release.partial for release in self.releases.values()),
             result=self.result,
@@ -168,7 +169,7 @@ def test_an_honest_placement_agrees_in_every_check(quorum):
     report = Scene(quorum).audit()
     assert (report.state, report.liars) == (State.OK, ())
     assert set(states(report).values()) == {State.OK}
-    assert len(report.results) == 12
+    assert len(report.results) == 13
 
 
 def test_a_node_outside_the_committee_checks_all_but_the_evaluation():

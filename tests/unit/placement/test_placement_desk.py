@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from placement_doubles import DiceRandom, MemoryJournal, Reports, StaticView, node_row
+from placement_doubles import CLUSTER, DiceRandom, MemoryJournal, Reports, StaticView, node_row
 from placement_table import SMALL, Asked, Table, body_of
 
 from veil.errors import ConfigInvalid
@@ -22,11 +22,24 @@ from veil.placement.offering import FILL, SPREAD
 from veil.placement.outcome import Accepted, Failed, candidates_in_order
 from veil.placement.ports import ReplicaKey, Wanted
 from veil.placement.ranking import Ranking, order, shard_of, term_of
-from veil.placement.settings import DEV, LAN, PRESETS, PlacementSettings
+from veil.placement.settings import DEV, DISPUTES_MAX, LAN, PRESETS, PlacementSettings
 from veil.placement.tails import LogTail
 from veil.types import SHARDS
 from veil.wire.codec import encode
-from veil.wire.rounds import Accept, Decline, InstanceStatus, KeyRequest, Leaf, Offer, Renew, Withheld
+from veil.wire.rounds import (
+    Accept,
+    Decline,
+    Exclusion,
+    Exclusions,
+    Inputs,
+    InstanceStatus,
+    KeyRequest,
+    Leaf,
+    Offer,
+    Renew,
+    Withheld,
+)
+from veil.wire.signed import open_signed
 
 
 @pytest.fixture
@@ -415,7 +428,8 @@ def test_a_refusal_moves_to_the_next_and_after_three_the_round_is_over(table):
         refused.append(winner)
         sent = opened.take(opened.round.on_decline(winner, decline_of(table, 0)))
     assert len(refused) == 3
-    assert opened.round.failed == Failed(reasons.CAPACITY_SHORT, "the chosen nodes did not take it", without=frozenset(refused))
+    without = tuple(Exclusion(peer=peer, reason=reasons.REFUSED, round=table.round) for peer in sorted(refused))
+    assert opened.round.failed == Failed(reasons.CAPACITY_SHORT, "the chosen nodes did not take it", without=without)
 
 
 def test_what_a_node_does_not_take_goes_to_the_next(table):
@@ -517,16 +531,17 @@ def test_who_did_not_deliver_is_left_out_of_the_next_round(table):
     opened.commit_all()
     withheld = Withheld(round=table.round, reason=reasons.TELEMETRY_MISSING, peers=(table.peers[3],))
     for number in range(3):
-        opened.round.on_withheld(table.peers[number], withheld)
-    assert opened.round.failed.without == {table.peers[3]}
+        opened.round.on_withheld(table.peers[number], withheld, table.signed(number, withheld))
+    (why,) = opened.round.failed.without
+    assert (why.peer, why.reason, why.round) == (table.peers[3], reasons.TELEMETRY_MISSING, table.round)
+    assert why.word == table.signed(0, withheld), "in the first member's words"
 
 
 def test_one_member_that_withholds_does_not_end_a_round(table):
     opened = Opened(table)
     requests = opened.commit_all()
-    opened.round.on_withheld(
-        table.peers[0], Withheld(round=table.round, reason=reasons.TELEMETRY_MISSING, peers=(table.peers[3],))
-    )
+    withheld = Withheld(round=table.round, reason=reasons.TELEMETRY_MISSING, peers=(table.peers[3],))
+    opened.round.on_withheld(table.peers[0], withheld, table.signed(0, withheld))
     assert offers(opened.release(requests[1:]))
 
 
@@ -666,11 +681,61 @@ def test_when_none_fits_the_next_round_rounds_in_favour_of_fitting_and_then_it_w
     assert not round.open.optimistic
 
 
+def test_whom_members_see_alive_is_asked_in_the_next_round(table):
+    core, _ = core_of(table, table.coordinator)
+    lost = table.peers[table.last_rank]
+    core.local.liveness.dead.add(lost)
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    (round,) = core.desk._rounds.values()
+    assert (round.open.excluded, lost in round.open.candidates) == ((lost,), False)
+    for peer in round.open.candidates:
+        round.on_commit(peer, None, table.signed(table.peers.index(peer), Inputs(round=round.id, commits=())))
+    for number in range(3):
+        withheld = Withheld(round=round.id, reason=reasons.EXCLUSION_UNFOUNDED, peers=(lost,))
+        core.desk.on_withheld(table.peers[number], withheld, table.signed(number, withheld))
+    core.look_again()
+    (again,) = core.desk._rounds.values()
+    assert (again.open.excluded, lost in again.open.candidates) == ((), True)
+
+
+def test_disputes_without_end_are_waited_for(table):
+    core, reports = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table))
+    for _ in range(DISPUTES_MAX + 1):
+        core.look_again()
+        left_after(table, core, reasons.EXCLUSION_UNFOUNDED, disputed=frozenset(table.peers[3:]))
+    core.look_again()
+    assert core.desk._rounds == {}
+    assert reports.history[-1] == reasons.QUORUM_MISSING
+    table.clock.time += 60
+    core.look_again()
+    (round,) = core.desk._rounds.values()
+    assert round.open.excluded == ()
+
+
+def test_reasons_are_those_of_the_round_before(table):
+    core, _ = core_of(table, table.coordinator)
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    first = next(iter(core.desk._rounds))
+    why = Exclusion(peer=table.peers[3], reason=reasons.REFUSED, round=first)
+    left_after(table, core, reasons.CAPACITY_SHORT, without=(why,))
+    core.look_again()
+    (round,) = core.desk._rounds.values()
+    exclusions = open_signed(round._signed_exclusions, CLUSTER, Exclusions)
+    assert (exclusions.round, exclusions.exclusions, round.open.excluded) == (round.id, (why,), (table.peers[3],))
+
+
+def spent(table, peers):
+    return tuple(Exclusion(peer=peer, reason=reasons.BUDGET_EXHAUSTED, round=table.round) for peer in peers)
+
+
 def test_candidates_whose_decisions_are_used_up_are_left_out_and_named_as_the_reason(table):
     core, reports = core_of(table, table.coordinator)
     core.desk.set_wanted(wanted(table))
     core.look_again()
-    left_after(table, core, reasons.BUDGET_EXHAUSTED, without=frozenset(table.peers[1:]))
+    left_after(table, core, reasons.BUDGET_EXHAUSTED, without=spent(table, table.peers[1:]))
     core.look_again()
     (round,) = core.desk._rounds.values()
     assert round.open.candidates == (table.peers[0],)
@@ -684,7 +749,7 @@ def test_when_all_candidates_are_used_up_the_keys_are_to_be_rotated(table):
     core, reports = core_of(table, table.coordinator)
     core.desk.set_wanted(wanted(table))
     core.look_again()
-    left_after(table, core, reasons.BUDGET_EXHAUSTED, without=frozenset(table.peers))
+    left_after(table, core, reasons.BUDGET_EXHAUSTED, without=spent(table, table.peers))
     core.look_again()
     assert core.desk._rounds == {}
     assert reports.history[-1] == reasons.BUDGET_EXHAUSTED

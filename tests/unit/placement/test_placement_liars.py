@@ -4,18 +4,26 @@ The world knows every true decision, because fake results are in clear, and look
 its seed.
 """
 
+import msgspec
 import pytest
-from placement_doubles import use_cheap_signatures
+from placement_doubles import GIB, identity_of, use_cheap_signatures
 from placement_world import HISTORIES as ALL
 from placement_world import Faults, World, seeds
 from test_placement_simulated import NoFaults, caught
 
+from veil.fhe.ports import Figures
 from veil.fhe.quorum import subsets
-from veil.placement import reasons
+from veil.placement import desk, reasons
+from veil.placement.checks import MEMBER_CHECKS, exclusions_are_founded
+from veil.placement.coordinator import Round
+from veil.placement.outcome import Failed
+from veil.wire.rounds import Exclusion, Withheld
 
 HISTORIES = ALL // 3
 HEADER_BYTES = 29
 """Of a fake result; a byte for each bit follows."""
+HALF = Figures(cpu_milli=1000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
+"""Room for two replicas a node."""
 LIAR = 1
 """Node 1, who is member 2."""
 
@@ -102,6 +110,81 @@ def test_a_combiner_that_believes_anybody_is_found_out():
         return wide(seed, believes_the_first, faults=NoFaults(), quiet_at=0)
 
     assert caught(world, "does not name", until_s=25, must_settle=False) is not None
+
+
+# coordinators that leave a node out on a pretext
+
+EVIL = 1
+VICTIM = 3
+
+
+def excludes(monkeypatch, reason):
+    """Node EVIL lets a first round of each workload go to waste, and leaves node VICTIM out of the next as if that showed why."""
+    first = {}
+
+    def make(local, parts, opened, **rest):
+        victim = identity_of(VICTIM).peer_id
+        if local.peer != World.evil_peer or victim not in opened.candidates:
+            return Round(local, parts, opened, **rest)
+        if reason != reasons.GONE and opened.object_id not in first:
+            first[opened.object_id] = opened.round
+            wasted = Round(local, parts, opened, **rest)
+            wasted._open_result = lambda: wasted._fail(Failed(reasons.QUORUM_MISSING))
+            return wasted
+        round = first.get(opened.object_id, b"")
+        word = Withheld(round=round or bytes(16), reason=reason, peers=(victim,))
+        why = Exclusion(peer=victim, reason=reason, round=round, word=local.sign(word))
+        exclusions = sorted([*rest["exclusions"], why], key=lambda one: one.peer)
+        candidates = tuple(peer for peer in opened.candidates if peer != victim)
+        changed = msgspec.structs.replace(opened, candidates=candidates, excluded=tuple(one.peer for one in exclusions))
+        return Round(local, parts, changed, **(rest | {"exclusions": exclusions}))
+
+    monkeypatch.setattr(desk, "Round", make)
+
+
+def takes_every_reason(node):
+    node.core.member._checks = [check for check in MEMBER_CHECKS if check is not exclusions_are_founded]
+
+
+@pytest.mark.parametrize(
+    ("reason", "match"),
+    [
+        (reasons.GONE, "as gone that the member sees alive"),
+        (reasons.REFUSED, "refused no offer"),
+        (reasons.TELEMETRY_MISSING, "as silent whose telemetry the member has"),
+    ],
+)
+def test_nobody_is_left_out_of_a_round_on_a_pretext(monkeypatch, reason, match):
+    excludes(monkeypatch, reason)
+
+    def world(customise, **more):
+        return lambda seed: World(seed, customise=customise, evil=EVIL, replicas=(2, 1) * 3, **more)
+
+    calm = {"faults": NoFaults(), "quiet_at": 0}
+    assert caught(world(takes_every_reason, **calm), match, until_s=40, must_settle=False) is not None
+    for seed in seeds(HISTORIES // 3):
+        world(None)(seed).run(until_s=40, must_settle=False)
+
+
+def test_an_honest_coordinator_asks_whom_others_see_alive():
+    """It alone holds a node to be gone, for ever: that costs a round that the others refuse, and no placement."""
+
+    def blind(node):
+        if node.number == EVIL:
+            gone = node.gone
+            node.core.local.liveness = Blind(gone, node.world.peers[VICTIM])
+
+    world = World(4, customise=blind, faults=NoFaults(), quiet_at=0, capacity=HALF, replicas=(4, 4))
+    world.run(until_s=120)
+    assert any(binding for binding in world.nodes[VICTIM].journal.bindings.all())
+
+
+class Blind:
+    def __init__(self, gone, peer):
+        self._gone, self._peer = gone, peer
+
+    def gone(self, peer):
+        return peer == self._peer or self._gone(peer)
 
 
 # policies

@@ -143,11 +143,6 @@ def test_the_set_asked_must_be_a_quorum_with_this_member(table, members):
 def test_an_eligible_node_may_not_be_left_out(table):
     short = table.opened().candidates[:-1]
     assert refused(table, candidates=short) == reasons.CANDIDATE_OMITTED
-    table.round = RoundId(b"round number two")
-    table.telemetry.clear()
-    left_out = (table.opened().candidates[-1],)
-    reply, _ = answer(table, candidates=table.opened().candidates[:-1], excluded=left_out)
-    assert isinstance(reply, Release)
 
 
 def test_the_order_is_the_beacon_s(table):

@@ -32,7 +32,12 @@ def a_transcript(seed: int, size_bytes: int = 100) -> Transcript:
     dice = random.Random(seed)
     signed = Signed(signer=dice.randbytes(32), body=dice.randbytes(20), signature=dice.randbytes(64))
     return Transcript(
-        open=signed, inputs=signed, evaluation=dice.randbytes(32), partials=(signed,), result=dice.randbytes(size_bytes)
+        open=signed,
+        inputs=signed,
+        exclusions=signed,
+        evaluation=dice.randbytes(32),
+        partials=(signed,),
+        result=dice.randbytes(size_bytes),
     )
 
 
