@@ -23,7 +23,8 @@ One proxy (ERC-1967, UUPS) with two contracts' code behind it, VeilRegistry and 
 is limited to 24,576 bytes. Callers see one address with all functions. Everything here is made from the sources by `make contracts`.
 
 - Every event of the registry has four topics: its signature, `rv`, and two more. `head()` is a hash chain over all of them
-  (`contracts/src/HeadChain.sol` has the formula). OpenZeppelin's own events (roles, pause, upgrades) stand outside.
+  (`contracts/src/HeadChain.sol` has the formula). OpenZeppelin's own events (roles, pause, upgrades) stand outside; what they say
+  is said again in the chain, by `RoleChanged`, `RoleAdminSet`, `PauseChanged` and `CodeChanged`.
 - While the registry is paused every function that changes something reverts with `EnforcedPause`, but those for roles, pause and
   upgrades. Everything can be read.
 - Amounts are in wei, periods and dates in seconds. A `peerID` is a raw Ed25519 public key, a `namespace` the upper 16 bytes of its

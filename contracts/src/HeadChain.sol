@@ -9,7 +9,8 @@ import {HEAD_SLOT, Head, headStorage} from "./Storage.sol";
 ///
 ///   acc' = bytes24(keccak256(abi.encode(acc, rv, topic0, topic2, topic3, keccak256(data))))
 ///
-/// over the logs gives head(). Events of OpenZeppelin (roles, pause, proxy) stand outside.
+/// over the logs gives head(). OpenZeppelin's own events (roles, pause, upgrades) have other shapes and stand outside; what
+/// they say is said again by an event of this shape.
 abstract contract HeadChain {
     /// @notice How many events there were, and the chain over them.
     function head() external view returns (uint64 rv, bytes24 acc) {

@@ -22,6 +22,11 @@ contract VeilRegistry is Nodes, Objects, PlacementLog, Policy, Proxy, UUPSUpgrad
     uint32 private constant RESOLVE_PERIOD_S = 3 days;
     uint128 private constant DISPUTE_BOND = 0.01 ether;
 
+    event RoleChanged(uint64 indexed rv, bytes32 indexed role, address indexed account, bool held, address by);
+    event RoleAdminSet(uint64 indexed rv, bytes32 indexed role, bytes32 indexed adminRole, address by);
+    event PauseChanged(uint64 indexed rv, bool indexed paused, address indexed by);
+    event CodeChanged(uint64 indexed rv, address indexed implementation, address indexed by);
+
     error PlainEther();
 
     /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
@@ -79,5 +84,42 @@ contract VeilRegistry is Nodes, Objects, PlacementLog, Policy, Proxy, UUPSUpgrad
         return EXTENSION;
     }
 
-    function _authorizeUpgrade(address) internal override onlyRole(DEFAULT_ADMIN_ROLE) {}
+    function _authorizeUpgrade(address code) internal override onlyRole(DEFAULT_ADMIN_ROLE) {
+        _record(CodeChanged.selector, _topic(code), _topic(msg.sender), "");
+    }
+
+    // What OpenZeppelin keeps is told twice: by its own event, for tools, and by one of the chain, for readers.
+
+    function _grantRole(bytes32 role, address account) internal override returns (bool changed) {
+        changed = super._grantRole(role, account);
+        if (changed) _roleChanged(role, account, true);
+    }
+
+    function _revokeRole(bytes32 role, address account) internal override returns (bool changed) {
+        changed = super._revokeRole(role, account);
+        if (changed) _roleChanged(role, account, false);
+    }
+
+    function _roleChanged(bytes32 role, address account, bool held) private {
+        _record(RoleChanged.selector, role, _topic(account), abi.encode(held, msg.sender));
+    }
+
+    function _setRoleAdmin(bytes32 role, bytes32 adminRole) internal override {
+        super._setRoleAdmin(role, adminRole);
+        _record(RoleAdminSet.selector, role, adminRole, abi.encode(msg.sender));
+    }
+
+    function _pause() internal override {
+        super._pause();
+        _pauseChanged(1);
+    }
+
+    function _unpause() internal override {
+        super._unpause();
+        _pauseChanged(0);
+    }
+
+    function _pauseChanged(uint256 paused_) private {
+        _record(PauseChanged.selector, bytes32(paused_), _topic(msg.sender), "");
+    }
 }

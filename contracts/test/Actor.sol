@@ -2,6 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
+import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
 import {VeilRegistry} from "../src/VeilRegistry.sol";
 import {VeilRegistryExtension} from "../src/VeilRegistryExtension.sol";
 import {EpochParts, NodeStatus, Record, StakeTerms} from "../src/Storage.sol";
@@ -25,6 +26,8 @@ contract Actor {
     uint64 public rv;
     bytes24 public acc;
     bool public gap;
+    /// @dev Events of OpenZeppelin about roles and pauses, less those of the registry that say the same in the chain.
+    int256 public untold;
 
     mapping(bytes32 id => bytes32) public envelopeOf;
     mapping(bytes32 id => uint48) public generationOf;
@@ -35,11 +38,12 @@ contract Actor {
     uint64 public lastEpoch;
     uint64[16] public appended;
 
+    /// @dev Logs are recorded from before the registry was there: its chain begins with the roles of its administrator.
     constructor(VeilRegistry registry_, address admin_) {
         registry = registry_;
         extension = VeilRegistryExtension(address(registry_));
         admin = admin_;
-        VM.recordLogs();
+        _watch();
     }
 
     function account(uint256 seed) public pure returns (address) {
@@ -89,6 +93,12 @@ contract Actor {
     function removeFinalizer(uint256 who, uint256 which, uint16 mask) external {
         (bytes32 id, uint8 kind) = object(which);
         _do(writer(who, id), 0, abi.encodeCall(registry.removeFinalizer, (kind, id, mask)));
+    }
+
+    /// @dev Deleted and made again by its owner in one go: separate calls seldom meet.
+    function makeAgain(uint256 which, bytes calldata envelope) external {
+        this.deleteObject(1, which);
+        this.applyObject(1, which, 1, envelope);
     }
 
     function setAccess(uint256 who, uint256 which, uint256 whom, uint8 rights) external {
@@ -198,16 +208,22 @@ contract Actor {
         _do(admin, 0, abi.encodeCall(registry.setClusterPolicy, (policy)));
     }
 
+    function setRole(uint256 whom, uint8 which, bool held) external {
+        bytes32 role = which % 3 == 0 ? registry.REQUESTER() : bytes32(uint256(which % 3));
+        address to = account(whom);
+        _free(held ? abi.encodeCall(registry.grantRole, (role, to)) : abi.encodeCall(registry.revokeRole, (role, to)));
+        if (which % 8 == 0) _free(abi.encodeCall(registry.setRoleAdmin, (role, bytes32(uint256(which)))));
+        if (which % 8 == 0) _free(abi.encodeCall(registry.setRoleAdmin, (role, 0)));
+    }
+
     function pass(uint16 time) external {
         VM.warp(block.timestamp + time);
     }
 
     /// @dev Rarely paused, and not for long, so that things happen.
     function pause(uint8 chance) external {
-        VM.startPrank(admin);
-        if (registry.paused()) registry.unpause();
-        else if (chance % 4 == 0) registry.pause();
-        VM.stopPrank();
+        if (registry.paused()) _free(abi.encodeCall(registry.unpause, ()));
+        else if (chance % 4 == 0) _free(abi.encodeCall(registry.pause, ()));
     }
 
     // how it is done and watched
@@ -221,18 +237,42 @@ contract Actor {
         _watch();
     }
 
+    /// @dev What an administrator may do at any time, paused or not.
+    function _free(bytes memory call) private {
+        VM.prank(admin);
+        (bool done,) = address(registry).call(call);
+        require(done, "an administrator may");
+        _watch();
+    }
+
     /// @dev Fold what was logged, as HeadChain.sol says.
     function _watch() private {
         Vm.Log[] memory logs = VM.getRecordedLogs();
         for (uint256 i = 0; i < logs.length; ++i) {
             bytes32[] memory t = logs[i].topics;
-            if (logs[i].emitter != address(registry) || t.length != 4 || t[0] == IAccessControl.RoleGranted.selector) {
-                continue;
-            }
+            if (logs[i].emitter != address(registry)) continue;
+            if (_foreign(t[0])) untold += 1;
+            if (_tellsTheSame(t[0])) untold -= 1;
+            if (t.length != 4 || _foreign(t[0])) continue;
             rv += 1;
             if (uint256(t[1]) != rv) gap = true;
             acc = bytes24(keccak256(abi.encode(acc, rv, t[0], t[2], t[3], keccak256(logs[i].data))));
         }
+        _watchGenerations();
+    }
+
+    function _foreign(bytes32 topic) private pure returns (bool) {
+        return topic == IAccessControl.RoleGranted.selector || topic == IAccessControl.RoleRevoked.selector
+            || topic == IAccessControl.RoleAdminChanged.selector || topic == PausableUpgradeable.Paused.selector
+            || topic == PausableUpgradeable.Unpaused.selector;
+    }
+
+    function _tellsTheSame(bytes32 topic) private pure returns (bool) {
+        return topic == VeilRegistry.RoleChanged.selector || topic == VeilRegistry.RoleAdminSet.selector
+            || topic == VeilRegistry.PauseChanged.selector;
+    }
+
+    function _watchGenerations() private {
         for (uint256 name = 0; name < 2 * NAMES; ++name) {
             (bytes32 id, uint8 kind) = object(name);
             uint48 generation = registry.getObject(kind, id).generation;

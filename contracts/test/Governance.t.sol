@@ -6,7 +6,7 @@ import {TimelockController} from "@openzeppelin/contracts/governance/TimelockCon
 import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
 import {VeilRegistry} from "../src/VeilRegistry.sol";
 import {VeilRegistryExtension} from "../src/VeilRegistryExtension.sol";
-import {Fixture, VM} from "./Fixture.sol";
+import {Fixture, VM, Vm} from "./Fixture.sol";
 
 contract LaterRegistry is VeilRegistry {
     constructor(address extension_) VeilRegistry(extension_) {}
@@ -59,7 +59,7 @@ contract GovernanceTest is Fixture {
         _through(abi.encodeCall(registry.upgradeToAndCall, (address(code), "")));
         assert(LaterRegistry(payable(address(registry))).release() == 2 && registry.extension() == address(other));
         (uint64 rvAfter, bytes24 accAfter) = registry.head();
-        assert(rv == rvAfter && acc == accAfter);
+        assert(rvAfter == rv + 1 && accAfter != acc);
         assert(registry.getObject(1, SPACE_ID).digest == keccak256("space"));
         VM.prank(GUARDIAN);
         extension.setAccess(SPACE, PROPOSER, 1);
@@ -110,6 +110,44 @@ contract GovernanceTest is Fixture {
         VM.prank(PROPOSER);
         registry.grantRole(team, GUARDIAN);
         assert(registry.hasRole(team, GUARDIAN));
+    }
+
+    /// @dev Each step moves the chain by one event of its own shape; a step that changes nothing does not.
+    function test_roles_pauses_and_upgrades_are_in_the_head_chain() public {
+        deploy(address(this));
+        (uint64 first,) = registry.head();
+        assert(first == 6); // the roles of its administrator
+        bytes32 team = keccak256("TEAM");
+        VM.recordLogs();
+        registry.grantRole(team, GUARDIAN);
+        registry.grantRole(team, GUARDIAN);
+        registry.revokeRole(team, GUARDIAN);
+        registry.setRoleAdmin(team, keccak256("LEAD"));
+        registry.pause();
+        registry.unpause();
+        address code = address(new LaterRegistry(address(new VeilRegistryExtension())));
+        registry.upgradeToAndCall(code, "");
+        Vm.Log[] memory logs = VM.getRecordedLogs();
+        bytes32 by = bytes32(uint256(uint160(address(this))));
+        bytes32 guardian = bytes32(uint256(uint160(GUARDIAN)));
+        _found(logs, 7, VeilRegistry.RoleChanged.selector, team, guardian, abi.encode(true, address(this)));
+        _found(logs, 8, VeilRegistry.RoleChanged.selector, team, guardian, abi.encode(false, address(this)));
+        _found(logs, 9, VeilRegistry.RoleAdminSet.selector, team, keccak256("LEAD"), abi.encode(address(this)));
+        _found(logs, 10, VeilRegistry.PauseChanged.selector, bytes32(uint256(1)), by, "");
+        _found(logs, 11, VeilRegistry.PauseChanged.selector, 0, by, "");
+        _found(logs, 12, VeilRegistry.CodeChanged.selector, bytes32(uint256(uint160(code))), by, "");
+        (uint64 last,) = registry.head();
+        assert(last == 12);
+    }
+
+    function _found(Vm.Log[] memory logs, uint256 rv, bytes32 topic, bytes32 second, bytes32 third, bytes memory data) private pure {
+        for (uint256 i = 0; i < logs.length; ++i) {
+            bytes32[] memory t = logs[i].topics;
+            if (t.length != 4 || t[0] != topic || uint256(t[1]) != rv) continue;
+            require(t[2] == second && t[3] == third && keccak256(logs[i].data) == keccak256(data), "another event");
+            return;
+        }
+        revert("no such event");
     }
 
     function test_nobody_initializes_twice_or_the_bare_code() public {

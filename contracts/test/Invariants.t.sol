@@ -3,7 +3,7 @@ pragma solidity ^0.8.24;
 
 import {DisputeStatus, EpochStatus, NodeStatus, Record} from "../src/Storage.sol";
 import {Actor} from "./Actor.sol";
-import {Fixture} from "./Fixture.sol";
+import {Fixture, VM} from "./Fixture.sol";
 
 /// @dev What holds whatever anybody does in whatever order.
 contract InvariantTest is Fixture {
@@ -15,6 +15,7 @@ contract InvariantTest is Fixture {
     }
 
     function setUp() public {
+        VM.recordLogs();
         deploy(ADMIN);
         actor = new Actor(registry, ADMIN);
         targets.push(address(actor));
@@ -100,6 +101,7 @@ contract InvariantTest is Fixture {
     function _the_head_chain_is_that_of_the_events() private view {
         (uint64 rv, bytes24 acc) = registry.head();
         require(!actor.gap(), "the head chain is that of the events");
+        require(actor.untold() == 0, "the head chain is over every event");
         require(rv == actor.rv() && acc == actor.acc(), "the head chain is that of the events");
     }
 

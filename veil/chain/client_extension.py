@@ -181,6 +181,9 @@ class ExtensionClient:
     async def revoke_role(self, role: str, account: Address) -> None:
         await self._send("revokeRole", role_id(role), account)
 
+    async def set_role_admin(self, role: str, admin_role: str) -> None:
+        await self._send("setRoleAdmin", role_id(role), role_id(admin_role))
+
     async def has_role(self, role: str, account: Address) -> bool:
         return bool(await self._binding.read("hasRole", role_id(role), account))
 

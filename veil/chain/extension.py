@@ -170,6 +170,10 @@ class Extension(Protocol):
 
     async def revoke_role(self, role: str, account: Address) -> None: ...
 
+    async def set_role_admin(self, role: str, admin_role: str) -> None:
+        """Holders of ``admin_role`` grant and revoke ``role`` from now on."""
+        ...
+
     async def has_role(self, role: str, account: Address) -> bool: ...
 
     async def set_paused(self, paused: bool) -> None:

@@ -354,18 +354,28 @@ class FakeExtension:
     # roles and pause
 
     async def grant_role(self, role: str, account: Address) -> None:
+        self._change_role(role, account, held=True)
+
+    async def revoke_role(self, role: str, account: Address) -> None:
+        self._change_role(role, account, held=False)
+
+    def _change_role(self, role: str, account: Address, *, held: bool) -> None:
+        """Nothing is told of what was so before."""
+
         def change(state: State) -> list[ChainEvent]:
-            self._role(state, "DEFAULT_ADMIN_ROLE")
-            state.roles.add((role, account))
-            return []
+            self._role(state, state.role_admins.get(role, "DEFAULT_ADMIN_ROLE"))
+            if state.has_role(role, account) == held:
+                return []
+            (state.roles.add if held else state.roles.discard)((role, account))
+            return [state.other("RoleChanged")]
 
         self.ledger.write(change, while_paused=True)
 
-    async def revoke_role(self, role: str, account: Address) -> None:
+    async def set_role_admin(self, role: str, admin_role: str) -> None:
         def change(state: State) -> list[ChainEvent]:
             self._role(state, "DEFAULT_ADMIN_ROLE")
-            state.roles.discard((role, account))
-            return []
+            state.role_admins[role] = admin_role
+            return [state.other("RoleAdminSet")]
 
         self.ledger.write(change, while_paused=True)
 
@@ -376,7 +386,7 @@ class FakeExtension:
         def change(state: State) -> list[ChainEvent]:
             self._role(state, "GUARDIAN" if paused else "DEFAULT_ADMIN_ROLE")
             self.ledger.paused = paused
-            return []
+            return [state.other("PauseChanged")]
 
         self.ledger.write(change, while_paused=True)
 

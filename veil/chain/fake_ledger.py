@@ -87,6 +87,7 @@ class State:
     image_root: Digest = NONE
     images: dict[Digest, Digest] = field(default_factory=dict)
     roles: set[tuple[str, Address]] = field(default_factory=set)
+    role_admins: dict[str, str] = field(default_factory=dict)
     policy: bytes = b""
     down_signers: int = 0
     head: Head = EMPTY_HEAD
@@ -110,6 +111,7 @@ class State:
             anchored=set(self.anchored),
             images=dict(self.images),
             roles=set(self.roles),
+            role_admins=dict(self.role_admins),
         )
 
     def emit(self, make: Callable[[int], ChainEvent]) -> ChainEvent:

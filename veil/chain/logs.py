@@ -1,8 +1,8 @@
 """Logs of the registry: the hash chain over them, and what they mean.
 
-All events of the registry have one shape (four topics, the second is rv), so a reader folds them without knowing any. Roles,
-pause and proxy events of OpenZeppelin stand outside and are skipped. Decoding is by hand: the layouts are few, fixed by the
-ABI (checked by a test), and the generic decoder is several times slower.
+All events of the registry have one shape (four topics, the second is rv), so a reader folds them without knowing any.
+OpenZeppelin's own events stand outside and are skipped: what they say is said again in the chain. Decoding is by hand: the
+layouts are few, fixed by the ABI (checked by a test), and the generic decoder is several times slower.
 """
 
 import functools

@@ -31,6 +31,7 @@ from veil.chain.ports import (
     NodeStatusChanged,
     ObjectApplied,
     ObjectDeleted,
+    OtherEvent,
     PlacementsAppended,
     PolicyChanged,
     Registry,
@@ -104,6 +105,10 @@ class View:
     def events(self) -> list[ChainEvent]:
         return [event for _, events, _ in self.blocks for event in events]
 
+    def since(self, rv: int) -> list[ChainEvent]:
+        """The events after ``rv``: a registry begins with those of its administrator's roles."""
+        return [event for event in self.events if event.rv > rv]
+
     @property
     def known(self) -> list[Block]:
         return [block for block, _, _ in self.blocks]
@@ -134,6 +139,7 @@ async def replay(chain: Registry) -> View:
 
 async def object_lifecycle(bench: Bench) -> None:
     chain = await bench.client()
+    first = (await chain.head()).rv
     with pytest.raises(NotFound):
         await chain.apply_object(WORKLOAD, WEB, Generation(0), b"no namespace yet")
     assert await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space") == 1
@@ -147,7 +153,7 @@ async def object_lifecycle(bench: Bench) -> None:
     with pytest.raises(NotFound):
         await chain.delete_object(WORKLOAD, WEB, Generation(3))
     assert await chain.apply_object(WORKLOAD, WEB, Generation(0), b"again") == 4
-    events = (await replay(chain)).events
+    events = (await replay(chain)).since(first)
     assert [type(event).__name__ for event in events] == [
         "ObjectApplied",
         "ObjectApplied",
@@ -158,16 +164,17 @@ async def object_lifecycle(bench: Bench) -> None:
         "ObjectApplied",
     ]
     assert events[3] == ObjectApplied(
-        rv=4, kind=WORKLOAD, object_id=WEB, generation=Generation(3), owner=chain.operator, envelope=b"", deleting=True
+        rv=first + 4, kind=WORKLOAD, object_id=WEB, generation=Generation(3), owner=chain.operator, envelope=b"", deleting=True
     )
-    assert events[5] == ObjectDeleted(rv=6, kind=WORKLOAD, object_id=WEB, generation=Generation(3))
+    assert events[5] == ObjectDeleted(rv=first + 6, kind=WORKLOAD, object_id=WEB, generation=Generation(3))
     assert events[6] == ObjectApplied(
-        rv=7, kind=WORKLOAD, object_id=WEB, generation=Generation(4), owner=chain.operator, envelope=b"again"
+        rv=first + 7, kind=WORKLOAD, object_id=WEB, generation=Generation(4), owner=chain.operator, envelope=b"again"
     )
 
 
 async def generation_conflicts(bench: Bench) -> None:
     chain = await bench.client()
+    first = (await chain.head()).rv
     await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space")
     await chain.apply_object(WORKLOAD, WEB, Generation(0), b"one")
     for expected in (0, 2, 7):
@@ -184,7 +191,7 @@ async def generation_conflicts(bench: Bench) -> None:
     with pytest.raises(InvalidInput):
         await chain.apply_object(NAMESPACE, WEB, Generation(0), b"not a namespace's id")
     assert await chain.apply_object(WORKLOAD, WEB, Generation(1), bytes(512)) == 2
-    assert (await chain.head()).rv == 3
+    assert (await chain.head()).rv == first + 3
 
 
 async def namespaces_belong_to_their_creator(bench: Bench) -> None:
@@ -328,6 +335,7 @@ async def down_marks(bench: Bench) -> None:
 
 async def policy_and_epochs(bench: Bench) -> None:
     admin, other = await bench.client(0), await bench.client(1)
+    first = (await admin.head()).rv
     assert await admin.get_policy() == b""
     await admin.set_policy(b"policy" * 20)
     assert await other.get_policy() == b"policy" * 20
@@ -343,12 +351,11 @@ async def policy_and_epochs(bench: Bench) -> None:
     await admin.retire_epoch(Epoch(1))
     with pytest.raises(Conflict):
         await admin.retire_epoch(Epoch(1))
-    events = (await replay(other)).events
-    assert events == [
-        PolicyChanged(rv=1, policy=b"policy" * 20),
-        EpochPublished(rv=2, epoch=1, digest=digest("keys")),
-        EpochPublished(rv=3, epoch=2, digest=digest("new keys")),
-        EpochRetired(rv=4, epoch=1),
+    assert (await replay(other)).since(first) == [
+        PolicyChanged(rv=first + 1, policy=b"policy" * 20),
+        EpochPublished(rv=first + 2, epoch=1, digest=digest("keys")),
+        EpochPublished(rv=first + 3, epoch=2, digest=digest("new keys")),
+        EpochRetired(rv=first + 4, epoch=1),
     ]
 
 
@@ -539,6 +546,26 @@ async def a_pause(bench: Bench) -> None:
     await other.apply_object(NAMESPACE, SPACE, Generation(0), b"x")
 
 
+async def roles_and_pauses_are_in_the_head_chain(bench: Bench) -> None:
+    admin, other = await bench.client(0), await bench.client(1)
+    first = (await admin.head()).rv
+    await admin.grant_role("TEAM", other.operator)
+    await admin.grant_role("TEAM", other.operator)
+    await admin.set_role_admin("TEAM", "LEAD")
+    with pytest.raises(Forbidden):
+        await admin.revoke_role("TEAM", other.operator)
+    with pytest.raises(Forbidden):
+        await other.set_role_admin("TEAM", "TEAM")
+    await admin.grant_role("LEAD", other.operator)
+    await other.revoke_role("TEAM", other.operator)
+    await admin.set_paused(True)
+    await admin.set_paused(False)
+    view = await replay(other)
+    names = [event.name for event in view.since(first) if isinstance(event, OtherEvent)]
+    assert names == ["RoleChanged", "RoleAdminSet", "RoleChanged", "RoleChanged", "PauseChanged", "PauseChanged"]
+    assert view.head == await admin.head()
+
+
 async def _fill(chain: Registry, count: int) -> None:
     await chain.apply_object(NAMESPACE, SPACE, Generation(0), b"space")
     for index in range(count):
@@ -561,6 +588,7 @@ async def follow_and_finality(bench: Bench) -> None:
 
 async def resume_from_cursor(bench: Bench) -> None:
     chain = await bench.client()
+    first = (await chain.head()).rv
     await _fill(chain, 3)
     view = await replay(chain)
     await chain.apply_object(WORKLOAD, WEB, Generation(0), b"while away")
@@ -569,7 +597,7 @@ async def resume_from_cursor(bench: Bench) -> None:
         again = View()
         again.blocks = list(view.blocks)
         await caught_up(chain, chain.follow(from_block=last, from_head=view.head, known=known), again)
-        assert [event.rv for event in again.events] == [1, 2, 3, 4, 5]
+        assert [event.rv for event in again.since(first)] == [first + n for n in (1, 2, 3, 4, 5)]
 
 
 async def reorg_while_following(bench: Bench, depth: int = 3) -> None:
@@ -629,6 +657,7 @@ CASES: list[Callable[[Any], Awaitable[None]]] = [
     kinds_with_their_own_functions,
     labels_images_and_epoch_parts,
     a_pause,
+    roles_and_pauses_are_in_the_head_chain,
     follow_and_finality,
     resume_from_cursor,
     reorg_while_following,

@@ -37,9 +37,10 @@ async def test_it_survives_kill_and_its_launcher(tmp_path: Path) -> None:
         registry, block = await deploy_registry(chain.rpc_url, signer, signer.address)
         client = RegistryChain(chain.rpc_url, registry, signer, deploy_block=block, poll_s=0.02)
         await client.start()
+        first = (await client.head()).rv
         await client.apply_object(1, object_id("default", ""), Generation(0), b"kept")
         stream = client.follow(from_block=0, from_head=EMPTY_HEAD)
-        seen = [item async for item in _until_head(stream, 1)]
+        seen = [item async for item in _until_head(stream, first + 1)]
         assert isinstance(seen[-1], BlockEvents)
         await asyncio.sleep(1.3)  # the state is written once a second
         before, url = await _block(chain.rpc_url), chain.rpc_url
@@ -52,9 +53,9 @@ async def test_it_survives_kill_and_its_launcher(tmp_path: Path) -> None:
         await again.start()
         assert again.rpc_url == url, "others have recorded its address"
         assert await _block(url) >= before - 2
-        assert (await client.head()).rv == 1
+        assert (await client.head()).rv == first + 1
         await client.apply_object(1, object_id("default", ""), Generation(1), b"after")
-        heads = [item async for item in _until_head(stream, 2)]
+        heads = [item async for item in _until_head(stream, first + 2)]
         assert heads
         await client.close()
         third = DevChain(tmp_path / "chain")
@@ -88,11 +89,12 @@ async def test_a_busy_chain_that_keeps_no_old_states(tmp_path: Path) -> None:
             for index in range(6):
                 await client.apply_object(2, object_id(space, f"w{index}"), Generation(0), b"x")
 
+        first = (await clients[0].head()).rv
         writing = [asyncio.create_task(write(client, f"space{index}")) for index, client in enumerate(clients)]
-        found = [item async for item in _until_head(clients[0].follow(from_block=0, from_head=EMPTY_HEAD), 21)]
+        found = [item async for item in _until_head(clients[0].follow(from_block=0, from_head=EMPTY_HEAD), first + 21)]
         await asyncio.gather(*writing)
         assert not any(isinstance(item, Rollback) for item in found)
-        assert sum(len(item.events) for item in found if isinstance(item, BlockEvents)) == 21
+        assert sum(len(item.events) for item in found if isinstance(item, BlockEvents)) == first + 21
     finally:
         for client in clients:
             await client.close()

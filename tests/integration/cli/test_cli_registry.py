@@ -124,7 +124,7 @@ async def test_an_upgrade_waits_for_the_timelock(place: Place) -> None:
     await place.refused(1, "was executed", *execute, "--keystore", str(place.admin))
     after = await place.node("cluster", "status")
     assert after["implementation"] == scheduled["implementation"] != before["implementation"]
-    assert (after["resourceVersion"], after["roles"]) == (before["resourceVersion"] + 1, before["roles"])
+    assert (after["resourceVersion"], after["roles"]) == (before["resourceVersion"] + 2, before["roles"])
     assert (await place.as_admin("node", "approve", place.peer))["status"] == "Active", "its storage stayed"
 
 
