@@ -15,7 +15,7 @@ from veil.api.canonical import canonical_spec, make_envelope
 from veil.api.copies import Copies
 from veil.api.demands import Demands
 from veil.api.sealing import EpochKeys, Sealed, seal_parts
-from veil.chain.ports import Chain
+from veil.chain.ports import Chain, NodeStatus
 from veil.errors import Conflict, FheUnavailable, Forbidden, LimitExceeded, NotFound
 from veil.identity import Identity, parse_peer_id, peer_id_text
 from veil.manifest.split import Parts, split
@@ -110,6 +110,17 @@ class Admission:
             await self.demands.remove(where)
         await self._projection.wait_until(lambda: self._is_gone(kind, where, row.generation), self._timeout_s)
         log.info("deleted %s %s", obj["kind"], _named(namespace, name))
+
+    async def cordon(self, node: Obj, *, unschedulable: bool) -> None:
+        """See :class:`veil.api.ports.ObjectWriter`. Signed by this node's operator; the contract decides."""
+        peer = parse_peer_id(node["status"]["peerID"])
+        wanted = NodeStatus.CORDONED if unschedulable else NodeStatus.ACTIVE
+        await self._chain.set_node_status(peer, wanted)
+        await self._projection.wait_until(lambda: self._is_now(peer, wanted), self._timeout_s)
+
+    def _is_now(self, peer: PeerId, wanted: NodeStatus) -> bool:
+        row = self._projection.node(peer)
+        return row is not None and row.status == wanted
 
     def _row(self, parts: Parts, live: Obj | None) -> ObjectRow | None:
         """The object as the chain has it. Raises Conflict when the caller decided on another state than that."""

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from veil.api import access, bodies, logs, rights, watches
 from veil.api.kinds import Kind
 from veil.api.openapi import V2_PROTOBUF
-from veil.api.ports import Auditor, Caller, LogSource
+from veil.api.ports import Auditor, Caller, Drainer, LogSource
 from veil.api.status import Rejected, code_and_reason, status_of
 from veil.api.tables import table
 from veil.api.targets import AUDITS, Options, Target, is_true, parse_options, parse_target
@@ -70,6 +70,7 @@ class Door:
         verbs: Verbs,
         log_source: LogSource,
         auditor: Auditor,
+        drainer: Drainer,
         clock: Clock,
         discovery: Mapping[str, Obj],
         openapi: Mapping[str, bytes],
@@ -80,6 +81,7 @@ class Door:
         self._verbs = verbs
         self._logs = log_source
         self._auditor = auditor
+        self._drainer = drainer
         self._clock = clock
         self._discovery = {path: msgspec.json.encode(document) for path, document in discovery.items()}
         self._openapi = openapi
@@ -133,6 +135,8 @@ class Door:
             return await self._log(request, target)
         if target.subresource in AUDITS:
             return await self._audit(request, target)
+        if target.subresource == "drain":
+            return self._drain(request, target)
         match (request.method, bool(target.name)):
             case ("GET", _):
                 return await self._get(request, target)
@@ -203,6 +207,12 @@ class Door:
             raise Rejected(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         answer = self._auditor.audit if target.subresource == "audit" else self._auditor.transcript
         return reply(await answer(target.name))
+
+    def _drain(self, request: web.Request, target: Target) -> web.Response:
+        rights.check_drain(self._caller)
+        if request.method != "POST":
+            raise Rejected(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        return reply(self._drainer.drain(self._verbs.read(self._caller, target)))
 
     # rendering
 

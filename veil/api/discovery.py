@@ -1,13 +1,13 @@
 """What clients ask first: which groups, versions and kinds there are, and what may be done with them.
 
 Documents are made once. kopf waits forever unless ``namespaces`` is in v1; old clients ask with a trailing slash; a short name
-in two groups makes kubectl warn, so only v1 has ``ns``.
+in two groups makes kubectl warn, so only v1 has ``ns`` and ``no``.
 """
 
 from collections.abc import Iterable
 
 from veil import __version__
-from veil.api.kinds import KINDS, NAMESPACE, Kind
+from veil.api.kinds import KINDS, NAMESPACE, NODE, Kind
 from veil.api.targets import AUDITS
 from veil.store.objects import Obj
 
@@ -47,7 +47,7 @@ def documents(kinds: Iterable[Kind] = KINDS) -> dict[str, Obj]:
 def verbs_of(kind: Kind) -> list[str]:
     """What may be done with a kind by those who may do most with it."""
     if kind.view:
-        return _READ_VERBS
+        return [*_READ_VERBS, "patch", "update"] if kind.cordons else _READ_VERBS
     return _ALL_VERBS if kind.anchored or kind.controllers_create else _PATCH_VERBS
 
 
@@ -61,12 +61,14 @@ def _entries(kind: Kind) -> list[Obj]:
             "namespaced": resource.namespaced,
             "kind": resource.kind,
             "verbs": verbs_of(kind),
-            "shortNames": [] if kind is NAMESPACE else list(resource.short_names),
+            "shortNames": [] if kind in (NAMESPACE, NODE) else list(resource.short_names),
             "categories": list(kind.categories),
         }
     ]
     if not kind.view:
         entries.append({"name": f"{resource.plural}/status", **shared, "verbs": ["get", "patch", "update"]})
+    if kind.drains:
+        entries.append({"name": f"{resource.plural}/drain", **shared, "verbs": ["create"]})
     if kind.audits:
         entries += [{"name": f"{resource.plural}/{name}", **shared, "verbs": ["get"]} for name in AUDITS]
     if kind.logs:

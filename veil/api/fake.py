@@ -25,6 +25,7 @@ class FakeWriter:
         self.faults: list[VeilError] = []
         self.applied: list[Obj] = []
         self.deleted: list[Obj] = []
+        self.cordoned: list[tuple[str, bool]] = []
         self.hold = asyncio.Event()
         """Clear it to keep writes waiting."""
         self.hold.set()
@@ -49,6 +50,11 @@ class FakeWriter:
         self.deleted.append(obj)
         if self._on_deleted is not None:
             self._on_deleted(obj)
+
+    async def cordon(self, node: Obj, *, unschedulable: bool) -> None:
+        await self.hold.wait()
+        self._fail()
+        self.cordoned.append((node["metadata"]["name"], unschedulable))
 
     def _fail(self) -> None:
         if self.faults:
@@ -93,6 +99,18 @@ class FakeLogs:
             self.more = asyncio.Event()
 
 
+class FakeDrainer:
+    """Implements :class:`veil.api.ports.Drainer`: each call gives back the next of ``left``, then nothing."""
+
+    def __init__(self) -> None:
+        self.left: list[list[Obj]] = []
+        self.asked: list[str] = []
+
+    def drain(self, node: Obj) -> Obj:
+        self.asked.append(node["metadata"]["name"])
+        return {"kind": "Drain", "apiVersion": API_VERSION, "left": self.left.pop(0) if self.left else []}
+
+
 class FakeAuditor:
     """Implements :class:`veil.api.ports.Auditor`: reports and transcripts by a placement's name."""
 
@@ -124,7 +142,8 @@ class FakeNode:
         self.writer = FakeWriter(self._forget)
         self.logs = FakeLogs()
         self.auditor = FakeAuditor()
-        self.server = ApiServer(self.store, self.writer, self.logs, self.auditor)
+        self.drainer = FakeDrainer()
+        self.server = ApiServer(self.store, self.writer, self.logs, self.auditor, self.drainer)
         self.hidden: set[str] = set()
         self.socket = directory / "api.sock"
         self.controllers_socket = directory / "controllers.sock"
@@ -153,6 +172,21 @@ def a_workload(name: str = "hello", **spec: Any) -> Obj:
         "kind": "Workload",
         "metadata": {"name": name, "namespace": "default", "labels": {"app": name}},
         "spec": {"replicas": 2, "template": {"containers": [container]}, **spec},
+    }
+
+
+def a_node(name: str = "node-1", *, cordoned: bool = False) -> Obj:
+    """A Node as the node has it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "spec": {"unschedulable": cordoned, "taints": {"dedicated": "gpu"}},
+        "status": {
+            "phase": "Cordoned" if cordoned else "Active",
+            "peerID": name,
+            "conditions": [{"type": "Reachable", "status": "True", "reason": "Alive", "message": ""}],
+        },
     }
 
 

@@ -39,6 +39,9 @@ class Kind:
     logs: bool = False
     audits: bool = False
     """Can be audited, and has transcripts."""
+    cordons: bool = False
+    """Users may change ``spec.unschedulable``, and nothing else."""
+    drains: bool = False
     categories: tuple[str, ...] = ("veil",)
 
     @property
@@ -82,6 +85,8 @@ INSTANCE = Kind(
 NODE = Kind(
     resource=names.NODES,
     stored="Node",
+    cordons=True,
+    drains=True,
     columns=(
         Column("Status", "status.phase", description="what the registry says"),
         Column("Reachable", "condition:Reachable", description="what SWIM says, seen from this node"),
@@ -89,6 +94,18 @@ NODE = Kind(
         Column("Operator", "status.operator", priority=1),
         _AGE,
     ),
+)
+CORE_NODE = Kind(
+    resource=names.CORE_NODES,
+    stored="Node",
+    view=True,
+    cordons=True,
+    columns=(
+        Column("Status", "status.veilStatus", description="whether it answers, and takes new replicas"),
+        _AGE,
+        Column("Version", "status.nodeInfo.kubeletVersion"),
+    ),
+    categories=(),
 )
 NAMESPACE = Kind(
     resource=names.NAMESPACES,
@@ -131,7 +148,7 @@ POD = Kind(
     categories=(),
 )
 
-KINDS = (CORE_NAMESPACE, POD, WORKLOAD, INSTANCE, NODE, NAMESPACE, PLACEMENT)
+KINDS = (CORE_NAMESPACE, POD, CORE_NODE, WORKLOAD, INSTANCE, NODE, NAMESPACE, PLACEMENT)
 
 
 def find_kind(group: str, version: str, plural: str) -> Kind | None:

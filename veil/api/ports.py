@@ -22,6 +22,21 @@ class ObjectWriter(Protocol):
         """Returns once this node has seen the deletion on the chain. Raises NotFound, Conflict, Forbidden, Unavailable."""
         ...
 
+    async def cordon(self, node: Obj, *, unschedulable: bool) -> None:
+        """Keep new replicas off ``node``, or let them come again. Returns once this node has seen it on the chain.
+
+        Raises Conflict (the node is not in a state for that), Forbidden (another operator's), Unavailable.
+        """
+        ...
+
+
+class Drainer(Protocol):
+    """Moves what this node runs to others. Implemented by the node."""
+
+    def drain(self, node: Obj) -> Obj:
+        """Go on with it for a while; asked again and again. Gives back what is ``left``. Raises Conflict, Forbidden."""
+        ...
+
 
 class LogSource(Protocol):
     """The logs of one Instance, wherever it runs."""

@@ -11,7 +11,7 @@ from veil.errors import Forbidden
 from veil.store.objects import Obj
 
 _WORKLOAD_HINT = "change the Workload: its controller makes and removes replicas"
-_REGISTRY_HINT = "a Node shows the registry and what the node says of itself; cordon, drain and taint do not exist here"
+_REGISTRY_HINT = "a Node shows the registry and what the node says of itself: of its spec only `unschedulable` can be changed"
 _VIEW_HINT = "pods are there for tools to read: change the Workload"
 
 
@@ -45,6 +45,8 @@ def check_delete(caller: Caller, kind: Kind) -> None:
 
 def check_update(caller: Caller, kind: Kind, *, status: bool) -> None:
     """Raises Rejected (405), Forbidden."""
+    if kind.cordons and not status and not caller.controllers:
+        return
     _writable(kind)
     if caller.controllers or (kind.anchored and not status):
         return
@@ -58,6 +60,20 @@ def check_visible(caller: Caller, obj: Obj) -> None:
         raise Forbidden(
             f"{obj['kind']} {obj['metadata']['name']} is not in this node's charge", hint="leave it to its coordinator"
         )
+
+
+def check_cordon(before: Obj, after: Obj) -> None:
+    """Raises Forbidden when a Node is changed in more than ``spec.unschedulable``."""
+    specs = [{**(obj.get("spec") or {}), "unschedulable": None} for obj in (before, after)]
+    labels = [obj["metadata"].get("labels") or {} for obj in (before, after)]
+    if specs[0] != specs[1] or labels[0] != labels[1]:
+        raise Forbidden("labels and taints of a node are its operator's", hint=f"{_REGISTRY_HINT}; labels are in its settings")
+
+
+def check_drain(caller: Caller) -> None:
+    """Raises Forbidden. Only people end what runs."""
+    if caller.controllers:
+        raise Forbidden("draining is not for controllers", hint="use the node's own API")
 
 
 def check_audit(caller: Caller) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from veil.api import access, openapi, watches
 from veil.api.app import Door
 from veil.api.discovery import documents
-from veil.api.ports import Auditor, Caller, LogSource, ObjectWriter
+from veil.api.ports import Auditor, Caller, Drainer, LogSource, ObjectWriter
 from veil.api.verbs import Verbs
 from veil.errors import ConfigInvalid
 from veil.manifest.schemas import KINDS as SCHEMA_KINDS
@@ -43,6 +43,7 @@ class ApiServer:
         writer: ObjectWriter,
         logs: LogSource,
         auditor: Auditor,
+        drainer: Drainer,
         *,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -50,6 +51,7 @@ class ApiServer:
         self._store = store
         self._logs = logs
         self._auditor = auditor
+        self._drainer = drainer
         self._clock = clock or SystemClock()
         self._verbs = Verbs(store, writer, self._clock, random or SystemRandom())
         self._discovery = documents()
@@ -101,6 +103,7 @@ class ApiServer:
             verbs=self._verbs,
             log_source=self._logs,
             auditor=self._auditor,
+            drainer=self._drainer,
             clock=self._clock,
             discovery=self._discovery,
             openapi=self._openapi,

@@ -63,9 +63,14 @@ def parse_target(raw_path: str) -> Target:
     if kind is None or len(rest) > 3 or (namespace and not kind.resource.namespaced):
         raise _NOWHERE
     name, subresource = (*rest[1:], "", "")[:2]
-    if subresource not in ("", "status", *(("log",) if kind.logs else ()), *(AUDITS if kind.audits else ())):
+    if subresource not in ("", "status", *_subresources(kind)):
         raise _NOWHERE
     return Target(kind=kind, namespace=namespace, name=name, subresource=subresource)
+
+
+def _subresources(kind: Kind) -> tuple[str, ...]:
+    """What its objects have beside their status."""
+    return (("log",) if kind.logs else ()) + (("drain",) if kind.drains else ()) + (AUDITS if kind.audits else ())
 
 
 def parse_options(query: Mapping[str, str], user_agent: str = "") -> Options:

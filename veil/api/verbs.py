@@ -179,6 +179,8 @@ class Verbs:
             )
         if metadata.get("name", target.name) != target.name:
             raise InvalidInput("metadata.name: a name cannot be changed")
+        if kind.cordons and not caller.controllers:
+            return await self._cordon(kind, live, new, options)
         kept = {key: live["metadata"][key] for key in _SERVERS_METADATA if key in live["metadata"]}
         local = {key: metadata[key] for key in metadata if key not in _SERVERS_METADATA}
         new = {**new, "metadata": {**local, **kept}}
@@ -189,6 +191,17 @@ class Verbs:
             if "status" not in live:
                 new.pop("status")
         return await self._write(caller, kind, live, new, options)
+
+    async def _cordon(self, kind: Kind, live: Obj, new: Obj, options: Options) -> Written:
+        """Of a Node its users change one thing."""
+        rights.check_cordon(served(kind, live, self._store), new)
+        wanted = bool((new.get("spec") or {}).get("unschedulable"))
+        changed = {**live, "spec": {**live["spec"], "unschedulable": wanted}}
+        if wanted != bool(live["spec"].get("unschedulable")) and not options.dry_run:
+            await self._writer.cordon(live, unschedulable=wanted)
+            current = self._store.find(kind.stored, "", live["metadata"]["name"]) or live
+            changed = self._store.put({**current, "spec": changed["spec"]})
+        return Written(served(kind, changed, self._store))
 
     async def _write(self, caller: Caller, kind: Kind, live: Obj | None, new: Obj, options: Options) -> Written:
         new = {**new, "metadata": with_own_annotations(new["metadata"], live["metadata"] if live else {})}

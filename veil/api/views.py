@@ -1,7 +1,9 @@
-"""From stored objects to served ones and back: one Namespace under two groups, Instances as Pods."""
+"""From stored objects to served ones and back: Namespaces and Nodes under two groups, Instances as Pods."""
 
+from veil.api.core_nodes import core_node
 from veil.api.kinds import Kind
 from veil.api.pods import pod
+from veil.client.kinds import CORE_NODES
 from veil.store.objects import Obj, ObjectStore
 
 
@@ -9,6 +11,8 @@ def served(kind: Kind, obj: Obj, store: ObjectStore) -> Obj:
     """``obj`` as ``kind`` shows it. The stored object is not changed."""
     if kind.resource.kind == "Pod":
         return pod(obj, store.find("Workload", obj["metadata"]["namespace"], str(obj["spec"].get("workload", ""))))
+    if kind.resource == CORE_NODES:
+        return core_node(obj)
     if kind.stored != "Namespace":
         return obj
     phase = "Terminating" if obj["metadata"].get("deletionTimestamp") else "Active"

@@ -149,6 +149,10 @@ _WITHHELD: dict[str, tuple[str, str]] = {
 _NOT_FINAL: dict[str, tuple[str, str]] = {
     "NotAnchored": ("The chain, as a committee member has read it, does not have this generation of the workload.", _WAIT),
     "DemandNotAnchored": ("The chain, as a committee member has read it, does not have the demand of this key epoch.", _WAIT),
+    "WaitingForHolder": (
+        "It moves away from a node that is drained. Its new node is ready, and waits until the old one has stopped it.",
+        "Wait for its grace period. If it stays so, look at the old node: `veil get nodes`.",
+    ),
     "WaitingForFinality": (
         "It is placed. Its block is not as final yet as VEIL_FINALITY asks for, so that a reorganisation cannot undo it.",
         "Wait. If it stays so, see with `veil doctor` whether the chain's blocks advance.",

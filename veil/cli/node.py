@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from veil.cli.cordon import cordon, drain, uncordon
 from veil.cli.registry import directory_option, keystore_option, output_option, print_fields, registry, registry_read
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ PEER, ETHER = _Peer(), _Ether()
 @click.group()
 def node() -> None:
     """Run a node; make it a member, and let it leave."""
+
+
+for command in (cordon, uncordon, drain):
+    node.add_command(command)
 
 
 @node.command()

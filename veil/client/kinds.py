@@ -56,6 +56,7 @@ class Resource:
 WORKLOADS = Resource(kind="Workload", plural="workloads", short_names=("wl",))
 INSTANCES = Resource(kind="Instance", plural="instances", short_names=("inst",))
 NODES = Resource(kind="Node", plural="nodes", namespaced=False, short_names=("no",))
+CORE_NODES = Resource(kind="Node", plural="nodes", group="", version="v1", namespaced=False, short_names=("no",))
 NAMESPACES = Resource(kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",))
 PLACEMENTS = Resource(kind="Placement", plural="placements", namespaced=False, short_names=("pl",))
 CORE_NAMESPACES = Resource(kind="Namespace", plural="namespaces", group="", version="v1", namespaced=False, short_names=("ns",))

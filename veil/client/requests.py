@@ -133,6 +133,11 @@ def delete(resource: Resource, name: str, namespace: str = "", *, uid: str = "",
     )
 
 
+def subresource(resource: Resource, name: str, what: str, namespace: str = "") -> Call:
+    """Have something done with an object that is no change of it."""
+    return Call(method="POST", path=resource.path(namespace, name, what))
+
+
 def logs(
     resource: Resource,
     name: str,

@@ -27,7 +27,7 @@ from veil.api.tls import server_context
 from veil.chain.client import RegistryChain
 from veil.chain.keystore import open_signer
 from veil.config import NodeSettings
-from veil.errors import ChainUnavailable, ConfigInvalid, RuntimeUnavailable
+from veil.errors import ChainUnavailable, ConfigInvalid, Forbidden, RuntimeUnavailable
 from veil.identity import Identity, peer_id_text
 from veil.mesh.client import LibP2PMesh
 from veil.mesh.ports import PeerState
@@ -39,6 +39,8 @@ from veil.node.contents import Contents
 from veil.node.controllers import ControllersChild
 from veil.node.desired import desired_instances
 from veil.node.disk import CHECK_S, Disk
+from veil.node.draining import PERIOD_S as DRAIN_S
+from veil.node.draining import Draining
 from veil.node.endpoint import Endpoint
 from veil.node.epoch_loading import EpochLoader
 from veil.node.epochs import EpochKeeper
@@ -199,6 +201,7 @@ class Node:
             on_gone=self._instance_gone,
             volumes=Volumes(directory / "volumes", host_paths=settings.host_paths),
         )
+        self.draining = Draining(self.placement, self._own_status, self._clock)
         self.auditing = Auditing(
             local=self.placement.local,
             mesh=self.mesh,
@@ -219,7 +222,7 @@ class Node:
             store=self.store,
             keys=lambda: _epoch_keys(self.epochs.parts),
         )
-        self.api = ApiServer(self.store, self.admission, self.logs, self.auditing)
+        self.api = ApiServer(self.store, self.admission, self.logs, self.auditing, self)
         self.controllers = ControllersChild(self.endpoint.controllers_socket, directory / "controllers.log")
         self.replication = Replication(
             mesh=self.mesh,
@@ -256,9 +259,11 @@ class Node:
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
         self._pruning = LevelLoop("old transcripts", self._prune_transcripts, period_s=PRUNE_S)
         self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
+        self._moving = LevelLoop("draining", self.draining.sync, period_s=DRAIN_S)
         self._pressing = LevelLoop("pressure", self.pressures.sync, period_s=PRESSURE_S)
         self._loops = [
             self._pressing,
+            self._moving,
             self._assembling,
             self._joining,
             self._keying,
@@ -418,6 +423,17 @@ class Node:
         self.endpoint.say(self._server, self._pids())
 
     # what others ask
+
+    def drain(self, node: Obj) -> Obj:
+        """See :class:`veil.api.ports.Drainer`. A node is drained by its own people, through its own API."""
+        if node["metadata"]["name"] != self._own_name():
+            name = node["metadata"]["name"]
+            raise Forbidden(f"this is {self._own_name()}, not {name}", hint=f"ask {name} itself: its kubeconfig, or --dir")
+        return self.draining.ask()
+
+    def _own_status(self) -> str:
+        row = self.projection.node(self.identity.peer_id)
+        return row.status if row is not None else ""
 
     def _own_name(self) -> str:
         """As the registry has it: a name that somebody else registered first has a suffix here."""

@@ -66,6 +66,8 @@ class Waiting:
 
     accepted: Accepted
     base: int
+    held: bool = False
+    """Another node holds the replica until this one is ready to take it over."""
 
     @property
     def key(self) -> ReplicaKey:
@@ -115,11 +117,12 @@ class ShardAppends:
     def supersedes(self, bound: Bound) -> bool:
         """Whether a later leaf of the same replica is under way, so that ``bound`` cannot be counted on any more."""
         flight, key = self._flight, key_of(bound.leaf)
-        return flight is not None and flight.sequence > bound.sequence and any(w.key == key for w in flight.batch)
+        return flight is not None and flight.sequence > bound.sequence and any(w.key == key and not w.held for w in flight.batch)
 
-    def take_back(self, key: ReplicaKey) -> None:
-        """Somebody holds that replica after all: append nothing for it, unless it is under way."""
-        self._queue = [waiting for waiting in self._queue if waiting.key != key]
+    def take_back(self, key: ReplicaKey, *, but_held: bool = False) -> None:
+        """Somebody holds that replica after all: append nothing for it, unless it is under way (``but_held``: or is to follow
+        a holder that wants to be rid of it)."""
+        self._queue = [waiting for waiting in self._queue if waiting.key != key or (but_held and waiting.held)]
 
     def next(self, last_seen: int) -> Effects:
         """Begin the next append, or repeat the present one when its answer is overdue. ``last_seen``: the log's end here."""

@@ -261,7 +261,7 @@ class Candidate:
             if not self._capacity.reserve(key, total_of(resources), self.local.settings.reserve_s):
                 break
             leaf = self._leaf(offered, replica)
-            self._holdings.reserved(self._binding(offered, key, leaf, resources, expires_s))
+            self._holdings.reserved(self._binding(offered, key, leaf, resources, expires_s), held=offered.offer.held)
             taken.append(replica)
             salts.append(leaf.salt)
         if not taken:

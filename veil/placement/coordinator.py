@@ -79,11 +79,14 @@ class Round:
         members: Sequence[int],
         manner: Manner = FILL,
         exclusions: Sequence[Exclusion] = (),
+        held: bool = False,
     ) -> None:
         self.local = local
         self.parts = parts
         self.open = opened
         self.base = base
+        self.held = held
+        """Whether its replicas run on nodes that want to be rid of them: then it is not over because somebody holds them."""
         self.phase = Phase.COMMITTING
         self.failed: Failed | None = None
         self.silent: set[int] = set()
@@ -313,6 +316,7 @@ class Round:
                 place=proof.place,
                 replicas=replicas,
                 checked=decided.checked,
+                held=self.held,
             )
             request = key_request(proof, peer, "resources")
             effects.append(self.local.send(peer, offer))

@@ -149,18 +149,20 @@ class Desk:
         return []
 
     def on_renew(self, sender: PeerId, renew: Renew) -> RenewReply:
-        """Somebody holds a replica: a round for it ends, and its leaf is taken back unless it has departed already."""
+        """Somebody holds a replica: a round for it ends, and its leaf is taken back unless it has departed already. One that
+        its holder wants to be rid of is placed as one that nobody holds, and handed over (:mod:`veil.placement.leases`)."""
         key = key_of(renew.bound.leaf)
         shard = shard_of(key.object_id)
         acting, appends = self.acting.is_acting(shard), self._appends.get(shard)
         if appends is not None and appends.supersedes(renew.bound):
             return RenewReply(keep=False, reason=reasons.SUPERSEDED)
         if self.leases.heard(sender, renew) and acting:
-            self._forget(key)
+            self._forget(key, moving=renew.moving)
             self._shown.pop(key, None)
             if renew.status.reason != reasons.WAITING_FOR_KEY:
                 self._proofs.pop(key, None)
-            self.backlog.settled(key)
+            if not renew.moving:
+                self.backlog.settled(key)
         return self.leases.reply(renew, acting=acting, informed=self.acting.may_place(shard, 0))
 
     def on_append(self, shard: Shard, sequence: int, outcome: str) -> Effects:
@@ -189,8 +191,9 @@ class Desk:
             return []
         if self._gathers(group, found):
             return []
-        group = [entry for entry in group if self._is_free(entry.wanted.key) and entry.wanted.replica < found.envelope.replicas]
-        group = sorted(group, key=lambda entry: entry.wanted.replica)[:REPLICAS_PER_ROUND_MAX]
+        group = [entry for entry in group if self._may_place(entry.wanted.key) and entry.wanted.replica < found.envelope.replicas]
+        group = sorted(group, key=lambda entry: entry.wanted.replica)
+        group = [entry for entry in group if self._is_held(entry) == self._is_held(group[0])][:REPLICAS_PER_ROUND_MAX]
         if not group:
             return []
         if not self.acting.may_place(shard, found.block):
@@ -221,6 +224,7 @@ class Desk:
             return self._postpone(group, reasons.NO_CANDIDATES, "no Active node matches its nodeSelector and tolerations")
         exclusions = self._exclusions(group[0], able)
         asked = able - {PeerId(exclusion.peer) for exclusion in exclusions}
+        held = self._is_held(group[0])
         circuit = choose_circuit(parts.key_epoch, profile, candidates=len(asked), replicas=len(group))
         if circuit is None:
             return self._postpone(group, reasons.EPOCH_MISSING, "the key epoch has no circuit of the cluster's profile")
@@ -247,7 +251,9 @@ class Desk:
             optimistic=group[0].optimistic,
         )
         base = self.acting.news(shard_of(key.object_id))
-        self._rounds[round] = Round(self.local, parts, opened, base=base, members=members, manner=manner, exclusions=exclusions)
+        self._rounds[round] = Round(
+            self.local, parts, opened, base=base, members=members, manner=manner, exclusions=exclusions, held=held
+        )
         return [*self._show_all(group, reasons.PLACING, "a round is open"), *self._rounds[round].start()]
 
     def _exclusions(self, entry: Entry, able: set[PeerId]) -> list[Exclusion]:
@@ -277,8 +283,10 @@ class Desk:
         appends = self._shard(round.shard)
         for accepted in round.accepted():
             key = key_of(accepted.leaf)
-            if self.backlog.get(key) is not None and self.leases.get(key) is None and key not in appends:
-                appends.add(Waiting(accepted, round.base))
+            lease = self.leases.get(key)
+            free = lease is None or (round.held and lease.moving)
+            if self.backlog.get(key) is not None and free and key not in appends:
+                appends.add(Waiting(accepted, round.base, round.held))
                 effects += self._show(key, reasons.APPENDING, "a node has accepted it")
         effects += self._next(round.shard)
         if round.over and self._rounds.pop(round.id, None) is not None:
@@ -290,7 +298,7 @@ class Desk:
     def _left(self, round: Round) -> Effects:
         """What becomes of the replicas that a round which is over has not placed."""
         failed = round.failed
-        group = [entry for key in round.keys if self._is_free(key) and (entry := self.backlog.get(key)) is not None]
+        group = [entry for key in round.keys if self._may_place(key) and (entry := self.backlog.get(key)) is not None]
         if failed is None or not group:
             return []
         log.info("round %s: %s", round.name, failed.reason)
@@ -310,18 +318,25 @@ class Desk:
 
     def _is_free(self, key: ReplicaKey) -> bool:
         """Nobody holds it, and nothing is under way for it."""
-        appends = self._appends.get(shard_of(key.object_id))
-        under_way = any(key in round.keys for round in self._rounds.values()) or (appends is not None and key in appends)
-        return self.leases.get(key) is None and not under_way
+        return self.leases.get(key) is None and self._may_place(key)
 
-    def _forget(self, key: ReplicaKey) -> None:
-        """Take it out of rounds, and its leaf back if it is not under way."""
-        for round in [round for round in self._rounds.values() if key in round.keys]:
+    def _may_place(self, key: ReplicaKey) -> bool:
+        """Nobody holds it who wants to keep it, and nothing is under way for it."""
+        lease, appends = self.leases.get(key), self._appends.get(shard_of(key.object_id))
+        under_way = any(key in round.keys for round in self._rounds.values()) or (appends is not None and key in appends)
+        return (lease is None or lease.moving) and not under_way
+
+    def _is_held(self, entry: Entry) -> bool:
+        return self.leases.get(entry.wanted.key) is not None
+
+    def _forget(self, key: ReplicaKey, *, moving: bool = False) -> None:
+        """Take it out of rounds, and its leaf back if it is not under way. ``moving``: not out of what is to follow a holder."""
+        for round in [round for round in self._rounds.values() if key in round.keys and not (moving and round.held)]:
             round.withdraw(key)
             if round.over:
                 self._rounds.pop(round.id, None)
         if appends := self._appends.get(shard_of(key.object_id)):
-            appends.take_back(key)
+            appends.take_back(key, but_held=moving)
 
     def _stale(self, shard: Shard) -> None:
         """Another appended: rounds opened before that are void."""
@@ -415,9 +430,13 @@ class Desk:
         return [effect for entry in group for effect in self._show(entry.wanted.key, reason, message)]
 
     def _show(self, key: ReplicaKey, reason: str, message: str) -> Effects:
-        """Told when it changes. An outcome stays shown while the next attempt runs."""
-        before = self._shown.get(key)
+        """Told when it changes. An outcome stays shown while the next attempt runs. Of what runs and is to move it is told
+        to its holder alone."""
+        before, lease = self._shown.get(key), self.leases.get(key)
         busy = reason in (reasons.PLACING, reasons.APPENDING)
+        if lease is not None:
+            lease.hindrance = lease.hindrance if busy and lease.hindrance in _CONDITIONS.values() else reason
+            return []
         if before is not None and (before.reason == reason or (busy and before.reason in _CONDITIONS.values())):
             return []
         status = InstanceStatus(phase="Pending", reason=reason, message=message[:200], observed_s=self.local.wall_s())

@@ -48,6 +48,10 @@ class _Progress:
     """When the log was last seen to have the leaf (monotonic)."""
     sole_s: float | None = None
     """When this node last knew that nobody else holds the replica (monotonic): at its append, or by a coordinator's word."""
+    held: bool = False
+    """Whether another node may hold it yet when it is appended, so that only a coordinator's word counts."""
+    hindrance: str = ""
+    """Why nobody has taken it over yet, as a coordinator last said."""
     keyless_since_s: float | None = None
     """Since when only the key of a confidential template is missing."""
 
@@ -81,7 +85,7 @@ class Holdings:
         """
         self._capacity.restore(key, total_of(decode(binding.resources, Resources)))
         last = self._tails.of(shard_of(key.object_id)).sequence
-        self._progress[key] = _Progress(max(0, last - SEARCHED_AFTER_RESTART), seen_s=self.local.now())
+        self._progress[key] = _Progress(max(0, last - SEARCHED_AFTER_RESTART), seen_s=self.local.now(), held=True)
 
     # what is held
 
@@ -94,11 +98,11 @@ class Holdings:
         binding = self._held.get(key)
         return binding is not None and bool(binding.bound)
 
-    def reserved(self, binding: Binding) -> None:
-        """A new reservation, durable when this returns; one of an earlier round is replaced."""
+    def reserved(self, binding: Binding, *, held: bool = False) -> None:
+        """A new reservation, durable when this returns; one of an earlier round is replaced. ``held``: another node runs it."""
         key = binding_key(binding)
         self._put(key, binding)
-        self._progress[key] = _Progress(self._tails.of(shard_of(key.object_id)).sequence)
+        self._progress[key] = _Progress(self._tails.of(shard_of(key.object_id)).sequence, held=held)
 
     def release(self, key: ReplicaKey) -> Effects:
         """Nothing of the replica runs here any more: forget it, and say so once."""
@@ -157,9 +161,15 @@ class Holdings:
             return []
         if not reply.keep:
             return self._end(key, reply.reason)
+        if reply.reason:
+            self._progress[key].hindrance = reply.reason
         if reply.informed:
             self._progress[key].sole_s = self.local.now()
         return self._look_at(key)
+
+    def hindrance(self, key: ReplicaKey) -> str:
+        """Why a replica that is to move has not moved: a condition's reason, or empty."""
+        return self._progress[key].hindrance if key in self._progress else ""
 
     def renew_now(self, key: ReplicaKey) -> Effects:
         binding = self._held.get(key)
@@ -191,7 +201,8 @@ class Holdings:
             held = replace(binding, bound=encode(progress.proof))
             self._put(key, held)
             self._capacity.confirm(key)
-            progress.seen_s = progress.sole_s = self.local.now()
+            progress.seen_s = self.local.now()
+            progress.sole_s = None if progress.held else progress.seen_s
             return [*self._renewals.renew(held), *self._look_at_leaf(key, held)]
         tail = self._tails.of(shard_of(key.object_id))
         effects: Effects = [Fetch(row.data) for row in tail.after(progress.searched)]

@@ -7,6 +7,7 @@ cadence. Only one of those ranks can end a binding, by its reply.
 from collections.abc import Iterable
 
 from veil.placement import reasons
+from veil.placement.append import leaf_is_appended
 from veil.placement.effects import AskRenewal, Effects
 from veil.placement.local import Local
 from veil.placement.ports import ReplicaKey
@@ -25,6 +26,8 @@ class Renewals:
 
     def __init__(self, local: Local) -> None:
         self.local = local
+        self.moving: frozenset[ReplicaKey] = frozenset()
+        """What this node runs and wants to be rid of."""
         self._status: dict[ReplicaKey, InstanceStatus] = {}
         self._due_s: dict[ReplicaKey, float] = {}
 
@@ -35,6 +38,16 @@ class Renewals:
         shown = (before.phase, before.ready, before.reason) if before else None
         if self.local.settings.renew_on_change and shown != (status.phase, status.ready, status.reason):
             self._due_s[key] = self.local.now()
+
+    def move(self, keys: frozenset[ReplicaKey]) -> None:
+        """Exactly these are to move to other nodes from now on."""
+        for key in keys - self.moving:
+            self._due_s[key] = self.local.now()
+        self.moving = keys
+
+    def status_of(self, key: ReplicaKey) -> InstanceStatus | None:
+        """What the agent last said of it."""
+        return self._status.get(key)
 
     def forget(self, key: ReplicaKey) -> None:
         self._status.pop(key, None)
@@ -53,7 +66,8 @@ class Renewals:
         """One renewal now, to everybody who should hear it."""
         key, bound = binding_key(binding), decode(binding.bound, Bound)
         self._due_s[key] = self.local.now() + self.local.settings.renew_s
-        message = self.local.sign(Renew(bound=bound, status=status or self._status_of(binding)))
+        moving = key in self.moving and binding.state == "bound"
+        message = self.local.sign(Renew(bound=bound, status=status or self._status_of(binding), moving=moving))
         return [AskRenewal(peer, key, message) for peer in self._receivers(Shard(bound.shard), key)]
 
     def counts(self, binding: Binding, peer: PeerId) -> bool:
@@ -64,10 +78,14 @@ class Renewals:
         return peer in self.local.ranking.coordinators(shard, self.local.ranking.term())
 
     def _status_of(self, binding: Binding) -> InstanceStatus:
+        """Of what is reserved, the reason tells the coordinator whether it could start now."""
         if binding.state == "superseded":
             return self._status.get(binding_key(binding)) or InstanceStatus(phase="Terminating", reason=reasons.SUPERSEDED)
         if binding.state == "reserved":
-            reason = reasons.WAITING_FOR_FINALITY if binding.template else reasons.WAITING_FOR_KEY
+            reason = reasons.WAITING_FOR_KEY
+            if binding.template:
+                final = leaf_is_appended(self.local, decode(binding.bound, Bound), final=True)
+                reason = reasons.WAITING_FOR_HOLDER if final else reasons.WAITING_FOR_FINALITY
             return InstanceStatus(phase="Pending", reason=reason, observed_s=self.local.wall_s())
         starting = InstanceStatus(phase="Pending", reason=reasons.STARTING, observed_s=self.local.wall_s())
         return self._status.get(binding_key(binding), starting)

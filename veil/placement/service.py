@@ -165,6 +165,20 @@ class PlacementService:
         self._core.renewals.status_changed(ReplicaKey(*key), status)
         self._woken.set()
 
+    def move(self, keys: frozenset[ReplicaKey]) -> None:
+        """Exactly these of the bound replicas are to be taken over by other nodes; they run until then. Level-triggered."""
+        if keys != self._core.renewals.moving:
+            self._core.renewals.move(keys)
+            self._woken.set()
+
+    def hindrance(self, key: ReplicaKey) -> str:
+        """Why a replica that is to move has not moved: a condition's reason, or empty."""
+        return self._core.holdings.hindrance(key)
+
+    def said(self, key: ReplicaKey) -> InstanceStatus | None:
+        """What the agent last said of a replica."""
+        return self._core.renewals.status_of(key)
+
     def coordinates(self, object_id: ObjectId) -> bool:
         """Whether this node acts as the coordinator of the object's shard right now."""
         return self._core.desk.acting.is_acting(shard_of(object_id))

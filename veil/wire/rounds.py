@@ -140,7 +140,7 @@ class Withheld(Message, frozen=True, tag="veil/withheld.1"):
     """The nodes that it is about: whose telemetry is missing, or is a copy; who is left out without a reason."""
 
 
-class Offer(Message, frozen=True, tag="veil/offer.2"):
+class Offer(Message, frozen=True, tag="veil/offer.3"):
     """Coordinator → a node that the round chose: some of the round's replicas."""
 
     open: Signed
@@ -149,6 +149,9 @@ class Offer(Message, frozen=True, tag="veil/offer.2"):
     replicas: Replicas
     checked: bool
     """Whether more key holders than needed agreed on the decision."""
+    held: bool = False
+    """Another node still runs the replicas and wants to be rid of them: they start here when the coordinator says that it has
+    stopped (``informed``)."""
 
 
 class KeyShare(Message, frozen=True, tag="veil/key-share.1"):
@@ -264,11 +267,13 @@ class InstanceStatus(Message, frozen=True, tag="veil/instance-status.1"):
     observed_s: UInt = 0
 
 
-class Renew(Message, frozen=True, tag="veil/renew.2"):
+class Renew(Message, frozen=True, tag="veil/renew.3"):
     """Winner → coordinator, first stand-in and home nodes, at a constant cadence: it holds this replica, in this state."""
 
     bound: Bound
     status: InstanceStatus
+    moving: bool = False
+    """Its node is being drained: it runs on until another node is ready to take it over."""
 
 
 class RenewReply(Message, frozen=True, tag="veil/renew-reply.2"):
@@ -276,6 +281,7 @@ class RenewReply(Message, frozen=True, tag="veil/renew-reply.2"):
 
     keep: bool
     reason: Reason = ""
+    """Why it is to stop; of a replica that is to move, why it has not been taken over yet."""
     informed: bool = False
     """The author acts for the shard and has listened for a lease: with ``keep`` it says that nobody else holds the replica."""
 

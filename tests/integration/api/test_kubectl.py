@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from veil.api.fake import FakeNode, a_workload, an_instance
+from veil.api.fake import FakeNode, a_node, a_workload, an_instance
 from veil.errors import ChainUnavailable
 
 Run = Callable[..., Awaitable[Any]]
@@ -102,6 +102,20 @@ async def test_pods_and_logs(served: FakeNode, kubectl: Run) -> None:
     served.logs.finished = True
     served.logs.more.set()
     assert (await following).out == "one\ntwo\nthree\n"
+
+
+async def test_nodes_are_cordoned(served: FakeNode, kubectl: Run) -> None:
+    served.store.put(a_node())
+    assert (await kubectl("cordon", "node-1")).out == "node/node-1 cordoned\n"
+    assert (await kubectl("cordon", "node-1")).out == "node/node-1 already cordoned\n"
+    listed = (await kubectl("get", "nodes")).out.splitlines()
+    assert listed[0].split() == ["NAME", "STATUS", "AGE", "VERSION"]
+    assert listed[1].split()[:2] == ["node-1", "Ready,SchedulingDisabled"]
+    assert (await kubectl("uncordon", "node-1")).out == "node/node-1 uncordoned\n"
+    assert served.writer.cordoned == [("node-1", True), ("node-1", False)]
+    assert (await kubectl("get", "nodes.veil.dev", "node-1", "-o", "jsonpath={.status.phase}")).out == "Active"
+    described = await kubectl("describe", "node", "node-1")
+    assert (described.code, "dedicated=gpu:NoSchedule" in described.out) == (0, True)
 
 
 async def test_a_watch_shows_changes_as_they_come(served: FakeNode, kubectl: Run) -> None:

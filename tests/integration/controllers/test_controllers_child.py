@@ -172,7 +172,8 @@ async def test_the_api_goes_away_and_comes_back(child: Child) -> None:
         await child.until(lambda: child.instances("first"))
     await child.node.server.close()
     await asyncio.sleep(0.5)
-    child.node.server = ApiServer(child.node.store, child.node.writer, child.node.logs, child.node.auditor)
+    node = child.node
+    node.server = ApiServer(node.store, node.writer, node.logs, node.auditor, node.drainer)
     await child.node.server.listen_unix(child.node.socket)
     await child.node.server.listen_controllers(child.node.controllers_socket, lambda obj: True)
     async with child.node.client() as client:

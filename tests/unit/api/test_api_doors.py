@@ -11,19 +11,19 @@ from cryptography import x509
 
 from veil.api import logs as api_logs
 from veil.api.access import ensure_token, review
-from veil.api.fake import FakeNode, an_instance
+from veil.api.fake import FakeNode, a_node, an_instance
 from veil.api.kinds import INSTANCE, NODE, POD
 from veil.api.ports import Caller
-from veil.api.rights import check_delete, check_update
+from veil.api.rights import check_cordon, check_delete, check_update
 from veil.api.server import bind_private
 from veil.api.status import Rejected
 from veil.api.tls import SERVER_DAYS, ensure_certificates, server_context
 from veil.client import requests
 from veil.client.api import ApiClient
 from veil.client.blocking import BlockingClient, token_config
-from veil.client.kinds import INSTANCES, PLACEMENTS, PODS, WORKLOADS
+from veil.client.kinds import CORE_NODES, INSTANCES, NODES, PLACEMENTS, PODS, WORKLOADS
 from veil.client.requests import Call
-from veil.errors import ConfigInvalid, Forbidden, InvalidInput, NodeUnavailable, NotFound, Untrusted
+from veil.errors import ConfigInvalid, Forbidden, InvalidInput, NodeUnavailable, NotFound, Untrusted, VeilError
 from veil.types import SystemClock
 
 
@@ -227,13 +227,52 @@ async def test_log_options_that_cannot_be_are_refused(served: FakeNode, query: d
             await client.send(Call(method="GET", path=INSTANCES.path("default", "hello-1-0", "log"), query=query))
 
 
+# nodes
+
+
+async def test_a_node_is_cordoned_under_either_name(served: FakeNode) -> None:
+    served.store.put(a_node())
+    async with served.client() as client:
+        await client.patch(NODES, "node-1", {"spec": {"unschedulable": True}})
+        assert (await client.get(CORE_NODES, "node-1"))["spec"] == {
+            "unschedulable": True,
+            "taints": [{"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}],
+        }
+        shown = await client.patch(CORE_NODES, "node-1", {"spec": {"unschedulable": None}})
+        assert "unschedulable" not in shown["spec"]
+        await client.patch(NODES, "node-1", {"spec": {"unschedulable": False}})
+        with pytest.raises(Forbidden):
+            await client.patch(NODES, "node-1", {"spec": {"taints": None}})
+        with pytest.raises(Forbidden):
+            await client.patch(CORE_NODES, "node-1", {"metadata": {"labels": {"disk": "ssd"}}})
+    assert served.writer.cordoned == [("node-1", True), ("node-1", False)], "what is so already costs no transaction"
+
+
+async def test_a_node_is_drained_by_people_only(served: FakeNode) -> None:
+    served.store.put(a_node(cordoned=True))
+    served.drainer.left.append([{"namespace": "default", "name": "hello-1-0", "state": "Moving", "reason": ""}])
+    asked = requests.subresource(NODES, "node-1", "drain")
+    async with served.client() as client, served.client(controllers=True) as controllers:
+        assert (await client.send(asked))["left"][0]["name"] == "hello-1-0"
+        with pytest.raises(Forbidden):
+            await controllers.send(asked)
+        with pytest.raises(NotFound):
+            await client.send(requests.subresource(NODES, "node-9", "drain"))
+        with pytest.raises(VeilError, match="does not allow this method"):
+            await client.send(Call(method="GET", path=NODES.path("", "node-1", "drain")))
+    assert served.drainer.asked == ["node-1"]
+
+
 # rights
 
 
 def test_a_refused_write_says_what_to_do_for_that_kind() -> None:
-    with pytest.raises(Forbidden) as cordon:
-        check_update(Caller(name="users"), NODE, status=False)
-    assert "cordon" in cordon.value.hint
+    with pytest.raises(Forbidden) as written:
+        check_update(Caller(name="users"), NODE, status=True)
+    assert "controllers" in written.value.message
+    with pytest.raises(Forbidden) as labelled:
+        check_cordon(a_node(), {**a_node(), "metadata": {"name": "n1", "labels": {"disk": "ssd"}}})
+    assert "unschedulable" in labelled.value.hint
     with pytest.raises(Forbidden) as replica:
         check_update(Caller(name="users"), INSTANCE, status=False)
     assert "change the Workload" in replica.value.hint

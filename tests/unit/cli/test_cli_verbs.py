@@ -10,8 +10,9 @@ import pytest
 import yaml
 from cli_ran import Veil
 
-from veil.api.fake import FakeNode, a_workload, an_instance
-from veil.errors import ChainUnavailable, Conflict
+from veil.api.fake import FakeNode, a_node, a_workload, an_instance
+from veil.cli import cordon
+from veil.errors import ChainUnavailable, Conflict, DeadlineExceeded
 
 
 @pytest.fixture
@@ -247,3 +248,45 @@ async def test_version_names_both_sides(veil: Veil) -> None:
     out = (await veil("version")).out
     assert out.startswith("veil 0.")
     assert "node v1.32" in out
+
+
+# nodes
+
+
+def left(state: str, reason: str = "", name: str = "hello-1-0") -> dict[str, str]:
+    return {"namespace": "default", "name": name, "state": state, "reason": reason}
+
+
+async def test_drain_says_what_it_waits_for(served: FakeNode, veil: Veil, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cordon, "POLL_S", 0.001)
+    served.store.put(a_node())
+    moving = left("Moving", "NoNodeFits")
+    served.drainer.left = [[left("Waiting"), left("Stopping", name="web-1-0")], [moving], [moving], []]
+    ran = await veil("node", "drain", "node-1")
+    assert (ran.code, ran.out) == (0, "node/node-1 cordoned\nnode/node-1 drained\n")
+    assert ran.err.splitlines() == [
+        "waiting for default/hello-1-0: it waits for its turn",
+        "waiting for default/web-1-0: it is stopping",
+        "default/web-1-0 has left",
+        "waiting for default/hello-1-0: it waits for another node to take it (NoNodeFits)",
+    ]
+    assert served.writer.cordoned == [("node-1", True)]
+
+
+async def test_drain_gives_up_and_says_why(served: FakeNode, veil: Veil) -> None:
+    served.store.put(a_node(cordoned=True))
+    served.drainer.left = [[left("Moving", "NoNodeFits")]] * 9
+    ran = await veil("node", "drain", "node-1", "--timeout", "0s")
+    assert ran.code == DeadlineExceeded.exit_code
+    assert "node/node-1 already cordoned" in ran.out
+    assert "after 0 s 1 replicas are still on node-1: default/hello-1-0" in ran.err
+    assert "uncordon" in ran.err
+
+
+async def test_cordon_and_uncordon(served: FakeNode, veil: Veil) -> None:
+    served.store.put(a_node())
+    assert (await veil("node", "cordon", "node-1")).out == "node/node-1 cordoned\n"
+    assert (await veil("node", "cordon", "node-1")).out == "node/node-1 already cordoned\n"
+    assert (await veil("node", "uncordon", "node-1", "--dir", str(served.socket.parent))).out == "node/node-1 uncordoned\n"
+    assert (await veil("node", "cordon", "node-9")).code == 1
+    assert "--dir" in (await veil("node", "cordon", "node-1", "--keystore", "admin.key")).err

@@ -28,6 +28,7 @@ from placement_doubles import (
     evaluate_now,
     identity_of,
     key_epoch_of,
+    node_row,
     parts_of,
 )
 
@@ -52,6 +53,7 @@ from veil.wire.signed import open_signed
 
 SETTINGS = replace(DEV, lease_s=8.0, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
 FINAL_LAG = 1
+DRAIN_AT_S = 12.0
 SMALL = Figures(cpu_milli=500, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
 NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
 
@@ -260,6 +262,7 @@ class World:
         falls=None,
         fallen_s=1e9,
         capacity=NODE,
+        drained=None,
     ):
         self.seed = seed
         self.dice = Dice(seed)
@@ -268,6 +271,8 @@ class World:
         self.queue, self.counter = [], 0
         self.settings = SETTINGS
         self.capacity = capacity
+        self.drained, self.drains = drained, False
+        """The number of a node that is cordoned and drained after a while, or None."""
         self.customise = customise or (lambda node: None)
         self.faults = faults or Faults(self.dice)
         self.quiet_s = quiet_at
@@ -290,6 +295,7 @@ class World:
         self.offers = {}
         """How many offers were made that somebody had checked, and that nobody had."""
         self.stolen = []
+        self.handed_over = []
         self.vectors = {}
         """By member, over its crashes: whose telemetry, for which round, its releases were about."""
         self.replays = []
@@ -325,6 +331,8 @@ class World:
             self.after(self.dice.random() * self.settings.tick_s, self.tick, node)
         self.after(1.0, self.mine)
         self.after(1.0, self.second)
+        if drained is not None:
+            self.after(DRAIN_AT_S, self.drain)
         for number, at_s, until_s in killed:
             self.after(at_s, self.kill, self.nodes[number], until_s)
 
@@ -382,6 +390,8 @@ class World:
         there = [node for node in self.nodes if self.now >= self.kept_down.get(node.number, 0.0)]
         held = [binding for node in there for binding in node.journal.bindings.all()]
         settled = len(held) == len(self.keys) and all(binding.state == "bound" for binding in held)
+        if self.drained is not None:
+            settled = settled and self.drains and not self.nodes[self.drained].journal.bindings.all()
         return settled and all(len(self.holders(key)) == 1 for key in self.keys)
 
     def check(self):
@@ -448,9 +458,21 @@ class World:
 
     def tick(self, node):
         if node.core is not None:
+            self.draining(node)
             node.core.desk.set_wanted(self.wanted(node))
             self.perform(node, node.core.look_again())
         self.after(self.settings.tick_s, self.tick, node)
+
+    def drain(self):
+        """From now on one node is cordoned for whoever reads the chain, and asks to be rid of what it runs."""
+        self.drains = True
+
+    def draining(self, node):
+        if not self.drains:
+            return
+        node.view.node_rows[self.drained] = node_row(self.drained, self.peers[self.drained], status="Cordoned")
+        if node.number == self.drained:
+            node.core.renewals.move(frozenset(binding_key(binding) for binding in node.core.holdings.bindings()))
 
     def wanted(self, node):
         acting = node.core.desk.acting

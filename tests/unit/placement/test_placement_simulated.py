@@ -23,6 +23,7 @@ from veil.placement.checks import (
 from veil.placement.coordinator import Round
 from veil.placement.effects import ROUND, Append, AskRenewal, Send
 from veil.placement.messages import open_any
+from veil.placement.renewals import binding_key
 from veil.wire.codec import Message, encode
 from veil.wire.rounds import Bound, Inputs, KeyRequest, Offer, Open, ReleaseRequest
 
@@ -86,6 +87,69 @@ def test_a_history_is_replayed_from_its_seed():
     assert first.now == second.now
     appends = [[(row.shard, row.sequence, row.sender, row.block) for row in w.chain.rows(10**6)] for w in (first, second)]
     assert appends[0] == appends[1]
+
+
+# nodes that are drained
+
+DRAINED = 2
+
+
+def watch_the_hand_over(node):
+    """Notes for every replica of the drained node whether somebody else was ready for it when it was told to stop."""
+    holdings, world = node.core.holdings, node.world
+    end = holdings._end
+
+    def ends(key, reason):
+        if node.number == DRAINED and world.drains and holdings._held[key].state == "bound":
+            others = [other for other in world.nodes if other is not node and other.core is not None]
+            ready = any(binding_key(binding) == key for other in others for binding in other.journal.bindings.all())
+            world.handed_over.append((key, ready, reason))
+        return end(key, reason)
+
+    holdings._end = ends
+
+
+def test_a_drained_node_hands_over_one_replica_after_the_other():
+    handed_over = []
+    for seed in range(6):
+        world = World(seed, customise=watch_the_hand_over, faults=NoFaults(lag_s=0.3), quiet_at=0, drained=DRAINED)
+        world.run(until_s=60, settled_s=2)
+        handed_over += world.handed_over
+    assert handed_over, "nothing ran on it"
+    assert all(ready and reason == reasons.SUPERSEDED for _, ready, reason in handed_over)
+
+
+def test_a_node_is_drained_in_a_hostile_world():
+    for seed in seeds(HISTORIES // 3):
+        World(seed, drained=DRAINED).run()
+
+
+def test_a_confidential_workload_is_handed_over():
+    for seed in seeds(HISTORIES // 6):
+        World(seed, drained=DRAINED, confidential=True).run()
+
+
+def believes_its_append(node):
+    """Takes its append for the word that nobody else holds the replica, as if no holder had been left."""
+    reserved = node.core.holdings.reserved
+    node.core.holdings.reserved = lambda binding, held=False: reserved(binding)
+
+
+def forgets_who_held(node):
+    """Tells a winner that it is alone as soon as it has asked."""
+    leases = node.core.leases
+    reply = leases.reply
+    leases.reply = lambda renew, acting, informed: (leases._earlier.clear(), reply(renew, acting=acting, informed=informed))[1]
+
+
+@pytest.mark.parametrize("broken", [believes_its_append, forgets_who_held])
+def test_a_broken_hand_over_is_found_out(broken):
+    def world(customise):
+        return lambda seed: World(seed, customise=customise, faults=NoFaults(lag_s=0.3), quiet_at=0, drained=DRAINED)
+
+    seed = caught(world(broken), "two live bindings", until_s=60)
+    assert seed is not None
+    world(None)(seed).run()
 
 
 # broken coordinators and winners
