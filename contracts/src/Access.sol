@@ -40,7 +40,7 @@ abstract contract Access is Namespaces {
     }
 
     /// @notice The nodes that receive a namespace's status and sealed parts; by its owner. Storage holds the list's digest,
-    /// keccak256(abi.encode(peerIDs)).
+    /// keccak256(abi.encode(peerIDs)); it goes with the namespace.
     function setHomePeers(bytes16 namespace, bytes32[] calldata peerIDs) external whenNotPaused {
         if (peerIDs.length > HOME_PEERS_MAX) revert TooMuch("peerIDs", peerIDs.length, HOME_PEERS_MAX);
         _requireOwner(namespace);

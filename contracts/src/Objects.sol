@@ -126,7 +126,8 @@ abstract contract Objects is Namespaces {
     }
 
     function _purge(uint8 kind, bytes32 id, Record storage r) private {
-        if (kind != KIND_NAMESPACE) _namespace(bytes16(id)).objects -= 1;
+        if (kind == KIND_NAMESPACE) delete objectsStorage().homePeers[bytes16(id)];
+        else _namespace(bytes16(id)).objects -= 1;
         r.digest = 0;
         r.owner = address(0);
         r.finalizers = 0;

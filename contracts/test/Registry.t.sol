@@ -129,6 +129,20 @@ contract RegistryTest is Fixture {
         VM.stopPrank();
     }
 
+    function test_home_peers_go_with_their_namespace() public {
+        bytes32[] memory peers = new bytes32[](1);
+        peers[0] = PEER;
+        VM.prank(OTHER);
+        registry.registerNode(PEER, OTHER);
+        VM.startPrank(OWNER);
+        extension.setHomePeers(SPACE, peers);
+        registry.deleteObject(1, SPACE_ID, 1);
+        VM.stopPrank();
+        VM.prank(OTHER);
+        registry.applyObject(1, SPACE_ID, 0, "of another owner", 0);
+        assert(extension.homePeersDigest(SPACE) == 0);
+    }
+
     function testFuzz_home_peers_are_nodes(uint8 count) public {
         bytes32[] memory peers = new bytes32[](count % 6);
         for (uint256 i = 0; i < peers.length; ++i) {

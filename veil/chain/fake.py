@@ -175,7 +175,9 @@ class FakeChain(FakeExtension):
         self.ledger.write(change)
 
     def _purge(self, state: State, kind: int, object_id: ObjectId, record: ObjectRecord) -> ChainEvent:
-        if kind != NAMESPACE and self.ledger.acl:
+        if kind == NAMESPACE:
+            state.home_peers.pop(object_id[:16], None)
+        elif self.ledger.acl:
             key = (NAMESPACE, object_id[:16] + bytes(16))
             namespace = state.live_object(*key)
             state.objects[key] = replace(namespace, objects=namespace.objects - 1)

@@ -53,11 +53,11 @@ class FakeExtension:
         return record.owner
 
     async def set_access(self, namespace: bytes, account: Address, rights: Right) -> None:
-        def change(state: State) -> str:
+        def change(state: State) -> list[ChainEvent]:
             state.rights[namespace, self._owner(state, namespace), account] = rights
-            return "AccessChanged"
+            return [state.emit(lambda rv: ports.AccessChanged(rv=rv, namespace=namespace, account=account, rights=int(rights)))]
 
-        self._other(change)
+        self.ledger.write(change)
 
     async def rights_of(self, namespace: bytes, account: Address) -> Right:
         return self.ledger.read().rights_of(namespace, account)
@@ -96,25 +96,25 @@ class FakeExtension:
         if len(peers) > HOME_PEERS_MAX:
             raise LimitExceeded(f"{len(peers)} peers, HOME_PEERS_MAX is {HOME_PEERS_MAX}")
 
-        def change(state: State) -> str:
+        def change(state: State) -> list[ChainEvent]:
             self._owner(state, namespace)
             for peer in peers:
                 state.node(peer)
             state.home_peers[namespace] = Digest(bytes(keccak(abi_encode(["bytes32[]"], [list(peers)]))))
-            return "HomePeersChanged"
+            return [state.emit(lambda rv: ports.HomePeersChanged(rv=rv, namespace=namespace, peers=tuple(peers)))]
 
-        self._other(change)
+        self.ledger.write(change)
 
     async def home_peers_digest(self, namespace: bytes) -> Digest:
         return self.ledger.read().home_peers.get(namespace, NONE)
 
     async def set_decision_limit(self, namespace: bytes, per_epoch: int) -> None:
-        def change(state: State) -> str:
+        def change(state: State) -> list[ChainEvent]:
             self._role(state, "POLICY_ADMIN")
             state.decision_limits[namespace] = per_epoch
-            return "DecisionLimitChanged"
+            return [state.emit(lambda rv: ports.DecisionLimitChanged(rv=rv, namespace=namespace, per_epoch=per_epoch))]
 
-        self._other(change)
+        self.ledger.write(change)
 
     async def decision_limit(self, namespace: bytes) -> int:
         limits = self.ledger.read().decision_limits
@@ -134,13 +134,14 @@ class FakeExtension:
     # nodes and stakes
 
     async def set_node_labels(self, peer: PeerId, labels: Digest) -> None:
-        def change(state: State) -> str:
+        def change(state: State) -> list[ChainEvent]:
             if self.operator != state.node(peer).operator and not state.has_role("NODE_ADMIN", self.operator):
                 raise forbidden(f"{self.operator} does not operate node {peer.hex()}")
             state.labels[peer] = labels
-            return "NodeLabelsChanged"
+            by = self.operator
+            return [state.emit(lambda rv: ports.NodeLabelsChanged(rv=rv, peer=peer, labels=labels, by=by))]
 
-        self._other(change)
+        self.ledger.write(change)
 
     async def node_labels(self, peer: PeerId) -> Digest:
         return self.ledger.read().labels.get(peer, NONE)
@@ -326,12 +327,12 @@ class FakeExtension:
     # images
 
     async def set_image_root(self, root: Digest, images: Digest) -> None:
-        def change(state: State) -> str:
+        def change(state: State) -> list[ChainEvent]:
             self._role(state, "POLICY_ADMIN")
             state.image_root = root
-            return "ImageRootChanged"
+            return [state.emit(lambda rv: ports.ImageRootChanged(rv=rv, root=root, images=images))]
 
-        self._other(change)
+        self.ledger.write(change)
 
     async def is_image_allowed(self, manifest: Digest, proof: Sequence[Digest]) -> bool:
         root = self.ledger.read().image_root
@@ -341,12 +342,12 @@ class FakeExtension:
         if not any(name):
             raise InvalidInput("name is zero")
 
-        def change(state: State) -> str:
+        def change(state: State) -> list[ChainEvent]:
             self._role(state, "POLICY_ADMIN")
             state.images[name] = manifest
-            return "ImageCommitted"
+            return [state.emit(lambda rv: ports.ImageCommitted(rv=rv, name=name, manifest=manifest))]
 
-        self._other(change)
+        self.ledger.write(change)
 
     async def image_manifest(self, name: Digest) -> Digest:
         return self.ledger.read().images.get(name, NONE)

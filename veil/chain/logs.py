@@ -178,6 +178,12 @@ def _placements(log: RawLog) -> ChainEvent:
     )
 
 
+def _home_peers(log: RawLog) -> ChainEvent:
+    start = _number(log, 0) // 32
+    peers = tuple(PeerId(_word(log, start + 1 + index)) for index in range(_number(log, start)))
+    return ports.HomePeersChanged(rv=log.rv, namespace=log.topics[2][:16], peers=peers)
+
+
 def _epoch(log: RawLog) -> int:
     return int.from_bytes(log.topics[2], "big")
 
@@ -198,6 +204,18 @@ _READERS: dict[str, Callable[[RawLog], ChainEvent]] = {
     "NamespaceOwnerChanged": lambda log: ports.NamespaceOwnerChanged(
         rv=log.rv, object_id=ObjectId(log.topics[2]), owner=_address(log.topics[3])
     ),
+    "AccessChanged": lambda log: ports.AccessChanged(
+        rv=log.rv, namespace=log.topics[2][:16], account=_address(log.topics[3]), rights=_number(log, 0)
+    ),
+    "HomePeersChanged": _home_peers,
+    "DecisionLimitChanged": lambda log: ports.DecisionLimitChanged(
+        rv=log.rv, namespace=log.topics[2][:16], per_epoch=_number(log, 0)
+    ),
+    "NodeLabelsChanged": lambda log: ports.NodeLabelsChanged(
+        rv=log.rv, peer=PeerId(log.topics[2]), labels=Digest(_word(log, 0)), by=_address(log.topics[3])
+    ),
+    "ImageRootChanged": lambda log: ports.ImageRootChanged(rv=log.rv, root=Digest(log.topics[2]), images=Digest(_word(log, 0))),
+    "ImageCommitted": lambda log: ports.ImageCommitted(rv=log.rv, name=Digest(log.topics[2]), manifest=Digest(log.topics[3])),
     "EpochPublished": lambda log: ports.EpochPublished(rv=log.rv, epoch=_epoch(log), digest=Digest(log.topics[3])),
     "EpochActivated": lambda log: ports.EpochActivated(rv=log.rv, epoch=_epoch(log)),
     "EpochRetired": lambda log: ports.EpochRetired(rv=log.rv, epoch=_epoch(log)),

@@ -148,6 +148,60 @@ class NamespaceOwnerChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessChanged:
+    """What the present owner of ``namespace`` (16 bytes) lets ``account`` do: a :class:`veil.chain.records.Right`."""
+
+    rv: int
+    namespace: bytes
+    account: Address
+    rights: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomePeersChanged:
+    rv: int
+    namespace: bytes
+    peers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionLimitChanged:
+    """``per_epoch`` 0: no limit of its own. The namespace of zeros stands for those that have none."""
+
+    rv: int
+    namespace: bytes
+    per_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLabelsChanged:
+    """``by`` vouches for the labels with that digest."""
+
+    rv: int
+    peer: PeerId
+    labels: Digest
+    by: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRootChanged:
+    """``images`` is the digest of the list that the mesh keeps; a ``root`` of zeros allows every image."""
+
+    rv: int
+    root: Digest
+    images: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCommitted:
+    """``name``: Keccak-256 of the reference without a digest. A ``manifest`` of zeros takes a commitment back."""
+
+    rv: int
+    name: Digest
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPublished:
     """``digest`` is that of the KeyEpoch blob."""
 
@@ -189,6 +243,12 @@ ChainEvent = (
     | PlacementsAppended
     | PolicyChanged
     | NamespaceOwnerChanged
+    | AccessChanged
+    | HomePeersChanged
+    | DecisionLimitChanged
+    | NodeLabelsChanged
+    | ImageRootChanged
+    | ImageCommitted
     | EpochPublished
     | EpochActivated
     | EpochRetired

@@ -15,17 +15,23 @@ from contextlib import suppress
 from dataclasses import replace
 
 from veil.chain.ports import (
+    AccessChanged,
     Block,
     BlockEvents,
     Chain,
     ChainEvent,
+    DecisionLimitChanged,
     EpochActivated,
     EpochPublished,
     EpochRetired,
     Finalized,
     Head,
+    HomePeersChanged,
+    ImageCommitted,
+    ImageRootChanged,
     NamespaceOwnerChanged,
     NodeInfoPublished,
+    NodeLabelsChanged,
     NodeMarkedDown,
     NodeMarkedUp,
     NodeRegistered,
@@ -41,9 +47,9 @@ from veil.chain.ports import (
 from veil.errors import Untrusted
 from veil.identity import peer_id_text
 from veil.store.projection import Projection
-from veil.store.rows import BlockRow, EpochRow, LogRow, NodeRow, ObjectRow
+from veil.store.rows import BlockRow, EpochRow, ImagesRow, LogRow, NodeRow, ObjectRow
 from veil.store.writer import Writer
-from veil.types import ClusterId, Epoch, PeerId
+from veil.types import Address, ClusterId, Digest, Epoch, ObjectId, PeerId
 from veil.wire.codec import decode
 from veil.wire.nodes import NodeInfo, check_possession
 from veil.wire.objects import KINDS, same_template
@@ -137,7 +143,11 @@ def _apply_event(event: ChainEvent, block: Block, writer: Writer, cluster: Clust
             _apply_object(event, block, writer)
         case ObjectDeleted(kind=kind, object_id=object_id):
             writer.delete_object(kind, object_id)
-        case NodeRegistered() | NodeInfoPublished() | NodeStatusChanged() | NodeMarkedDown() | NodeMarkedUp():
+            if kind == KINDS["Namespace"]:
+                writer.put_namespace(replace(writer.namespace(object_id[:16]), homes=()))
+        case (
+            NodeRegistered() | NodeInfoPublished() | NodeStatusChanged() | NodeMarkedDown() | NodeMarkedUp() | NodeLabelsChanged()
+        ):
             row = _node_after(event, writer.node(event.peer), cluster)
             if row is not None:
                 writer.put_node(row)
@@ -158,6 +168,18 @@ def _apply_event(event: ChainEvent, block: Block, writer: Writer, cluster: Clust
             space = writer.object(KINDS["Namespace"], object_id)
             if space is not None:
                 writer.put_object(replace(space, owner=owner))
+        case HomePeersChanged(namespace=namespace, peers=peers):
+            writer.put_namespace(replace(writer.namespace(namespace), homes=peers))
+        case DecisionLimitChanged(namespace=namespace, per_epoch=limit):
+            writer.put_namespace(replace(writer.namespace(namespace), decision_limit=limit))
+        case AccessChanged(namespace=namespace):
+            space = writer.object(KINDS["Namespace"], ObjectId(namespace + bytes(16)))
+            if space is not None:
+                writer.put_rights(namespace, space.owner, event.account, event.rights)
+        case ImageRootChanged(root=root, images=images):
+            writer.put_images(ImagesRow(root=root, images=images))
+        case ImageCommitted(name=name, manifest=manifest):
+            writer.put_manifest(name, manifest)
         case EpochPublished(epoch=epoch, digest=digest):
             writer.put_epoch(EpochRow(epoch=Epoch(epoch), digest=digest, active=True))
         case EpochActivated() | EpochRetired():
@@ -195,7 +217,7 @@ def _apply_object(event: ObjectApplied, block: Block, writer: Writer) -> None:
     writer.put_object(row)
 
 
-NodeEvent = NodeRegistered | NodeInfoPublished | NodeStatusChanged | NodeMarkedDown | NodeMarkedUp
+NodeEvent = NodeRegistered | NodeInfoPublished | NodeStatusChanged | NodeMarkedDown | NodeMarkedUp | NodeLabelsChanged
 
 
 def _node_after(event: NodeEvent, before: NodeRow | None, cluster: ClusterId) -> NodeRow | None:
@@ -210,8 +232,11 @@ def _node_after(event: NodeEvent, before: NodeRow | None, cluster: ClusterId) ->
             info = _checked_info(data, event.peer, before, cluster)
             return replace(before, info=info) if info else None
         case NodeStatusChanged(status=status):
-            down = None if status is NodeStatus.GONE else before.down_incarnation
-            return replace(before, status=status.value, down_incarnation=down)
+            if status is NodeStatus.GONE:
+                return replace(before, status=status.value, down_incarnation=None, vouched=Digest(b""), vouched_by=Address(""))
+            return replace(before, status=status.value)
+        case NodeLabelsChanged(labels=labels, by=by):
+            return replace(before, vouched=labels if any(labels) else Digest(b""), vouched_by=by)
         case NodeMarkedDown(incarnation=incarnation):
             return replace(before, down_incarnation=incarnation)
         case NodeMarkedUp():

@@ -65,6 +65,11 @@ _PLACING: dict[str, tuple[Cause, str, str]] = {
         "The decryptions that the key epoch allows, in all or with those candidates, are used up: each tells something.",
         "Publish a new key epoch (`veil key`); placement goes on with it by itself.",
     ),
+    "NamespaceLimit": (
+        Cause.BUDGET_SPENT,
+        "The decisions that the registry allows the workload's namespace in this key epoch are used up.",
+        "Ask an administrator for a higher limit (`veil policy limit`), or wait for the next key epoch. It is tried again then.",
+    ),
     "QuorumMissing": (
         Cause.QUORUM_MISSING,
         "Too few members of the committee answer to decrypt a decision.",

@@ -153,6 +153,43 @@ async def _allowed(chain: "RegistryChain", blobs: "BlobStore") -> "ImageList":
         ) from error
 
 
+@policy.command()
+@click.argument("namespace", required=False, default="")
+@click.option("--default", "everybody", is_flag=True, help="of each namespace that has no limit of its own")
+@click.option("--decisions", type=click.IntRange(0, 2**32 - 1), help="set it; 0 for none of its own")
+@output_option
+@keystore_option
+@directory_option
+def limit(
+    namespace: str, everybody: bool, decisions: int | None, output: str, keystore: "Path | str | None", directory: Path
+) -> None:
+    """Show, or set, how many placement decisions of one key epoch NAMESPACE may use.
+
+    Members of the committee count them in their journals and decide no more: its workloads wait with the reason NamespaceLimit.
+    """
+    from veil.errors import ConfigInvalid
+
+    if bool(namespace) == everybody:
+        raise ConfigInvalid("whose limit?", hint="name a namespace, or all that have none of their own with --default")
+    counts = asyncio.run(_limit(namespace, decisions, keystore, directory))
+    fields = {"namespace": namespace or "*", "decisionsPerEpoch": counts or "unlimited"}
+    if output == "json":
+        click.echo(json.dumps({**fields, "decisionsPerEpoch": counts}, indent=2))
+    else:
+        print_fields(fields)
+
+
+async def _limit(namespace: str, decisions: int | None, keystore: "Path | str | None", directory: Path) -> int:
+    from veil.store.projection import EVERY_NAMESPACE
+    from veil.wire.objects import object_id
+
+    where = object_id(namespace, "")[:16] if namespace else EVERY_NAMESPACE
+    async with registry(directory, keystore) as chain:
+        if decisions is not None:
+            await chain.set_decision_limit(where, decisions)
+        return await chain.decision_limit(where)
+
+
 def _policy_of(projection: "Projection") -> "ClusterPolicy":
     from veil.wire.policy import read_policy
 

@@ -63,6 +63,9 @@ class NodeView:
     def decisions_per_candidate(self) -> int:
         return (self._policy() or ClusterPolicy()).decisions_per_candidate
 
+    def decision_limit(self, object_id: ObjectId) -> int:
+        return self._projection.decision_limit(object_id[:16])
+
     def transcript_retention_s(self) -> int:
         """How long transcripts are kept, by the cluster's policy; the default while that cannot be read."""
         policy = self._policy()

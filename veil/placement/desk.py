@@ -50,6 +50,7 @@ _CONDITIONS = {
         reasons.FHE_UNAVAILABLE,
         reasons.QUORUM_MISSING,
         reasons.BUDGET_EXHAUSTED,
+        reasons.NAMESPACE_LIMIT,
         reasons.CAPACITY_SHORT,
         reasons.KEY_UNAVAILABLE,
         reasons.DECRYPTION_DISPUTED,
@@ -424,7 +425,7 @@ class Desk:
         parts, found = self.local.epoch, anchored(self.local.view, key.object_id)
         demand = anchored_demand(self.local.view, key.object_id, parts.key_epoch.epoch) if parts else None
         able = frozenset(eligible(self.local.view, found.envelope)) if found else frozenset()
-        return parts.key_epoch.epoch if parts else 0, demand, able
+        return parts.key_epoch.epoch if parts else 0, demand, able, self.local.view.decision_limit(key.object_id)
 
     def _show_all(self, group: list[Entry], reason: str, message: str) -> Effects:
         return [effect for entry in group for effect in self._show(entry.wanted.key, reason, message)]

@@ -302,6 +302,11 @@ class Member:
             return None
         if self._rounds.count(epoch) >= case.parts.key_epoch.max_decryptions:
             return Finding(reasons.BUDGET_EXHAUSTED, "the epoch's decryptions are used up")
+        of, limit = ObjectId(entry.open.object_id), self.local.view.decision_limit(ObjectId(entry.open.object_id))
+        if 0 < limit <= self._rounds.of_namespace(epoch, of[:16]):
+            return Finding(
+                reasons.NAMESPACE_LIMIT, "the decisions that the registry allows the namespace in the epoch are used up"
+            )
         most = self.local.view.decisions_per_candidate()
         over = tuple(peer for peer in entry.commits if self._rounds.decisions(epoch, peer) >= most)
         return (

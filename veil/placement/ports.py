@@ -70,6 +70,10 @@ class ClusterView(Protocol):
         """What the cluster's policy allows of one key epoch; the default while it cannot be read."""
         ...
 
+    def decision_limit(self, object_id: ObjectId) -> int:
+        """What the registry allows of one key epoch to all workloads of the object's namespace together; 0 for no limit."""
+        ...
+
     def homes(self, object_id: ObjectId) -> tuple[PeerId, ...]:
         """The home nodes of the object's namespace, as far as they are known."""
         ...
@@ -109,6 +113,10 @@ class SpentRounds(Protocol):
 
     def decisions(self, epoch: Epoch, candidate: PeerId) -> int:
         """Rounds of ``epoch`` that were spent with ``candidate`` in them."""
+        ...
+
+    def of_namespace(self, epoch: Epoch, namespace: bytes) -> int:
+        """Rounds of ``epoch`` that were spent for workloads of ``namespace`` (16 bytes)."""
         ...
 
     def used_by(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:

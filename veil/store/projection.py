@@ -15,16 +15,34 @@ from typing import Any
 
 from veil.errors import DeadlineExceeded
 from veil.store.database import open_cache, transaction
-from veil.store.rows import BlockRow, Cursor, EpochRow, LogRow, NodeRow, ObjectRow
+from veil.store.rows import BlockRow, Cursor, EpochRow, ImagesRow, LogRow, NamespaceRow, NodeRow, ObjectRow
 from veil.store.schema import STORE_SCHEMA, STORE_VERSION
-from veil.store.tables import BLOCKS, EPOCHS, LOG, NODES, OBJECTS, POLICY, TABLES, TERMS, Row, Tables
-from veil.store.writer import Writer, block_from, node_from, object_from
-from veil.types import TERM_BLOCKS, ClusterId, ObjectId, PeerId
+from veil.store.tables import (
+    BLOCKS,
+    EPOCHS,
+    IMAGES,
+    LOG,
+    MANIFESTS,
+    NAMESPACES,
+    NODES,
+    OBJECTS,
+    POLICY,
+    RIGHTS,
+    TABLES,
+    TERMS,
+    Row,
+    Tables,
+)
+from veil.store.writer import Writer, block_from, namespace_from, node_from, object_from
+from veil.types import TERM_BLOCKS, Address, ClusterId, Digest, ObjectId, PeerId
 
 LATEST = "latest"
 
 EMPTY_ACCUMULATOR = bytes(24)
 """The registry's hash chain before its first event."""
+
+EVERY_NAMESPACE = bytes(16)
+"""What the limit of decisions is kept under that counts where there is no other."""
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +136,34 @@ class Projection:
 
     def objects(self, kind: int | None = None) -> list[ObjectRow]:
         return [row for key, row in self._objects.items() if kind is None or key[0] == kind]
+
+    # namespaces
+
+    def namespace(self, namespace: bytes) -> NamespaceRow:
+        """What the registry says of ``namespace`` (16 bytes) beside its object, whether that is there or not."""
+        row = self._tables.read(NAMESPACES, namespace)
+        return namespace_from(row) if row else NamespaceRow(namespace=namespace)
+
+    def decision_limit(self, namespace: bytes) -> int:
+        """Decisions of one key epoch that ``namespace`` may use: its own limit, else everybody's; 0 for none."""
+        return self.namespace(namespace).decision_limit or self.namespace(EVERY_NAMESPACE).decision_limit
+
+    def rights(self, namespace: bytes, owner: Address, account: Address) -> int:
+        """What ``owner`` lets ``account`` do, a :class:`veil.chain.records.Right`."""
+        row = self._tables.read(RIGHTS, namespace, owner, account)
+        return row[3] if row else 0
+
+    # images
+
+    def images(self) -> ImagesRow | None:
+        """None when every image is allowed."""
+        row = self._tables.read(IMAGES, 1)
+        return ImagesRow(root=row[1], images=row[2]) if row and any(row[1]) else None
+
+    def manifest(self, name: Digest) -> Digest | None:
+        """The manifest that was committed to for an image's name (Keccak-256 of the reference without a digest)."""
+        row = self._tables.read(MANIFESTS, name)
+        return row[1] if row and any(row[1]) else None
 
     # nodes, epochs, policy
 

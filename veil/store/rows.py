@@ -33,7 +33,8 @@ class NodeRow:
 
     ``proven``: the peer's key has signed for ``operator``. ``name``, ``labels`` and ``taints`` come from ``info``; a name that an
     earlier registration has already gets a suffix, so that names are unique. ``down_incarnation``: the incarnation that was
-    marked down, None when no mark stands. ``registered_rv`` orders registrations.
+    marked down, None when no mark stands. ``registered_rv`` orders registrations. ``vouched`` is the digest of labels
+    that ``vouched_by`` vouched for on the chain, empty for none.
     """
 
     peer: PeerId
@@ -46,6 +47,26 @@ class NodeRow:
     labels: dict[str, str] = field(default_factory=dict)
     taints: dict[str, str] = field(default_factory=dict)
     registered_rv: int = 0
+    vouched: Digest = Digest(b"")
+    vouched_by: Address = Address("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceRow:
+    """What the registry says of a namespace beside its object: its home nodes, and the decisions of one key epoch that it may
+    use (0 for no limit of its own)."""
+
+    namespace: bytes
+    homes: tuple[PeerId, ...] = ()
+    decision_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesRow:
+    """Which images are allowed: the Merkle root, and the digest of the list of them that the mesh keeps."""
+
+    root: Digest
+    images: Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,19 @@ BLOCKS = Table("blocks", ("number", "hash", "timestamp_s", "rv", "accumulator"),
 _OBJECT = ("kind", "object_id", "generation", "owner", "envelope", "deleting", "block", "block_hash")
 _TEMPLATE = ("template_generation", "template_block", "template_block_hash")
 OBJECTS = Table("objects", _OBJECT + _TEMPLATE, 2)
-NODES = Table("nodes", ("peer", "operator", "status", "proven", "info", "down_incarnation", "registered_rv"), 1)
+_NODE = ("peer", "operator", "status", "proven", "info", "down_incarnation", "registered_rv")
+NODES = Table("nodes", (*_NODE, "vouched", "vouched_by"), 1)
+NAMESPACES = Table("namespaces", ("namespace", "homes", "decision_limit"), 1)
+RIGHTS = Table("rights", ("namespace", "owner", "account", "rights"), 3)
+IMAGES = Table("images", ("one", "root", "images"), 1)
+MANIFESTS = Table("manifests", ("name", "manifest"), 1)
 EPOCHS = Table("epochs", ("epoch", "digest", "active"), 1)
 POLICY = Table("policy", ("one", "policy"), 1)
 LOG = Table("log", ("shard", "sequence", "root", "count", "data", "sender", "block"), 2)
 TERMS = Table("terms", ("term", "accumulator", "members"), 1)
 
-TABLES = {table.name: table for table in (BLOCKS, OBJECTS, NODES, EPOCHS, POLICY, LOG, TERMS)}
+_ALL = (BLOCKS, OBJECTS, NODES, NAMESPACES, RIGHTS, IMAGES, MANIFESTS, EPOCHS, POLICY, LOG, TERMS)
+TABLES = {table.name: table for table in _ALL}
 
 _SELECT = {t.name: f"SELECT {', '.join(t.columns)} FROM {t.name}" for t in TABLES.values()}  # noqa: S608
 _REPLACE = {

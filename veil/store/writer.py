@@ -7,9 +7,24 @@ import sqlite3
 from typing import Any
 
 from veil.errors import HeadMismatch
-from veil.store.rows import BlockRow, EpochRow, LogRow, NodeRow, ObjectRow
-from veil.store.tables import BLOCKS, EPOCHS, LOG, NODES, OBJECTS, POLICY, TERMS, UNDO_BLOCKS, Row, Tables
-from veil.types import TERM_BLOCKS, ObjectId, PeerId
+from veil.store.rows import BlockRow, EpochRow, ImagesRow, LogRow, NamespaceRow, NodeRow, ObjectRow
+from veil.store.tables import (
+    BLOCKS,
+    EPOCHS,
+    IMAGES,
+    LOG,
+    MANIFESTS,
+    NAMESPACES,
+    NODES,
+    OBJECTS,
+    POLICY,
+    RIGHTS,
+    TERMS,
+    UNDO_BLOCKS,
+    Row,
+    Tables,
+)
+from veil.types import TERM_BLOCKS, Address, Digest, ObjectId, PeerId
 from veil.wire.codec import decode, encode
 from veil.wire.nodes import NodeInfo
 
@@ -112,8 +127,26 @@ class Writer:
     def put_node(self, row: NodeRow) -> None:
         """``name``, ``labels`` and ``taints`` are not stored: they follow from ``info``."""
         info = encode(row.info) if row.info else b""
-        values = (row.peer, row.operator, row.status, int(row.proven), info, row.down_incarnation, row.registered_rv)
-        self._tables.write(NODES, values, block=self._block)
+        state = (row.operator, row.status, int(row.proven), info, row.down_incarnation, row.registered_rv)
+        self._tables.write(NODES, (row.peer, *state, row.vouched, row.vouched_by), block=self._block)
+
+    def namespace(self, namespace: bytes) -> NamespaceRow:
+        row = self._tables.read(NAMESPACES, namespace)
+        return namespace_from(row) if row else NamespaceRow(namespace=namespace)
+
+    def put_namespace(self, row: NamespaceRow) -> None:
+        self._tables.write(NAMESPACES, (row.namespace, b"".join(row.homes), row.decision_limit), block=self._block)
+
+    def put_rights(self, namespace: bytes, owner: Address, account: Address, rights: int) -> None:
+        """What ``owner`` lets ``account`` do, a :class:`veil.chain.records.Right`."""
+        self._tables.write(RIGHTS, (namespace, owner, account, rights), block=self._block)
+
+    def put_images(self, row: ImagesRow) -> None:
+        self._tables.write(IMAGES, (1, row.root, row.images), block=self._block)
+
+    def put_manifest(self, name: Digest, manifest: Digest) -> None:
+        """What the image ``name`` (a digest of its reference) stands for; zeros for nothing any more."""
+        self._tables.write(MANIFESTS, (name, manifest), block=self._block)
 
     def put_epoch(self, row: EpochRow) -> None:
         self._tables.write(EPOCHS, (row.epoch, row.digest, int(row.active)), block=self._block)
@@ -143,9 +176,16 @@ def object_from(row: Row) -> ObjectRow:
     return ObjectRow(**values)
 
 
+def namespace_from(row: Row) -> NamespaceRow:
+    """The row of the ``namespaces`` table as a value."""
+    namespace, homes, limit = row
+    peers = tuple(PeerId(homes[i : i + 32]) for i in range(0, len(homes), 32))
+    return NamespaceRow(namespace=namespace, homes=peers, decision_limit=limit)
+
+
 def node_from(row: Row) -> NodeRow:
     """The row of the ``nodes`` table as a value, before names are made unique."""
-    peer, operator, status, proven, data, down, registered_rv = row
+    peer, operator, status, proven, data, down, registered_rv, vouched, vouched_by = row
     info = decode(data, NodeInfo) if data else None
     return NodeRow(
         peer=peer,
@@ -158,4 +198,6 @@ def node_from(row: Row) -> NodeRow:
         labels=dict(info.labels) if info else {},
         taints=dict(info.taints) if info else {},
         registered_rv=registered_rv,
+        vouched=vouched,
+        vouched_by=vouched_by,
     )

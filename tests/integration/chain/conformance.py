@@ -15,15 +15,21 @@ from eth_hash.auto import keccak
 from veil.chain.fake import FAKE_PARTS
 from veil.chain.ports import (
     EMPTY_HEAD,
+    AccessChanged,
     Block,
     BlockEvents,
     ChainEvent,
+    DecisionLimitChanged,
     EpochPublished,
     EpochRetired,
     Finality,
     Finalized,
     Head,
+    HomePeersChanged,
+    ImageCommitted,
+    ImageRootChanged,
     NamespaceOwnerChanged,
+    NodeLabelsChanged,
     NodeMarkedDown,
     NodeMarkedUp,
     NodeRegistered,
@@ -484,7 +490,15 @@ async def rights_owners_and_limits(bench: Bench) -> None:
     assert await other.is_restricted()
     with pytest.raises(Forbidden):
         await owner.apply_object(NAMESPACE, object_id("second", ""), Generation(0), b"x")
-    moved = [event for event in (await replay(other)).events if isinstance(event, NamespaceOwnerChanged)]
+    events = (await replay(other)).events
+    told = [event for event in events if isinstance(event, AccessChanged | HomePeersChanged | DecisionLimitChanged)]
+    assert [replace(event, rv=0) for event in told] == [
+        AccessChanged(rv=0, namespace=space, account=other.operator, rights=3),
+        HomePeersChanged(rv=0, namespace=space, peers=(node,)),
+        DecisionLimitChanged(rv=0, namespace=bytes(16), per_epoch=50),
+        DecisionLimitChanged(rv=0, namespace=space, per_epoch=5),
+    ]
+    moved = [event for event in events if isinstance(event, NamespaceOwnerChanged)]
     assert [(event.object_id, event.owner) for event in moved] == [(SPACE, (await admin.namespace_owner(space)).address)]
 
 
@@ -515,6 +529,13 @@ async def labels_images_and_epoch_parts(bench: Bench) -> None:
     for refused in (other.set_image_root(digest("x"), digest("x")), other.commit_image(digest("name"), images[1])):
         with pytest.raises(Forbidden):
             await refused
+    told = [e for e in (await replay(other)).events if isinstance(e, NodeLabelsChanged | ImageRootChanged | ImageCommitted)]
+    assert [replace(event, rv=0) for event in told] == [
+        NodeLabelsChanged(rv=0, peer=node, labels=digest("own"), by=operator.operator),
+        NodeLabelsChanged(rv=0, peer=node, labels=digest("labels"), by=admin.operator),
+        ImageRootChanged(rv=0, root=root_of(leaves), images=digest("list")),
+        ImageCommitted(rv=0, name=digest("name"), manifest=images[0]),
+    ]
     await admin.publish_epoch(Epoch(3), digest("three"), FAKE_PARTS)
     for wrong in ({"threshold": 4}, {"threshold": 0}, {"circuits": Digest(bytes(32))}, {"size": 65}):
         with pytest.raises(InvalidInput):

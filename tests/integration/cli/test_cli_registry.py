@@ -166,6 +166,17 @@ async def test_policy_is_set_and_read(place: Place) -> None:
     assert await place.node("policy", "get") == changed
 
 
+async def test_limits_of_decisions_are_set_and_read(place: Place) -> None:
+    await place.refused(1, "POLICY_ADMIN", "policy", "limit", "team", "--decisions", "7")
+    await place.refused(1, "whose limit", "policy", "limit", "--decisions", "7")
+    assert await place.as_admin("policy", "limit", "--default", "--decisions", "40") == {
+        "namespace": "*",
+        "decisionsPerEpoch": 40,
+    }
+    assert (await place.node("policy", "limit", "team"))["decisionsPerEpoch"] == 40
+    assert (await place.as_admin("policy", "limit", "team", "--decisions", "7"))["decisionsPerEpoch"] == 7
+
+
 async def test_images_are_allowed_by_digest(place: Place) -> None:
     first, second = "registry.example/app@sha256:" + "11" * 32, "sha256:" + "22" * 32
     await place.refused(1, "POLICY_ADMIN", "policy", "allow-image", first)

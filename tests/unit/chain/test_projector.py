@@ -25,9 +25,11 @@ from veil.chain.ports import (
     Rollback,
 )
 from veil.chain.projector import BATCH_MAX, Change, apply, follow
+from veil.chain.records import Right
 from veil.errors import DeadlineExceeded, HeadMismatch, StorageUnavailable, VeilError
 from veil.identity import Identity
 from veil.store.projection import Projection
+from veil.store.rows import ImagesRow, NamespaceRow
 from veil.store.tables import TABLES, UNDO_BLOCKS
 from veil.types import TERM_BLOCKS, Address, Digest, Epoch, Generation, ObjectId, PeerId, Secret, Shard
 from veil.wire.codec import encode
@@ -487,6 +489,50 @@ async def test_names_are_unique_and_the_first_keeps_its_own(chains: list[FakeCha
     projection = await replayed(chains[0])
     names = [row.name for row in projection.nodes()]
     assert names == ["node-a", f"node-a-{identity(1).peer_id.hex()[:8]}", f"node-a-{identity(2).peer_id.hex()[:8]}"]
+    projection.close()
+
+
+async def test_what_the_registry_says_beside_its_objects(chains: list[FakeChain]) -> None:
+    """Home nodes, rights, limits, labels and images are the chain's, and a reorg takes them back."""
+    admin, owner, other = chains
+    space, half = object_id("team", ""), object_id("team", "")[:16]
+    peer = await register(admin, 0)
+    projection = Projection(None, admin.cluster)
+    async with following(admin, projection):
+        await owner.apply_object(NAMESPACE, space, Generation(0), b"space")
+        await admin.set_decision_limit(bytes(16), 50)
+        before = len(admin.ledger.blocks)
+        await owner.set_home_peers(half, [peer])
+        await owner.set_access(half, other.operator, Right.VIEW)
+        await admin.set_decision_limit(half, 5)
+        await admin.set_node_labels(peer, Digest(b"l" * 32))
+        await admin.set_image_root(Digest(b"r" * 32), Digest(b"i" * 32))
+        await admin.commit_image(Digest(b"n" * 32), Digest(b"m" * 32))
+        await caught_up(admin, projection)
+        assert projection.namespace(half) == NamespaceRow(namespace=half, homes=(peer,), decision_limit=5)
+        assert (projection.decision_limit(half), projection.decision_limit(b"x" * 16)) == (5, 50)
+        assert projection.rights(half, owner.operator, other.operator) == Right.VIEW
+        assert projection.rights(half, other.operator, other.operator) == Right.NONE, "another owner gave none"
+        node = projection.node(peer)
+        assert node is not None
+        assert (node.vouched, node.vouched_by) == (b"l" * 32, admin.operator)
+        assert projection.images() == ImagesRow(root=Digest(b"r" * 32), images=Digest(b"i" * 32))
+        assert projection.manifest(Digest(b"n" * 32)) == b"m" * 32
+        full = content(projection)
+        again = await replayed(admin)
+        assert content(again) == full
+        admin.ledger.reorg(len(admin.ledger.blocks) - before)
+        await caught_up(admin, projection)
+        assert content(projection) == content(await replayed(admin)) != full
+        assert (projection.namespace(half).homes, projection.decision_limit(half), projection.images()) == ((), 50, None)
+        await owner.set_home_peers(half, [peer])
+        await owner.delete_object(NAMESPACE, space, Generation(1))
+        await other.apply_object(NAMESPACE, space, Generation(0), b"of somebody else")
+        await caught_up(admin, projection)
+        assert projection.namespace(half).homes == ()
+        await admin.set_image_root(Digest(bytes(32)), Digest(b"i" * 32))
+        await caught_up(admin, projection)
+        assert projection.images() is None
     projection.close()
 
 

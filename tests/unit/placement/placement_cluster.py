@@ -68,6 +68,9 @@ class View:
     def decisions_per_candidate(self):
         return 10_000
 
+    def decision_limit(self, object_id):
+        return self._projection.decision_limit(object_id[:16])
+
     def homes(self, object_id):
         return self.home_peers
 

@@ -122,6 +122,9 @@ class MemoryRounds:
     def decisions(self, epoch, candidate):
         return self.decided[epoch, candidate]
 
+    def of_namespace(self, epoch, namespace):
+        return sum(1 for (at, _, of, *_), _ in self.spent.values() if (at, of[:16]) == (epoch, namespace))
+
     def used_by(self, telemetry):
         return self.users.get(telemetry)
 
@@ -347,6 +350,7 @@ class StaticView:
         self.final_lag = 0
         self.profile_name = "default"
         self.decisions_max = 10_000
+        self.namespace_limit = 0
 
     def add(self, *rows):
         for row in rows:
@@ -390,6 +394,9 @@ class StaticView:
 
     def decisions_per_candidate(self):
         return self.decisions_max
+
+    def decision_limit(self, object_id):
+        return self.namespace_limit
 
     def homes(self, object_id):
         return self.home_peers.get(object_id, ())

@@ -755,6 +755,19 @@ def test_when_all_candidates_are_used_up_the_keys_are_to_be_rotated(table):
     assert reports.history[-1] == reasons.BUDGET_EXHAUSTED
 
 
+def test_a_namespace_at_its_limit_waits_until_that_is_raised(table):
+    core, reports = core_of(table, table.coordinator)
+    table.view.namespace_limit = 5
+    core.desk.set_wanted(wanted(table))
+    core.look_again()
+    left_after(table, core, reasons.NAMESPACE_LIMIT)
+    core.look_again()
+    assert (core.desk._rounds, reports.history[-1]) == ({}, reasons.NAMESPACE_LIMIT)
+    table.view.namespace_limit = 50
+    core.look_again(view_changed=True)
+    assert core.desk._rounds, "it is tried again at once"
+
+
 def test_a_named_liar_is_asked_last(table):
     core, _ = core_of(table, table.coordinator)
     before = core.desk._members(core.local.epoch)

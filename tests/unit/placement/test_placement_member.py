@@ -12,7 +12,7 @@ from veil.errors import CiphertextInvalid
 from veil.placement import checks, reasons
 from veil.placement.eligibility import anchored, beacon_order
 from veil.store.journal import Journal
-from veil.types import RoundId
+from veil.types import Epoch, RoundId
 from veil.wire.codec import sha256
 from veil.wire.rounds import Commit, Inputs, Open, Release, Telemetry, Withheld, transcript_root
 from veil.wire.signed import open_signed
@@ -317,6 +317,29 @@ def test_no_candidate_is_in_more_decisions_than_the_policy_allows(table, tmp_pat
         journal.close()
     else:
         assert isinstance(reply, Release)
+
+
+@pytest.mark.parametrize("journalled", [True, False])
+def test_a_namespace_decides_no_more_often_than_the_registry_allows(table, tmp_path, journalled):
+    """Over a restart, before it is evaluated. The broken twin's journal does not survive."""
+    journal = Journal(tmp_path / "journal.db") if journalled else MemoryJournal()
+    table.view.namespace_limit = 2
+    after_two_rounds(table, Asked(table, journal=journal))
+    asked = Asked(table, journal=journal if journalled else MemoryJournal())
+    reply, _ = answer(table, asked=asked)
+    if not journalled:
+        assert isinstance(reply, Release)
+        return
+    assert (reply.reason, reply.peers, asked.evaluations) == (reasons.NAMESPACE_LIMIT, (), 0)
+    assert journal.rounds.of_namespace(Epoch(1), table.workload.id[:16]) == 2
+    assert journal.rounds.of_namespace(Epoch(2), table.workload.id[:16]) == 0
+    assert journal.rounds.of_namespace(Epoch(1), bytes(16)) == 0, "others have limits of their own"
+    table.view.namespace_limit = 3
+    table.telemetry.clear()
+    table.round = RoundId(b"round number 4..")
+    more, _ = answer(table, asked=asked)
+    assert isinstance(more, Release)
+    journal.close()
 
 
 def test_the_last_decision_of_a_budget_can_still_be_checked_by_one_member_more(table):

@@ -41,7 +41,8 @@ class Rounds:
 
         True again for the identical request (``at_s`` aside), so that a lost answer can be asked for anew; and once for a quorum
         of one member more. Partials for a third quorum are never made: each more tells more about the noise that hides the key.
-        The first time, one decision more is counted for each candidate, and its telemetry is known as its from then on.
+        The first time, one decision more is counted for each candidate and for the workload's namespace, and the candidate's
+        telemetry is known as its from then on.
         """
         members = msgspec.msgpack.encode(tuple(quorum))
         purpose = (epoch, owner, object_id, msgspec.msgpack.encode(tuple(replicas)), circuit, evaluation)
@@ -59,6 +60,11 @@ class Rounds:
                 database.executemany(
                     "INSERT INTO decisions VALUES (?, ?, 1) ON CONFLICT (epoch, candidate) DO UPDATE SET count = count + 1",
                     [(epoch, candidate) for candidate in telemetry],
+                )
+                database.execute(
+                    "INSERT INTO namespace_rounds VALUES (?, ?, 1)"
+                    " ON CONFLICT (epoch, namespace) DO UPDATE SET count = count + 1",
+                    (epoch, object_id[:16]),
                 )
                 database.executemany(
                     "INSERT OR IGNORE INTO telemetry VALUES (?, ?, ?)",
@@ -90,6 +96,12 @@ class Rounds:
         query = "SELECT coalesce(max(count), 0) FROM decisions WHERE epoch=? AND candidate != x''"
         count: int = self._database.execute(query, (epoch,)).fetchone()[0]
         return count + self.decisions(epoch, PeerId(b""))
+
+    def of_namespace(self, epoch: Epoch, namespace: bytes) -> int:
+        """How many rounds were spent in ``epoch`` for workloads of ``namespace`` (16 bytes)."""
+        query = "SELECT coalesce(sum(count), 0) FROM namespace_rounds WHERE epoch=? AND namespace=?"
+        count: int = self._database.execute(query, (epoch, namespace)).fetchone()[0]
+        return count
 
     def used_by(self, telemetry: Digest) -> tuple[PeerId, RoundId] | None:
         """Whose telemetry, in which of the spent rounds, had that digest."""

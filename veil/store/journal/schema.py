@@ -34,4 +34,9 @@ MIGRATIONS = (
     """
     CREATE TABLE telemetry (digest BLOB PRIMARY KEY, candidate BLOB NOT NULL, round BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE namespace_rounds (
+        epoch INTEGER, namespace BLOB, count INTEGER NOT NULL, PRIMARY KEY (epoch, namespace)) WITHOUT ROWID;
+    INSERT INTO namespace_rounds SELECT epoch, substr(object_id, 1, 16), count(*) FROM rounds GROUP BY 1, 2;
+    """,
 )
