@@ -7,6 +7,7 @@ service manager, a shell and `veil dev` configure it in the same way. Secrets ar
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,10 @@ class NodeSettings:
     )
     host_paths: tuple[Path, ...] = _setting(
         "VEIL_HOST_PATHS", "paths of this machine that workloads may mount, exactly these, comma separated", _paths, ()
+    )
+    cni_plugins: Path = _setting("VEIL_CNI_PLUGINS", "where the CNI plugins are", Path, Path("/usr/lib/cni"))
+    network_subnet: IPv4Network = _setting(
+        "VEIL_NETWORK_SUBNET", "IPv4 addresses of this node's containers", IPv4Network, IPv4Network("10.88.0.0/24")
     )
     capacity_share: float = _setting(
         "VEIL_CAPACITY_SHARE", "which part of the machine is this node's (several nodes on one machine)", _share, 1.0

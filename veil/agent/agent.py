@@ -19,6 +19,7 @@ from veil.agent.image_gc import ImageGc
 from veil.agent.images import Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey
 from veil.agent.logs import Logs
+from veil.agent.networks import Network, Networks
 from veil.agent.probe_calls import ProbeCalls
 from veil.agent.probes import Health
 from veil.agent.probing import Probing
@@ -26,6 +27,7 @@ from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
 from veil.agent.spec import InstancePlan, plan_instance
 from veil.agent.status import (
+    NETWORK_UNAVAILABLE,
     VOLUME_UNAVAILABLE,
     instance_status,
     invalid_template,
@@ -37,6 +39,8 @@ from veil.agent.status import (
 from veil.agent.troubles import Troubles
 from veil.agent.volumes import Volumes
 from veil.errors import (
+    Conflict,
+    ContainerFailed,
     DeadlineExceeded,
     Forbidden,
     ImageUnavailable,
@@ -98,7 +102,7 @@ class Agent:
 
     ``on_status`` hears every change of an Instance's status; ``on_gone`` that nothing of an Instance is left. ``node`` is the
     node's name: containers carry it, and those of another name are never touched. Nothing is removed before the first
-    :meth:`set_desired`.
+    :meth:`set_desired`. Without ``networks`` the runtime's containers have whatever network it gives them.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Agent:
         node: str,
         on_gone: Callable[[InstanceKey], None] = lambda key: None,
         volumes: Volumes | None = None,
+        networks: Networks | None = None,
         random: Random | None = None,
     ) -> None:
         self._runtime = runtime
@@ -122,6 +127,7 @@ class Agent:
         self._node = node
         self._logs = Logs(log_dir, clock)
         self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
+        self._networks = networks
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
         self._images = Images(runtime, clock, self._queue.add)
         self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
@@ -235,7 +241,7 @@ class Agent:
 
     async def _resync(self) -> float:
         await self._containers.learn()
-        on_disk = await asyncio.to_thread(lambda: self._logs.instances() | self._volumes.instances())
+        on_disk = await asyncio.to_thread(self._on_disk)
         known = self._containers.keys() | (self._desired or {}).keys() | self._statuses.keys()
         for key in known:
             self._queue.add(key)
@@ -243,16 +249,28 @@ class Agent:
             await self._sweep(on_disk - {key.text for key in known})
         return RESYNC_S
 
+    def _on_disk(self) -> set[str]:
+        networks = self._networks.instances() if self._networks is not None else set()
+        return self._logs.instances() | self._volumes.instances() | networks
+
     async def _sweep(self, left: set[str]) -> None:
         """Remove the files of Instances that are not here any more: an agent was killed between their containers and these."""
         for instance in left:
-            self._logs.remove(instance)
-            await asyncio.to_thread(self._volumes.remove, instance)
+            await self._remove_files(instance)
+
+    async def _remove_files(self, instance: str) -> None:
+        self._logs.remove(instance)
+        await asyncio.to_thread(self._volumes.remove, instance)
+        if self._networks is not None:
+            await self._networks.remove(instance)
 
     async def _run(self, desired: DesiredInstance) -> float | None:
         try:
             home = self._volumes.home(desired.key.text)
-            plan = plan_instance(desired, node=self._node, log_paths=self._logs.paths, volumes_home=home)
+            network_home = self._networks.home(desired.key.text) if self._networks else None
+            plan = plan_instance(
+                desired, node=self._node, log_paths=self._logs.paths, volumes_home=home, network_home=network_home
+            )
         except InvalidInput as error:
             log.warning("%s: %s", desired.key.text, without_figures(error.message))
             self._publish(desired.key, invalid_template(self._clock.now_s()))
@@ -306,6 +324,8 @@ class Agent:
         (planned,) = [planned for planned in plan.everything if planned.name == action.container]
         if plan.volumes and not await self._volumes_ready(key, plan, planned.name):
             return False
+        if plan.network and not await self._network_ready(key, plan.network, planned.name):
+            return False
         if action.verb is Verb.CREATE:
             image = planned.spec.image
             if (state := self._images.ensure(image, key)) is not ImageState.PRESENT:
@@ -327,6 +347,16 @@ class Agent:
             await asyncio.to_thread(self._volumes.prepare, key.text, plan.volumes, plan.memory_bytes)
         except (Forbidden, NotFound) as error:
             self._troubles.refused(key, container, VOLUME_UNAVAILABLE, error)
+            return False
+        return True
+
+    async def _network_ready(self, key: InstanceKey, network: Network, container: str) -> bool:
+        try:
+            if self._networks is not None:
+                await self._networks.prepare(network)
+        except (Conflict, ContainerFailed, NotFound) as error:
+            log.warning("%s: network: %s", key.text, error.message)
+            self._troubles.refused(key, container, NETWORK_UNAVAILABLE, error)
             return False
         return True
 
@@ -374,8 +404,7 @@ class Agent:
         if not self._containers.listed:
             return
         self._troubles.forget(key)
-        self._logs.remove(key.text)
-        await asyncio.to_thread(self._volumes.remove, key.text)
+        await self._remove_files(key.text)
         self._statuses.pop(key, None)
         if key not in (self._desired or {}):
             self._on_gone(key)

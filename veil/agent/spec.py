@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from veil.agent.keys import DesiredInstance, container_id, container_labels
+from veil.agent.networks import Network, network_of
 from veil.agent.probes import Probes, probes_of
 from veil.agent.volumes import Volume, mounts_of, volumes_of
 from veil.errors import InvalidInput
@@ -55,6 +56,8 @@ class InstancePlan:
     inits: tuple[Planned, ...] = ()
     """Run one after the other, each to its end, before the others are made."""
     volumes: tuple[Volume, ...] = ()
+    network: Network | None = None
+    """One for all containers; None for loopback alone or the machine's."""
     memory_bytes: int = 0
     """What all containers may use together; 0 = no limit."""
 
@@ -63,8 +66,13 @@ class InstancePlan:
         return (*self.inits, *self.containers)
 
 
-def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths", volumes_home: Path) -> InstancePlan:
-    """What the runtime should have. Raises InvalidInput for a template that cannot be run."""
+def plan_instance(
+    desired: DesiredInstance, *, node: str, log_paths: "LogPaths", volumes_home: Path, network_home: Path | None
+) -> InstancePlan:
+    """What the runtime should have; without ``network_home`` its containers have the network that the runtime gives them.
+
+    Raises InvalidInput for a template that cannot be run.
+    """
     template = desired.spec
     try:
         policy = RestartPolicy(template.get("restartPolicy", RestartPolicy.ALWAYS))
@@ -77,11 +85,13 @@ def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths",
         limits = [figures.get(str(container["name"]), ContainerResources()) for container in containers]
         whole = _together(limits)
         volumes = volumes_of(template, volumes_home)
+        own_name = instance_name(desired.workload, desired.key.generation, desired.key.replica)
+        network = network_of(template, network_home, desired.namespace, (own_name, desired.workload))
         planned = tuple(
-            _planned(desired, container, limit, volumes, node, grace_s, log_paths)
+            _planned(desired, container, limit, volumes, network, node, grace_s, log_paths)
             for container, limit in zip(containers, limits, strict=True)
         )
-        first = [_planned(desired, container, whole, volumes, node, grace_s, log_paths) for container in inits]
+        first = [_planned(desired, container, whole, volumes, network, node, grace_s, log_paths) for container in inits]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"the template of {desired.namespace}/{desired.workload} cannot be run: {type(error).__name__}",
@@ -93,6 +103,7 @@ def plan_instance(desired: DesiredInstance, *, node: str, log_paths: "LogPaths",
         containers=planned,
         inits=tuple(replace(planned, init=True) for planned in first),
         volumes=tuple(volumes.values()),
+        network=network,
         memory_bytes=whole.memory_bytes,
     )
 
@@ -121,6 +132,7 @@ def _planned(
     container: Mapping[str, Any],
     limits: ContainerResources,
     volumes: Mapping[str, Volume],
+    network: Network | None,
     node: str,
     grace_s: int,
     log_paths: LogPaths,
@@ -129,6 +141,7 @@ def _planned(
     host_network = bool(desired.spec.get("hostNetwork", False))
     made_from = [dict(container), host_network, limits.cpu_milli, limits.memory_bytes]
     made_from += [desired.spec["volumes"]] if desired.spec.get("volumes") else []
+    made_from += ["bridge"] if network is not None else []
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
     spec = ContainerSpec(
         id=container_id(desired.key, name),
@@ -140,9 +153,9 @@ def _planned(
         cpu_milli=limits.cpu_milli,
         memory_bytes=limits.memory_bytes,
         pids=PIDS_MAX,
-        network="host" if host_network else "none",
+        network="host" if host_network else "none" if network is None else network.path,
         read_only_root=bool(container.get("readOnlyRootFilesystem", False)),
-        mounts=mounts_of(container, volumes),
+        mounts=(*(network.mounts if network is not None else ()), *mounts_of(container, volumes)),
         stdout=log_paths.stream(desired.key.text, name, "stdout"),
         stderr=log_paths.stream(desired.key.text, name, "stderr"),
         labels=container_labels(desired.key, name, node=node, grace_s=grace_s, spec_digest=digest),

@@ -31,6 +31,7 @@ RESTARTING = "Restarting"
 RUNTIME_UNAVAILABLE = "RuntimeUnavailable"
 UNHEALTHY = "Unhealthy"
 VOLUME_UNAVAILABLE = "VolumeUnavailable"
+NETWORK_UNAVAILABLE = "NetworkUnavailable"
 COMPLETED = "Completed"
 ERROR = "Error"
 LOST = "ContainerLost"
@@ -51,6 +52,7 @@ PLAIN_WORDS = {
     RUNTIME_UNAVAILABLE: "the node's container runtime does not answer; running containers go on",
     UNHEALTHY: "a container is being stopped: a probe failed",
     VOLUME_UNAVAILABLE: "a volume cannot be had on this node",
+    NETWORK_UNAVAILABLE: "a network cannot be had on this node",
     INVALID_TEMPLATE: "the template cannot be run; apply the manifest again",
 }
 """What is said of a template that not everybody may read."""

@@ -201,6 +201,16 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
         "One of its volumes cannot be had on its node; the message says which.",
         "Have the node's operator list the path in VEIL_HOST_PATHS, or leave the volume out.",
     ),
+    "NetworkUnavailable": (
+        Cause.CONTAINER,
+        "Its network cannot be made on its node: a published port is another instance's, or CNI plugins are missing or failed.",
+        "Use another hostPort or antiAffinity, or have the node's operator install containernetworking-plugins.",
+    ),
+    "CopiesMissing": (
+        Cause.NODE_LOST,
+        "Fewer members than there should be keep its parts: were they lost, nobody could place it again.",
+        "Bring members back, or add some: the copies are made by themselves.",
+    ),
     "InvalidTemplate": (Cause.CONTAINER, "Its template cannot be run.", "Correct the template, apply it again."),
     "ContainerLost": (
         Cause.CONTAINER,
@@ -230,6 +240,7 @@ _WELL: dict[str, str] = {
     "AllAvailable": "Every replica is ready.",
     "ScaledToZero": "No replica is asked for.",
     "Complete": "The generation is rolled out.",
+    "CopiesKept": "Enough members keep its parts.",
     "RollingOut": "A new generation is being rolled out.",
     "Completed": "It ended well, and is not to run again.",
 }

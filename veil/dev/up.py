@@ -1,9 +1,11 @@
 """Bringing a development cluster up, step by step; each step uses what an operator of a real cluster would use."""
 
 import asyncio
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from veil.chain.client import RegistryChain
@@ -30,6 +32,9 @@ from veil.wire.objects import object_id
 
 CONTAINERD_NAMESPACE = "veil"
 FUNDS_ETHER = 1000
+SUBNETS_FROM = 64
+"""Containers of development clusters have addresses from 10.64.0.0 to 10.127.255.255."""
+
 READY_TIMEOUT_S = 120.0
 POLL_S = 0.2
 
@@ -193,6 +198,12 @@ async def _register(record: ClusterRecord, members: list[_Member], admin: Regist
         await admin.approve_node(member.identity.peer_id)
 
 
+def _subnet(directory: Path) -> IPv4Network:
+    """Another one for each node's directory: the nodes are on one machine, and maybe other clusters too."""
+    first, second = hashlib.sha256(bytes(directory.resolve())).digest()[:2]
+    return IPv4Network(f"10.{SUBNETS_FROM + first % SUBNETS_FROM}.{second}.0/24")
+
+
 def _start_node(layout: Layout, record: ClusterRecord, plan: Plan, member: _Member) -> None:
     settings = {
         "VEIL_NODE_NAME": member.name,
@@ -214,6 +225,7 @@ def _start_node(layout: Layout, record: ClusterRecord, plan: Plan, member: _Memb
             "VEIL_CONTAINERD_SNAPSHOTTER": daemon.snapshotter,
             "VEIL_RUNC_ROOT": str(daemon.runc_root),
             "VEIL_CGROUP_PARENT": daemon.cgroup_parent,
+            "VEIL_NETWORK_SUBNET": str(_subnet(member.directory)),
         }
     if plan.capture:
         settings["VEIL_MESH_CAPTURE"] = str(member.directory / "capture.bin")

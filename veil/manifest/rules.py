@@ -37,6 +37,7 @@ def broken_rules(obj: dict[str, Any]) -> Iterator[Broken]:
         yield from _placement(spec.get("placement", {}))
         yield from _strategy(spec.get("strategy", {}))
         yield from _template(spec["template"], ("spec", "template"))
+        yield from _network(spec["template"], ("spec", "template"))
         yield from _volumes(spec["template"], ("spec", "template"), sealed=spec.get("confidential", False))
 
 
@@ -85,6 +86,27 @@ def _inits(inits: list[dict[str, Any]], taken: set[str], path: Path) -> Iterator
         yield from _twice([entry["name"] for entry in init.get("env", [])], (*here, "env"))
     if len(inits) + len(taken) > CONTAINERS_MAX:
         yield (*path, "initContainers"), f"more than CONTAINERS_MAX={CONTAINERS_MAX} with the containers"
+
+
+def _network(template: dict[str, Any], path: Path) -> Iterator[Broken]:
+    host = template.get("hostNetwork", False)
+    listed = [
+        ((*path, "containers", index, "ports", number), port)
+        for index, container in enumerate(template["containers"])
+        for number, port in enumerate(container.get("ports", []))
+    ]
+    if host and template.get("network") == "bridge":
+        yield (*path, "network"), "hostNetwork is set: remove one of them"
+    if template.get("network") == "none" and listed:
+        yield (*path, "network"), "nobody could reach the containers' ports: remove it, or them"
+    taken: set[tuple[int, str]] = set()
+    for where, port in listed:
+        published = (port.get("hostPort", 0), port.get("protocol", "TCP"))
+        if host and published[0] not in (0, port["containerPort"]):
+            yield (*where, "hostPort"), "hostNetwork is set: must be the containerPort, or left out"
+        if published in taken:
+            yield (*where, "hostPort"), f"{published[0]}/{published[1]} is there twice"
+        taken |= {published} if published[0] else set()
 
 
 def _volumes(template: dict[str, Any], path: Path, *, sealed: bool) -> Iterator[Broken]:

@@ -51,7 +51,7 @@ from veil.node.loop import LevelLoop
 from veil.node.membership import Membership, bootstrap_addresses
 from veil.node.replication import Replication
 from veil.node.reports import InstanceReports, rfc3339
-from veil.node.runtimes import make_runtime
+from veil.node.runtimes import make_networks, make_runtime
 from veil.node.view import NodeView
 from veil.node.wanted import drop_foreign_instances, visible_to_controllers, wanted_replicas
 from veil.placement.policies import Traits
@@ -200,6 +200,7 @@ class Node:
             node=settings.name,
             on_gone=self._instance_gone,
             volumes=Volumes(directory / "volumes", host_paths=settings.host_paths),
+            networks=make_networks(settings),
         )
         self.draining = Draining(self.placement, self._own_status, self._clock)
         self.auditing = Auditing(

@@ -1,7 +1,8 @@
-"""Which container runtime the settings ask for."""
+"""Which container runtime the settings ask for, and how its containers get a network."""
 
 from pathlib import Path
 
+from veil.agent.networks import Networks, networks_in
 from veil.config import NodeSettings
 from veil.runtime.containerd.driver import ContainerdRuntime
 from veil.runtime.ports import Runtime
@@ -20,3 +21,10 @@ def make_runtime(settings: NodeSettings) -> Runtime:
         cgroup_parent=settings.cgroup_parent,
         credentials=settings.registry_credentials,
     )
+
+
+def make_networks(settings: NodeSettings) -> Networks | None:
+    """None for a runtime whose containers have the machine's network."""
+    if settings.runtime != "containerd":
+        return None
+    return networks_in(settings.directory / "networks", subnet=settings.network_subnet, plugins=settings.cni_plugins)

@@ -10,6 +10,7 @@ log = logging.getLogger(__name__)
 _MNT_DETACH = 2
 _MS_NOSUID = 2
 _MS_NODEV = 4
+_MS_BIND = 4096
 
 
 def mounts() -> list[tuple[Path, str]]:
@@ -39,6 +40,13 @@ def unmount(point: Path) -> None:
 def mount_tmpfs(point: Path, size_bytes: int) -> None:
     """A file system in memory, for its owner alone. Raises OSError."""
     mount(point, "tmpfs", f"size={size_bytes},mode=0700", _MS_NOSUID | _MS_NODEV)
+
+
+def bind(source: Path, point: Path) -> None:
+    """``source`` at ``point`` as well, which exists. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(bytes(source), bytes(point), None, _MS_BIND, None) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(point))
 
 
 def mount(point: Path, kind: str, options: str, flags: int = 0) -> None:

@@ -47,7 +47,7 @@ class ContainerSpec:
     memory_bytes: int = 0
     pids: int = 0
     network: str = "none"
-    """``none`` (loopback only) or ``host``."""
+    """``none`` (loopback only), ``host``, or the path of a network namespace (ContainerFailed where a driver has none)."""
     read_only_root: bool = False
     mounts: Sequence[Mount] = ()
     stdout: Path

@@ -39,5 +39,6 @@ async def machine(private: PrivateContainerd, tmp_path: Path) -> AsyncIterator[M
         while await made.runtime.list():
             await asyncio.sleep(0.02)
     await made.agent.close()
+    await made.networks.clear()
     await made.runtime.close()
     made.journal.close()

@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from veil.agent.agent import Agent
 from veil.agent.keys import DesiredInstance, InstanceKey
+from veil.agent.networks import networks_in
 from veil.agent.volumes import Volumes
 from veil.runtime.containerd import ContainerdRuntime
 from veil.runtime.daemon import PrivateContainerd
@@ -17,6 +19,8 @@ from veil.runtime.ports import ContainerState
 from veil.store.journal import Journal
 from veil.types import Generation, ObjectId, SystemClock
 from veil.wire.objects import ContainerResources, Resources
+
+PLUGINS = Path("/usr/lib/cni")
 
 
 class Machine:
@@ -27,7 +31,9 @@ class Machine:
         self.directory = directory
         self.node = "n-" + hashlib.sha256(bytes(directory)).hexdigest()[:16]
         """Of this test alone, however many run on the machine."""
+        self.subnet = IPv4Network(f"10.63.{int(self.node[2:4], 16)}.0/24")
         self.runtime = self.connect()
+        self.networks = networks_in(directory / "networks", subnet=self.subnet, plugins=PLUGINS)
         self.journal = Journal(directory / "journal.db")
         self.agent = self.new_agent()
 
@@ -49,6 +55,7 @@ class Machine:
             lambda key, status: None,
             node=self.node,
             volumes=Volumes(self.directory / "volumes", host_paths=[self.directory / "shared"]),
+            networks=self.networks,
         )
 
     async def pids(self) -> dict[str, int]:

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from veil.agent.agent import Agent
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
+from veil.agent.networks import Networks
 from veil.agent.volumes import Volumes
+from veil.errors import VeilError
+from veil.runtime.cni import Attachment, Bridge, PortMapping
 from veil.runtime.fake import FakeMachine, FakeRuntime
 from veil.runtime.ports import Container, ContainerSpec, ContainerState
 from veil.store.journal import RestartRow
@@ -120,6 +123,28 @@ def instance(number: int = 1, *, command: Iterable[str] = ("serve",), generation
     )
 
 
+class FakeBridge:
+    """What the plugins keep: one address for each that is attached. Attaching twice is refused, as theirs is."""
+
+    def __init__(self) -> None:
+        self.attached: dict[str, Sequence[PortMapping]] = {}
+        self.fails: VeilError | None = None
+
+    async def attach(self, id: str, namespace: Path, ports: Sequence[PortMapping]) -> Attachment:
+        assert namespace.exists()
+        assert id not in self.attached
+        if self.fails is not None:
+            raise self.fails
+        self.attached[id] = ports
+        return Attachment(address=f"10.0.0.{len(self.attached) + 1}", result={})
+
+    async def detach(self, id: str, namespace: Path | None, ports: Sequence[PortMapping], result: Any) -> None:
+        self.attached.pop(id, None)
+
+    async def remove(self) -> None:
+        assert not self.attached
+
+
 class Host:
     """One machine: what survives an agent, and the agent of now."""
 
@@ -131,6 +156,7 @@ class Host:
         self.gone: list[InstanceKey] = []
         self.in_memory: list[tuple[Path, int]] = []
         self.unmounted: list[Path] = []
+        self.bridge = FakeBridge()
         self.runtime = SlowRuntime(self.machine)
         self.agent = self.new_agent()
 
@@ -148,6 +174,13 @@ class Host:
                 host_paths=[self.log_dir.with_name("shared")],
                 make_memory=lambda point, size: self.in_memory.append((point, size)),
                 unmake_memory=lambda home: self.unmounted.append(home),
+            ),
+            networks=Networks(
+                self.log_dir.with_name("networks"),
+                cast(Bridge, self.bridge),
+                make_namespace=Path.touch,
+                is_made=Path.exists,
+                unmake_below=lambda home: None,
             ),
             random=SeededRandom(),
         )

@@ -43,7 +43,9 @@ def planned(*, policy: str = "Always", count: int = 1, **template: Any) -> Insta
         spec=spec,
         resources=Resources(containers={"c0": ContainerResources(cpu_milli=250, memory_bytes=1 << 26)}),
     )
-    return plan_instance(desired, node="n1", log_paths=LogPaths(Path("logs")), volumes_home=Path("volumes"))
+    return plan_instance(
+        desired, node="n1", log_paths=LogPaths(Path("logs")), volumes_home=Path("volumes"), network_home=Path("net")
+    )
 
 
 def there(plan: InstancePlan, state: ContainerState, number: int = 0, **facts: Any) -> Container:

@@ -428,6 +428,34 @@ def with_volumes(*volumes: dict[str, Any], mounts: list[dict[str, Any]] | None =
 FILES = {"files": {"a.conf": "x = 1\n"}}
 
 
+def with_ports(*ports: dict[str, Any], **template: Any) -> str:
+    obj = container(ports=list(ports))
+    obj["spec"]["template"] |= template
+    return "\n".join(problems(obj))
+
+
+def test_ports_are_taken() -> None:
+    assert with_ports({"containerPort": 80}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP"}) == ""
+    assert with_ports({"containerPort": 80, "name": "http"}, network="bridge") == ""
+    assert with_ports({"containerPort": 80, "hostPort": 80}, hostNetwork=True) == ""
+    assert with_ports({"containerPort": 53, "hostPort": 53}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("ports", "template", "said"),
+    [
+        ([{"containerPort": 0}], {}, "ports[0].containerPort"),
+        ([{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}], {}, "9/TCP is there twice"),
+        ([{"containerPort": 80, "hostPort": 81}], {"hostNetwork": True}, "must be the containerPort"),
+        ([{"containerPort": 80}], {"network": "none"}, "nobody could reach the containers' ports"),
+        ([], {"network": "bridge", "hostNetwork": True}, "hostNetwork is set: remove one of them"),
+        ([], {"network": "host"}, "network"),
+    ],
+)
+def test_networks_that_mean_nothing(ports: list[dict[str, Any]], template: dict[str, Any], said: str) -> None:
+    assert said in with_ports(*ports, **template)
+
+
 def test_volumes_are_taken() -> None:
     volumes: list[dict[str, Any]] = [
         {"name": "scratch", "emptyDir": {}},

@@ -57,10 +57,8 @@ def runtime_spec(spec: ContainerSpec, image: Mapping[str, Any], user: User, cgro
 
     Raises ContainerFailed when there is nothing to run or the network is of an unknown kind.
     """
-    if spec.network not in ("none", "host"):
-        raise ContainerFailed(f"container {spec.id}: no network {spec.network!r}", hint="use none or host")
     host = spec.network == "host"
-    namespaces = ["pid", "ipc", "mount", "uts", *([] if host else ["network"])]
+    namespaces = [{"type": kind} for kind in ("pid", "ipc", "mount", "uts")] + _network(spec)
     return {
         "ociVersion": "1.0.2",
         "process": _process(spec, image, user),
@@ -69,13 +67,23 @@ def runtime_spec(spec: ContainerSpec, image: Mapping[str, Any], user: User, cgro
         "mounts": [*_MOUNTS, *(_NAME_FILES if host else ()), *map(_bind, spec.mounts)],
         "linux": {
             "cgroupsPath": cgroup,
-            "namespaces": [{"type": kind} for kind in namespaces],
+            "namespaces": namespaces,
             "resources": {"devices": _devices(), **resources(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT)},
             "seccomp": default_profile(),
             "maskedPaths": [*(f"/proc/{name}" for name in _MASKED), "/sys/firmware", "/sys/devices/virtual/powercap"],
             "readonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],
         },
     }
+
+
+def _network(spec: ContainerSpec) -> list[dict[str, str]]:
+    if spec.network == "host":
+        return []
+    if spec.network == "none":
+        return [{"type": "network"}]
+    if not spec.network.startswith("/"):
+        raise ContainerFailed(f"container {spec.id}: no network {spec.network!r}", hint="use none, host or a namespace's path")
+    return [{"type": "network", "path": spec.network}]
 
 
 def resources(cpu_milli: int, memory_bytes: int, pids: int) -> dict[str, Any]:
