@@ -143,6 +143,12 @@ _WITHHELD: dict[str, tuple[str, str]] = {
         "The coordinator left out a node that is eligible.",
         "Wait; remove a coordinator that keeps doing it.",
     ),
+    "ExclusionUnfounded": (
+        "The coordinator left out a node for a reason that a committee member knows to be wrong.",
+        "Wait: the node is asked in the next round; remove a coordinator that keeps doing it.",
+    ),
+    "Gone": ("A node was left out of the round because it does not answer.", _DOCTOR),
+    "Refused": ("A node was left out of the round because it had just refused the replica.", _WAIT),
     "CommitsWrong": ("The commitments do not belong to the round.", _WAIT),
     "CiphertextReused": ("A candidate sent telemetry that was used before.", "Wait: the next round leaves that candidate out."),
     "TelemetryMissing": ("A candidate committed to telemetry and did not deliver it.", _WAIT),

@@ -90,7 +90,7 @@ async def test_a_member_gathers_everything_and_evaluates_again(scene: Scene) -> 
             report = await scene.audit(member)
             assert (report["verdict"], report["reevaluated"], report["liars"]) == ("agreed", True, [])
             assert {one["state"] for one in report["checks"]} == {"ok"}
-            assert len(report["checks"]) == 13
+            assert len(report["checks"]) == 14
             assert (report["workload"], report["replica"], report["round"]) == ("team/web", 0, scene.round.hex())
             assert report["winner"]["node"] == scene.cluster.members[0].projection.node(scene.winner.peer).name
 
