@@ -128,7 +128,10 @@ class NodeSettings:
     )
     api_listen: str = _setting("VEIL_API_LISTEN", "host:port of the API (TLS, bearer token)", str, "127.0.0.1:0")
     runtime: str = _setting(
-        "VEIL_RUNTIME", "containerd or process (no isolation)", _one_of("containerd", "process"), "containerd"
+        "VEIL_RUNTIME",
+        "containerd, docker (dockerd or podman) or process (no isolation)",
+        _one_of("containerd", "docker", "process"),
+        "containerd",
     )
     containerd_socket: Path = _setting(
         "VEIL_CONTAINERD_SOCKET", "containerd's socket", Path, Path("/run/containerd/containerd.sock")
@@ -139,7 +142,9 @@ class NodeSettings:
     containerd_snapshotter: str = _setting("VEIL_CONTAINERD_SNAPSHOTTER", "containerd's snapshotter", str, "overlayfs")
     runc_root: str = _setting("VEIL_RUNC_ROOT", "runc's state directory; empty for its default", str, "")
     cgroup_parent: str = _setting("VEIL_CGROUP_PARENT", "the cgroup below which containers live", str, "/veil")
-    docker_socket: str = _setting("VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker driver", str, "")
+    docker_socket: Path = _setting(
+        "VEIL_DOCKER_SOCKET", "the Docker API's socket, for the docker runtime", Path, Path("/var/run/docker.sock")
+    )
     registry_credentials: Path | None = _setting(
         "VEIL_REGISTRY_CREDENTIALS", "logins of image registries: a file as docker login writes it, mode 0600", Path, None
     )

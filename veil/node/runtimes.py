@@ -5,6 +5,7 @@ from pathlib import Path
 from veil.agent.networks import Networks, networks_in
 from veil.config import NodeSettings
 from veil.runtime.containerd.driver import ContainerdRuntime
+from veil.runtime.docker import DockerRuntime
 from veil.runtime.ports import Runtime
 from veil.runtime.process import ProcessRuntime
 
@@ -13,6 +14,13 @@ def make_runtime(settings: NodeSettings) -> Runtime:
     """The driver, not started yet."""
     if settings.runtime == "process":
         return ProcessRuntime(settings.directory / "processes")
+    if settings.runtime == "docker":
+        return DockerRuntime(
+            settings.docker_socket,
+            settings.directory / "docker",
+            namespace=f"veil-{settings.name}",
+            credentials=settings.registry_credentials,
+        )
     return ContainerdRuntime(
         settings.containerd_socket,
         namespace=settings.containerd_namespace,

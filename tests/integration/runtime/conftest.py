@@ -1,36 +1,17 @@
-"""A private containerd and an image for the tests that want the real thing."""
+"""Drivers on private daemons."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import private_dockerd
 import pytest
+from private_dockerd import PrivateDockerd
 
 from veil.runtime import daemon
 from veil.runtime.containerd import ContainerdRuntime
 from veil.runtime.daemon import PrivateContainerd
-from veil.runtime.images import BUSYBOX_IMAGE, build_busybox
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image") / "busybox.tar"
-    assert build_busybox(path) == BUSYBOX_IMAGE
-    return path
-
-
-@pytest.fixture(scope="module")
-def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateContainerd]:
-    """Runs for the tests of one module; skips them with the reason where containerd cannot run."""
-    if (reason := daemon.available()) is not None:
-        pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("ctrd")
-    one = PrivateContainerd(directory / "d", directory / "containerd.log")
-    asyncio.run(one.start())
-    try:
-        yield one
-    finally:
-        asyncio.run(one.stop())
+from veil.runtime.docker import DockerRuntime
 
 
 @pytest.fixture
@@ -42,3 +23,25 @@ def connect_containerd(private: PrivateContainerd) -> Callable[[], ContainerdRun
         runc_root=private.runc_root,
         cgroup_parent=private.cgroup_parent,
     )
+
+
+@pytest.fixture(scope="module")
+def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDockerd]:
+    """Runs for the tests of one module; skips them with the reason where dockerd cannot run."""
+    if (reason := daemon.available() or private_dockerd.available()) is not None:
+        pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("dockerd")
+    below = PrivateContainerd(directory / "c", directory / "containerd.log")
+    asyncio.run(below.start())
+    one = PrivateDockerd(directory, below)
+    try:
+        one.start()
+        yield one
+        one.stop()
+    finally:
+        asyncio.run(below.stop())
+
+
+@pytest.fixture
+def connect_docker(dockerd: PrivateDockerd, tmp_path: Path) -> Callable[[], DockerRuntime]:
+    return lambda: DockerRuntime(dockerd.socket, tmp_path / "docker", namespace="conformance")

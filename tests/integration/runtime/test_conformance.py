@@ -99,13 +99,13 @@ def unused_port() -> int:
         return port
 
 
-@pytest.fixture(params=["fake", "process", "containerd"])
+@pytest.fixture(params=["fake", "process", "containerd", "docker"])
 def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Runtime]:
     if request.param == "fake":
         return _fake()
     if request.param == "process":
         return lambda: ProcessRuntime(tmp_path / "process")
-    found: Callable[[], Runtime] = request.getfixturevalue("connect_containerd")
+    found: Callable[[], Runtime] = request.getfixturevalue(f"connect_{request.param}")
     return found
 
 

@@ -11,10 +11,11 @@ import pytest
 from veil.errors import ContainerFailed, LimitExceeded
 from veil.runtime.containerd import schema
 from veil.runtime.containerd.seccomp import default_profile
-from veil.runtime.containerd.spec import MIN_CPU_QUOTA_US, MIN_CPU_SHARES, PIDS_DEFAULT, User, resources, runtime_spec
+from veil.runtime.containerd.spec import User, resources, runtime_spec
 from veil.runtime.containerd.tasks import _stats
 from veil.runtime.containerd.user import layer_roots, needs_files, resolve_user
 from veil.runtime.ids import MAX_ID_CHARS, check_id
+from veil.runtime.isolation import MIN_CPU_QUOTA_US, MIN_CPU_SHARES, PIDS_DEFAULT
 from veil.runtime.ports import ContainerSpec, Stats
 
 PLAIN = ContainerSpec(id="a", image="i", command=("run",), stdout=Path("/o"), stderr=Path("/e"))

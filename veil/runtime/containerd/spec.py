@@ -11,29 +11,10 @@ from typing import Any
 
 from veil.errors import ContainerFailed
 from veil.runtime.containerd.seccomp import default_profile
+from veil.runtime.isolation import CAPABILITIES, CPU_PERIOD_US, PIDS_DEFAULT, cpu_quota_us, cpu_shares
 from veil.runtime.ports import ContainerSpec, Mount
 
-PIDS_DEFAULT = 1024
-"""The limit on processes of a container that asks for none: a fork bomb stays in its container."""
-CPU_PERIOD_US = 100_000
-MIN_CPU_QUOTA_US = 1000
-"""The kernel refuses less."""
-MIN_CPU_SHARES = 2
 MAX_HOSTNAME_CHARS = 63
-
-CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
-"""What common images need to drop from root to their own user; not MKNOD, NET_RAW, SETFCAP, AUDIT_WRITE."""
 
 _MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")
 _READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
@@ -90,9 +71,7 @@ def resources(cpu_milli: int, memory_bytes: int, pids: int) -> dict[str, Any]:
     """``LinuxResources`` for limits; 0 leaves a limit out."""
     limits: dict[str, Any] = {}
     if cpu_milli:
-        quota = max(MIN_CPU_QUOTA_US, cpu_milli * CPU_PERIOD_US // 1000)
-        shares = max(MIN_CPU_SHARES, cpu_milli * 1024 // 1000)
-        limits["cpu"] = {"shares": shares, "quota": quota, "period": CPU_PERIOD_US}
+        limits["cpu"] = {"shares": cpu_shares(cpu_milli), "quota": cpu_quota_us(cpu_milli), "period": CPU_PERIOD_US}
     if memory_bytes:
         limits["memory"] = {"limit": memory_bytes}
     if pids:
