@@ -96,8 +96,8 @@ soak-fhe: setup ## every circuit 30 times on real ciphertexts, every malformed d
 	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py
 
 .PHONY: soak-chain
-soak-chain: setup ## the reader of the chain under reorgs of every depth, pauses and bad endpoints, against a fresh replay
-	@SOAK_CHAIN=1 $(PYTEST) -s tests/integration/chain/test_chain_storms.py
+soak-chain: setup ## the reader of the chain under reorgs of every depth, pauses and bad endpoints, against a fresh replay (30 seeds)
+	@STORM_SEEDS=$${STORM_SEEDS:-$$(seq -s, 30)} $(PYTEST) -s tests/integration/chain/test_chain_storms.py
 
 .PHONY: soak-rounds
 soak-rounds: setup ## thousands of histories of placement rounds, in virtual time (half an hour; SEED= replays, HISTORIES= fewer)

@@ -37,9 +37,12 @@ def find_anvil() -> str:
 class DevChain:
     """The chain whose files are in ``directory``: ``anvil.json`` (state), ``anvil.log``, ``chain.json`` (pid and port).
 
-    ``keep_states`` keeps the state of every block, which ``anvil_reorg`` needs, and costs a quarter of a megabyte of memory
-    and 40 kB in ``~/.foundry`` for each block, also for empty ones: for tests, not for a chain that stays up. Without
-    ``persist`` it writes no state file, which with thousands of blocks it is busy with all the time: for benches.
+    ``keep_states`` is of how many blocks the state is kept, which ``anvil_reorg`` needs, at a quarter of a megabyte of memory
+    for each, also for empty ones: for tests, not for a chain that stays up. They are kept in memory: anvil would write older
+    ones to disk, and a reorg down to one of those loses the code of all contracts. Whoever calls ``anvil_reorg`` sets
+    ``block_time_s=0`` too, no blocks by the clock: one that falls into a reorg leaves a chain in which the blocks that were
+    taken back are missing for good. Without ``persist`` it writes no state file, which with thousands of blocks it is busy
+    with all the time: for benches.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class DevChain:
         directory: Path,
         *,
         block_time_s: int = 1,
-        keep_states: bool = False,
+        keep_states: int = 0,
         persist: bool = True,
         clock: Clock | None = None,
     ) -> None:
@@ -85,11 +88,12 @@ class DevChain:
     def _launch(self) -> None:
         self.port = self.port if self.port and _is_free(self.port) else _free_port()
         command = [find_anvil(), "--host", "127.0.0.1", "--port", str(self.port), "--accounts", "0", "--silent"]
-        command += ["--mixed-mining", "--block-time", str(self._block_time_s), "--slots-in-an-epoch", "1"]
+        command += ["--slots-in-an-epoch", "1"]
+        if self._block_time_s:
+            command += ["--mixed-mining", "--block-time", str(self._block_time_s)]
         if self._persist:
             command += ["--state", str(self._state), "--state-interval", "1"]
-        if not self._keep_states:
-            command.append("--prune-history")
+        command += ["--prune-history", str(self._keep_states)] if self._keep_states else ["--prune-history"]
         with (self._directory / "anvil.log").open("ab") as log:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self._directory

@@ -49,6 +49,9 @@ AWAY_ATTEMPTS = 2
 MISMATCH_ATTEMPTS = 5
 """How often in a row logs and ``head()`` may disagree: an endpoint behind a balancer can lag. The pauses between double."""
 
+LOST_LOOKS = 4
+"""How often in a row an endpoint may lack a block below its newest one: servers behind one name lag. Then it was lost."""
+
 HURRIES = 20
 """How often a newest block without a state is asked for again at once: a chain that keeps no old states has mined another."""
 
@@ -81,6 +84,8 @@ class _Cursor:
         """Logs after ``head`` and up to ``fetched`` that wait for a block whose head() can be asked."""
         self.fetched = tip
         self.mismatches = 0
+        self.lost = 0
+        """How often in a row the endpoint had no block where it must have one."""
         self.headless = 0
         """How often in a row the newest block's state was gone before it was asked for."""
         self.levels: dict[Finality, int] = {}
@@ -90,7 +95,7 @@ class _Cursor:
         if rpc is not self.rpc:
             self.rpc, self.told_by_another = rpc, True
             self.unchecked, self.fetched = [], self.tip
-            self.mismatches = self.headless = 0
+            self.mismatches = self.headless = self.lost = 0
             self.range_blocks = RANGE_FIRST_BLOCKS
 
     @property
@@ -183,8 +188,16 @@ class Informer:
             older = [block for block in cursor.seen if block.number <= latest]
             if not older:
                 return True
-            header = await cursor.rpc.call(Header, "eth_getBlockByNumber", hex(older[-1].number), False)
-            return _bytes(header.hash) == older[-1].hash
+            header = await cursor.rpc.find(Header, "eth_getBlockByNumber", hex(older[-1].number), False)
+            if header is not None:
+                return _bytes(header.hash) == older[-1].hash
+            cursor.lost += 1
+            if cursor.lost < LOST_LOOKS:
+                raise ChainUnavailable(
+                    f"{cursor.rpc.name} has no block {older[-1].number}, its newest is {latest}", hint="does the endpoint lag?"
+                )
+            return False
+        cursor.lost = 0
         if cursor.tip_hash is not None and not cursor.told_by_another:
             return _bytes(at_tip.hash) == cursor.tip_hash
         if cursor.tip_hash not in (None, _bytes(at_tip.hash)):
@@ -201,12 +214,14 @@ class Informer:
 
     async def _back(self, cursor: _Cursor, *, strict: bool = False) -> Rollback:
         """To the newest remembered block that is still canonical, or to the start. See :meth:`_proven` for ``strict``."""
+        has_any = False
         older = [block for block in cursor.seen if block.number < cursor.tip or cursor.tip_hash is not None]
         for first in range(len(older), 0, -32):
             chunk = older[max(0, first - 32) : first]
             answers = await cursor.rpc.batch([("eth_getBlockByNumber", [hex(block.number), False]) for block in chunk])
             for block, answer in zip(reversed(chunk), reversed(answers), strict=True):
                 header = answer.optional(Header)
+                has_any = has_any or header is not None
                 if header is None or _bytes(header.hash) != block.hash:
                     continue
                 head = await self._proven(cursor, block, strict=strict)
@@ -214,6 +229,8 @@ class Informer:
                     block.head = head
                     logger.info("back from block %d to %d", cursor.tip, block.number)
                     return cursor.back_to(block.number, head)
+        if older and not has_any:
+            raise ChainUnavailable(f"{cursor.rpc.name} has none of the remembered blocks", hint="use another RPC endpoint")
         logger.warning("no remembered block is canonical: reading the chain again from block %d", self._start)
         cursor.told_by_another = False
         return cursor.back_to(self._start, EMPTY_HEAD)
@@ -256,7 +273,8 @@ class Informer:
             if found is None:
                 return []
             fetched, head = found, _head_of(head_answer)
-            marks = [answer.value(Header) for answer in mark_answers]
+            # One that the endpoint does not have is a fork point less, and no reason to wait.
+            marks = [mark for answer in mark_answers if (mark := answer.optional(Header))]
         else:
             marks = []
             fetched, head = [], await self._head_at(cursor, {"blockHash": target.hash})

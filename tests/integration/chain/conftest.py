@@ -9,9 +9,12 @@ import pytest
 from veil.chain.client import RegistryChain
 from veil.chain.deploy import deploy_registry
 from veil.chain.devchain import DevChain
-from veil.chain.rpc import Rpc
+from veil.chain.rpc import Header, Rpc
 from veil.chain.signer import LocalSigner
 from veil.types import Address
+
+STATES = 600
+"""Of how many blocks anvil keeps the state: more than any test goes back."""
 
 
 @dataclass
@@ -34,7 +37,13 @@ class Deployed:
         return client
 
     async def reorg(self, depth: int) -> None:
+        """Replace the newest ``depth`` blocks by empty ones. What anvil loses with that fails here, not at a reader."""
         await self.rpc.find(object, "anvil_reorg", depth, [])
+        newest = int(await self.rpc.call(str, "eth_blockNumber"), 16)
+        numbers = range(newest - depth, newest + 1)
+        headers = await self.rpc.batch([("eth_getBlockByNumber", [hex(number), False]) for number in numbers])
+        missing = [number for number, header in zip(numbers, headers, strict=True) if header.optional(Header) is None]
+        assert not missing, f"anvil lost the blocks {missing} in a reorg of {depth}"
 
     async def mine(self, blocks: int = 1) -> None:
         await self.rpc.find(object, "anvil_mine", hex(blocks))
@@ -46,7 +55,7 @@ class Deployed:
 
 @pytest.fixture(scope="session")
 def dev_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevChain]:
-    chain = DevChain(tmp_path_factory.mktemp("anvil"), keep_states=True)
+    chain = DevChain(tmp_path_factory.mktemp("anvil"), block_time_s=0, keep_states=STATES, persist=False)
     asyncio.run(chain.start())
     yield chain
     asyncio.run(chain.stop())

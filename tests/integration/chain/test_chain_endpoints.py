@@ -244,6 +244,7 @@ async def test_one_that_lags_is_left_and_comes_back(deployed: Any) -> None:
         async with projecting(chain) as projection:
             await equals_a_replay(projection, deployed)
             lagging[0] = True
+            await deployed.advance(2)
             await write(deployed, 1, first=2)
             await equals_a_replay(projection, deployed)
             assert "lags" in chain.endpoints.complaints[0]

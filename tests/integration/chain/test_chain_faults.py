@@ -10,7 +10,7 @@ import pytest
 
 from veil.chain import logs, rpc
 from veil.chain.client import RegistryChain
-from veil.chain.ports import EMPTY_HEAD, BlockEvents, Head, ObjectApplied, OtherEvent, Rollback
+from veil.chain.ports import EMPTY_HEAD, BlockEvents, Finality, Finalized, Head, ObjectApplied, OtherEvent, Rollback
 from veil.chain.rpc import LogEntry
 from veil.chain.signer import LocalSigner
 from veil.errors import ChainUnavailable, ConfigInvalid, Conflict, Forbidden, HeadMismatch, Refused
@@ -177,6 +177,57 @@ async def test_an_endpoint_without_old_states_is_checked_at_the_newest(deployed:
         assert isinstance(await asyncio.wait_for(anext(stale), 5), Rollback)
         assert len(await collect(pruned, await chain.head())) == 5
         await pruned.close()
+
+
+async def _with_lost_blocks(deployed: Any, lost: range, body: Any) -> None:
+    """A reader that has come to the tip; then the endpoint has none of ``lost`` any more, and 30 blocks and an event come."""
+    chain = await deployed.client()
+    await fill(chain, 4)
+    await deployed.mine(40)
+    tip = int(await deployed.rpc.call(str, "eth_blockNumber"), 16)
+    hidden: set[str] = set()
+
+    def lose(method: str, params: list[Any], answer: Any) -> Any:
+        return {**answer, "result": None} if method == "eth_getBlockByNumber" and params[0] in hidden else answer
+
+    async with liar(deployed.chain.rpc_url, lose) as url, asyncio.timeout(20):
+        reader = await deployed.client(rpc_url=url)
+        items = reader.follow(from_block=0, from_head=EMPTY_HEAD)
+        while (await anext(items)) != Finalized(Finality.LATEST, tip):
+            pass
+        hidden |= {hex(tip + number) for number in lost}
+        await deployed.mine(30)
+        await chain.apply_object(2, object_id("default", "after"), Generation(0), b"x")
+        await body((item async for item in items if not isinstance(item, Finalized)), hidden, await chain.head())
+        await reader.close()
+
+
+async def test_a_block_that_the_endpoint_lost_is_gone_back_over(deployed: Any) -> None:
+    """As anvil does when a block by the clock falls into a reorg: a height below the newest at which there is nothing."""
+
+    async def body(stream: Any, _hidden: set[str], head: Head) -> None:
+        found = [await anext(stream)]
+        while not (isinstance(found[-1], BlockEvents) and found[-1].head == head):
+            found.append(await anext(stream))
+        assert [type(item) for item in found[:1]] == [Rollback]
+        assert sum(len(item.events) for item in found if isinstance(item, BlockEvents)) == 1, "what was before the gap is kept"
+
+    await _with_lost_blocks(deployed, range(-7, 20), body)
+
+
+async def test_an_endpoint_that_shows_no_block_at_all_is_waited_for(deployed: Any) -> None:
+    """It contradicts nothing, so that nothing is taken back."""
+
+    async def body(stream: Any, hidden: set[str], head: Head) -> None:
+        waiting = asyncio.create_task(anext(stream))
+        assert await asyncio.wait({waiting}, timeout=1.5) == (set(), {waiting})
+        hidden.clear()
+        found = [await waiting]
+        while not (isinstance(found[-1], BlockEvents) and found[-1].head == head):
+            found.append(await anext(stream))
+        assert not any(isinstance(item, Rollback) for item in found)
+
+    await _with_lost_blocks(deployed, range(-1000, 1000), body)
 
 
 async def test_the_hash_chain_can_be_recomputed_from_raw_logs(deployed: Any) -> None:

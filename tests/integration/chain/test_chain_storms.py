@@ -1,7 +1,7 @@
 """Reorgs in the middle of everything, through an endpoint that lies now and then; afterwards the store equals a fresh replay.
 
 What is compared is every table, as a reader without a past makes them from an honest endpoint. Seeds are in the tests' names;
-``STORM_SEEDS=7,8,9`` runs others.
+``STORM_SEEDS=7,8,9`` runs others, ``make soak-chain`` thirty.
 """
 
 import asyncio
@@ -23,12 +23,7 @@ from veil.store.projection import Projection
 from veil.types import Digest, Generation, PeerId, Shard
 from veil.wire.objects import object_id
 
-pytestmark = [
-    pytest.mark.chain,
-    pytest.mark.skipif(
-        "SOAK_CHAIN" not in os.environ, reason="make soak-chain runs it: one run in five or so does not come to its end"
-    ),
-]
+pytestmark = pytest.mark.chain
 SEEDS = [int(text) for text in os.environ.get("STORM_SEEDS", "1,2,3").split(",")]
 DEPTH_MAX = 20
 MOVES = 25
