@@ -16,7 +16,7 @@ from typing import Protocol, TypedDict
 from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
 from veil.agent.image_gc import ImageGc
-from veil.agent.images import Images, ImageState
+from veil.agent.images import EveryImage, ImagePolicy, Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey
 from veil.agent.logs import Logs
 from veil.agent.networks import Network, Networks
@@ -25,7 +25,7 @@ from veil.agent.probes import Health
 from veil.agent.probing import Probing
 from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
-from veil.agent.spec import InstancePlan, plan_instance
+from veil.agent.spec import InstancePlan, Planned, plan_instance
 from veil.agent.status import (
     NETWORK_UNAVAILABLE,
     VOLUME_UNAVAILABLE,
@@ -118,6 +118,7 @@ class Agent:
         volumes: Volumes | None = None,
         networks: Networks | None = None,
         random: Random | None = None,
+        image_policy: ImagePolicy | None = None,
     ) -> None:
         self._runtime = runtime
         self._restarts = journal.restarts
@@ -129,7 +130,7 @@ class Agent:
         self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
         self._networks = networks
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
-        self._images = Images(runtime, clock, self._queue.add)
+        self._images = Images(runtime, clock, self._queue.add, image_policy or EveryImage())
         self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
         self._containers = Containers(runtime, node)
         self._probing = Probing(ProbeCalls(runtime), clock, self._queue.add)
@@ -326,21 +327,28 @@ class Agent:
             return False
         if plan.network and not await self._network_ready(key, plan.network, planned.name):
             return False
+        image = planned.spec.image
         if action.verb is Verb.CREATE:
-            image = planned.spec.image
-            if (state := self._images.ensure(image, key)) is not ImageState.PRESENT:
-                if state is ImageState.FAILED and (trouble := self._images.trouble(image)) is not None:
-                    self._troubles.set(key, planned.name, trouble)
-                return False
+            if self._images.ensure(image, key) is not ImageState.PRESENT:
+                return self._wait_for_image(key, planned)
             self._logs.prepare(key.text, planned.name)
             await self._create(key, planned.spec)
             return True
+        if not self._images.may_start(image, key):
+            return self._wait_for_image(key, planned)
         self._put_log_aside(key, action)
         self._remember_start(key, action)
         async with self._starts:
             await self._runtime.start(action.id)
         self._troubles.over(key, planned.name)
         return True
+
+    def _wait_for_image(self, key: InstanceKey, planned: Planned) -> bool:
+        """Until it is here, and allowed."""
+        image = planned.spec.image
+        if image not in self._images.pulling and (trouble := self._images.trouble(image)) is not None:
+            self._troubles.set(key, planned.name, trouble)
+        return False
 
     async def _volumes_ready(self, key: InstanceKey, plan: InstancePlan, container: str) -> bool:
         try:

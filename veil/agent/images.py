@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from veil.agent.backoff import Trouble, again
 from veil.agent.keys import InstanceKey
@@ -24,6 +25,38 @@ PRESENT_FOR_S = 60.0
 
 PULLS_AT_ONCE = 3
 
+REFUSED_FOR_S = 5.0
+"""How soon an image that may not run is looked at again: the registry's word may have changed."""
+
+
+class Refusal(NamedTuple):
+    """Why an image may not run: a reason of :mod:`veil.agent.status`, and words that quote the image at most."""
+
+    reason: str
+    message: str
+
+
+class ImagePolicy(Protocol):
+    """Which images the cluster allows."""
+
+    @property
+    def restricts(self) -> bool:
+        """Whether any image may be refused at all."""
+        ...
+
+    def refusal(self, image: str, manifest: str) -> Refusal | None:
+        """None if ``image`` may run; ``manifest`` (``sha256:…``, empty where there are no images) is what it is here."""
+        ...
+
+
+class EveryImage:
+    """No restriction."""
+
+    restricts = False
+
+    def refusal(self, image: str, manifest: str) -> Refusal | None:
+        return None
+
 
 class ImageState(StrEnum):
     PRESENT = "present"
@@ -34,21 +67,26 @@ class ImageState(StrEnum):
 class Images:
     """Which images are here. ``wake`` is called with every Instance that waited when its pull is over."""
 
-    def __init__(self, runtime: Runtime, clock: Clock, wake: Callable[[InstanceKey], None]) -> None:
+    def __init__(self, runtime: Runtime, clock: Clock, wake: Callable[[InstanceKey], None], policy: ImagePolicy) -> None:
         self._runtime = runtime
+        self._policy = policy
         self._clock = clock
         self._wake = wake
-        self._present_s: dict[str, float] = {}
+        self._present: dict[str, tuple[float, str]] = {}
+        """Since when, and the manifest that it stands for."""
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, set[InstanceKey]] = {}
         self._troubles: dict[str, Trouble] = {}
         self._slots = asyncio.Semaphore(PULLS_AT_ONCE)
 
     def ensure(self, image: str, key: InstanceKey) -> ImageState:
-        """Have it pulled if need be. FAILED: :meth:`trouble` says why and until when it is not tried again."""
-        since_s = self._present_s.get(image)
+        """Have it pulled if need be. FAILED: :meth:`trouble` says why and until when it is not tried again.
+
+        What the cluster does not allow is FAILED too, once it is here and its manifest known.
+        """
+        since_s, manifest = self._present.get(image, (None, ""))
         if since_s is not None and self._clock.monotonic_s() - since_s < PRESENT_FOR_S:
-            return ImageState.PRESENT
+            return self._judged(image, manifest)
         trouble = self._troubles.get(image)
         if image not in self._pulls:
             if trouble is not None and trouble.until_s > self._clock.now_s():
@@ -56,6 +94,21 @@ class Images:
             self._pulls[image] = asyncio.get_running_loop().create_task(self._pull(image), name=f"pull {image}")
         self._waiting.setdefault(image, set()).add(key)
         return ImageState.PULLING
+
+    def may_start(self, image: str, key: InstanceKey) -> bool:
+        """Whether a container of ``image`` that is there may be started; false also while that is not known yet."""
+        return not self._policy.restricts or self.ensure(image, key) is ImageState.PRESENT
+
+    def _judged(self, image: str, manifest: str) -> ImageState:
+        refusal = self._policy.refusal(image, manifest)
+        if refusal is None:
+            self._troubles.pop(image, None)
+            return ImageState.PRESENT
+        if image not in self._troubles:
+            log.warning("image %s may not run: %s", image, refusal.reason)
+        until_s = self._clock.now_s() + REFUSED_FOR_S
+        self._troubles[image] = Trouble(reason=refusal.reason, message=refusal.message, attempts=1, until_s=until_s)
+        return ImageState.FAILED
 
     def trouble(self, image: str) -> Trouble | None:
         """Why it is not here, from the first failure until a pull succeeds."""
@@ -67,11 +120,11 @@ class Images:
 
     def missing(self, image: str) -> None:
         """It was thought present and is not."""
-        self._present_s.pop(image, None)
+        self._present.pop(image, None)
 
     def some_removed(self) -> None:
         """Nothing is thought present any more: those that are cost a look each."""
-        self._present_s.clear()
+        self._present.clear()
 
     async def close(self) -> None:
         pulls = list(self._pulls.values())
@@ -82,8 +135,8 @@ class Images:
     async def _pull(self, image: str) -> None:
         try:
             async with self._slots:
-                await self._runtime.pull(image)
-            self._present_s[image] = self._clock.monotonic_s()
+                manifest = await self._runtime.pull(image)
+            self._present[image] = (self._clock.monotonic_s(), manifest)
             self._troubles.pop(image, None)
         except RuntimeUnavailable:
             log.debug("image %s: the runtime does not answer", image)  # who waits finds out, and when it is back

@@ -22,6 +22,8 @@ CONTAINER_ERROR = "ContainerError"
 CRASH_LOOP = "CrashLoopBackOff"
 DISK_PRESSURE = "DiskPressure"
 INITIALIZING = "Initializing"
+IMAGE_LIST_MISSING = "ImageListMissing"
+IMAGE_NOT_ALLOWED = "ImageNotAllowed"
 IMAGE_PULL = "ImagePullBackOff"
 INVALID_TEMPLATE = "InvalidTemplate"
 NOT_READY = "NotReady"
@@ -41,6 +43,8 @@ PLAIN_WORDS = {
     CONTAINER_ERROR: "a container cannot be created or started; the node's log says why",
     CRASH_LOOP: "a container keeps ending; the next try waits longer each time",
     ERROR: "a container has failed and is not to be restarted",
+    IMAGE_LIST_MISSING: "the node does not have the cluster's list of allowed images yet",
+    IMAGE_NOT_ALLOWED: "the cluster does not allow an image",
     IMAGE_PULL: "an image cannot be fetched; the node's log says why",
     DISK_PRESSURE: "a container waits: the node's disk is full",
     INITIALIZING: "an init container runs; the others wait for it",

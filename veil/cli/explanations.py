@@ -178,6 +178,16 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
     "NotStarted": (Cause.CONTAINER, "Its container runs, and its startup probe has not succeeded yet.", _LOG),
     "NotReady": (Cause.CONTAINER, "Its container runs, and its readiness probe does not succeed.", _LOG),
     "Unhealthy": (Cause.CONTAINER, "Its startup or liveness probe failed, so its container is being stopped.", _LOG),
+    "ImageNotAllowed": (
+        Cause.IMAGE,
+        "The registry allows some images only, and not this one, or says that its name stands for another manifest.",
+        "Name an image that is allowed, or ask an administrator: `veil policy allow-image`, `veil policy pin-image`.",
+    ),
+    "ImageListMissing": (
+        Cause.IMAGE,
+        "The registry allows some images only, and its node has not found their list with any other yet.",
+        "Wait. If it stays so, start the node where `veil policy allow-image` was run.",
+    ),
     "ImagePullBackOff": (
         Cause.IMAGE,
         "Its image cannot be fetched; it is tried again with growing pauses.",

@@ -98,7 +98,7 @@ def allow_image(
 ) -> None:
     """Allow IMAGES (NAME@sha256:… or sha256:…) besides those that are allowed; with the first one, no others are.
 
-    The registry gets a Merkle root over the list; the list itself is kept by the node in --dir.
+    The registry gets a Merkle root over the list; the list itself is kept by the node in --dir, from which the others fetch it.
     """
     from veil.errors import ConfigInvalid
 
@@ -110,6 +110,37 @@ def allow_image(
         click.echo(json.dumps(fields, indent=2))
     else:
         print_fields(fields)
+
+
+@policy.command("pin-image")
+@click.argument("image")
+@click.option("--remove", is_flag=True, help="let IMAGE stand for whatever its registry says")
+@output_option
+@keystore_option
+@directory_option
+def pin_image(image: str, remove: bool, output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Say which manifest the name of IMAGE (NAME:TAG@sha256:…) stands for: nodes start no other under that name."""
+    fields = asyncio.run(_pin(image, remove, keystore, directory))
+    if output == "json":
+        click.echo(json.dumps(fields, indent=2))
+    else:
+        print_fields(fields)
+
+
+async def _pin(image: str, remove: bool, keystore: "Path | str | None", directory: Path) -> dict[str, str]:
+    from veil.errors import ConfigInvalid
+    from veil.node.allowed_images import image_name
+    from veil.runtime.reference import parse_reference
+    from veil.types import Digest
+
+    wanted = parse_reference(image)
+    if bool(wanted.digest) == remove:
+        raise ConfigInvalid("which manifest?", hint="name it as NAME:TAG@sha256:…, or NAME:TAG with --remove")
+    async with registry(directory, keystore) as chain:
+        name, manifest = image_name(image), Digest(bytes.fromhex(wanted.digest.removeprefix("sha256:").rjust(64, "0")))
+        await chain.commit_image(name, manifest)
+        found = await chain.image_manifest(name)
+    return {"image": str(wanted).partition("@")[0], "manifest": f"sha256:{found.hex()}" if any(found) else ""}
 
 
 async def _allow(

@@ -31,6 +31,7 @@ from veil.errors import ChainUnavailable, ConfigInvalid, Forbidden, RuntimeUnava
 from veil.identity import Identity, peer_id_text
 from veil.mesh.client import LibP2PMesh
 from veil.mesh.ports import PeerState
+from veil.node.allowed_images import AllowedImages
 from veil.node.assembler import Assembler
 from veil.node.auditing import Auditing
 from veil.node.budget import DecryptionBudget
@@ -191,6 +192,7 @@ class Node:
                 quota=settings.quota,
             ),
         )
+        self.allowed_images = AllowedImages(self.projection, self.mesh)
         self.agent = Agent(
             self.runtime,
             self.journal,
@@ -201,6 +203,7 @@ class Node:
             on_gone=self._instance_gone,
             volumes=Volumes(directory / "volumes", host_paths=settings.host_paths),
             networks=make_networks(settings),
+            image_policy=self.allowed_images,
         )
         self.draining = Draining(self.placement, self._own_status, self._clock)
         self.auditing = Auditing(
@@ -260,11 +263,13 @@ class Node:
         self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
         self._pruning = LevelLoop("old transcripts", self._prune_transcripts, period_s=PRUNE_S)
         self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
+        self._allowing = LevelLoop("allowed images", self.allowed_images.sync, period_s=RESYNC_S)
         self._moving = LevelLoop("draining", self.draining.sync, period_s=DRAIN_S)
         self._pressing = LevelLoop("pressure", self.pressures.sync, period_s=PRESSURE_S)
         self._loops = [
             self._pressing,
             self._moving,
+            self._allowing,
             self._assembling,
             self._joining,
             self._keying,
@@ -369,7 +374,7 @@ class Node:
     # what changes cause
 
     def _chain_changed(self) -> None:
-        for loop in (self._assembling, self._joining, self._keying, self._running):
+        for loop in (self._assembling, self._joining, self._keying, self._running, self._allowing):
             loop.poke()
 
     def _epoch_changed(self, parts: EpochParts | None) -> None:

@@ -165,6 +165,10 @@ class Projection:
         row = self._tables.read(MANIFESTS, name)
         return row[1] if row and any(row[1]) else None
 
+    def commits_images(self) -> bool:
+        """Whether there is any commitment to a manifest."""
+        return bool(self._tables.scan(MANIFESTS, "manifest != zeroblob(32)"))
+
     # nodes, epochs, policy
 
     def nodes(self) -> list[NodeRow]:

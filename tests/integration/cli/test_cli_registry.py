@@ -191,6 +191,15 @@ async def test_images_are_allowed_by_digest(place: Place) -> None:
     await place.refused(1, "which images", "policy", "allow-image")
 
 
+async def test_a_name_is_pinned_to_a_manifest(place: Place) -> None:
+    pinned = "app:1@sha256:" + "33" * 32
+    await place.refused(1, "POLICY_ADMIN", "policy", "pin-image", pinned)
+    await place.refused(1, "which manifest", "policy", "pin-image", "app:1", "--keystore", str(place.admin))
+    name = "docker.io/library/app:1"
+    assert await place.as_admin("policy", "pin-image", pinned) == {"image": name, "manifest": "sha256:" + "33" * 32}
+    assert await place.as_admin("policy", "pin-image", "app:1", "--remove") == {"image": name, "manifest": ""}
+
+
 async def test_what_is_given_wrongly_is_said(place: Place) -> None:
     for amount, said in (("0", "more than 0"), ("much", "no amount"), ("NaN", "more than 0"), ("1e-19", "at most 18")):
         await place.refused(1, said, "node", "stake", amount)
