@@ -148,7 +148,22 @@ POD = Kind(
     categories=(),
 )
 
-KINDS = (CORE_NAMESPACE, POD, CORE_NODE, WORKLOAD, INSTANCE, NODE, NAMESPACE, PLACEMENT)
+EVENT = Kind(
+    resource=names.EVENTS,
+    stored="Event",
+    view=True,
+    columns=(
+        Column("Last Seen", "lastTimestamp", "date"),
+        Column("Type", "type"),
+        Column("Reason", "reason", description="in one word"),
+        Column("Object", "involvedObject.name", description="the instance"),
+        Column("Count", "count", "integer", 1),
+        Column("Message", "message"),
+    ),
+    categories=(),
+)
+
+KINDS = (CORE_NAMESPACE, POD, CORE_NODE, EVENT, WORKLOAD, INSTANCE, NODE, NAMESPACE, PLACEMENT)
 
 
 def find_kind(group: str, version: str, plural: str) -> Kind | None:

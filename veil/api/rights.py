@@ -12,7 +12,7 @@ from veil.store.objects import Obj
 
 _WORKLOAD_HINT = "change the Workload: its controller makes and removes replicas"
 _REGISTRY_HINT = "a Node shows the registry and what the node says of itself: of its spec only `unschedulable` can be changed"
-_VIEW_HINT = "pods are there for tools to read: change the Workload"
+_VIEW_HINT = "they are there to be read: change the Workload"
 
 
 def check_create(caller: Caller, kind: Kind) -> None:
@@ -106,5 +106,5 @@ def _hint(kind: Kind) -> str:
 def _writable(kind: Kind) -> None:
     if kind.view:
         raise Rejected(
-            405, "MethodNotAllowed", f"{kind.resource.plural} are a view of instances and cannot be written", hint=_VIEW_HINT
+            405, "MethodNotAllowed", f"{kind.resource.plural} are made by this node and cannot be written", hint=_VIEW_HINT
         )

@@ -21,7 +21,7 @@ _NOTES = ("kopf.", "kubectl.kubernetes.io/")
 @namespace_option
 @click.pass_obj
 def describe(connection: Connection, words: tuple[str, ...], namespace: str) -> None:
-    """Show an object in detail: conditions, instances, placement."""
+    """Show an object in detail: conditions, instances, placement, what happened."""
     where = connection.namespace(namespace)
     with connection.client() as client:
         found = []
@@ -47,6 +47,9 @@ def _described(client: "BlockingClient", resource: "Resource", obj: dict[str, An
         yield from columns(["TYPE", "STATUS", "REASON", "MESSAGE"], rows, indent="  ")
     if resource.kind == "Workload":
         yield from _instances(client, metadata)
+        yield from _events(client, metadata["namespace"], labels=f"veil.dev/workload={metadata['name']}")
+    elif resource.kind in ("Instance", "Pod"):
+        yield from _events(client, metadata["namespace"], fields=f"involvedObject.name={metadata['name']}")
 
 
 def _head(obj: dict[str, Any]) -> Iterator[str]:
@@ -105,3 +108,19 @@ def _instances(client: "BlockingClient", metadata: dict[str, Any]) -> Iterator[s
     if rows:
         header = ["NAME", "PHASE", "RESTARTS", "NODE", "PLACEMENT LOG", "REASON", "MESSAGE"]
         yield from columns(header, rows, indent="  ")
+
+
+def _events(client: "BlockingClient", namespace: str, *, labels: str = "", fields: str = "") -> Iterator[str]:
+    """The newest last."""
+    from veil.client.kinds import EVENTS
+
+    items = client.list(EVENTS, namespace, labels=labels, fields=fields)["items"]
+    if not items:
+        return
+    yield ""
+    yield "Events:"
+    rows = [
+        [item["lastTimestamp"], item["type"], item["count"], item["reason"], item["involvedObject"]["name"], item["message"]]
+        for item in sorted(items, key=lambda item: (item["lastTimestamp"], item["firstTimestamp"]))
+    ]
+    yield from columns(["LAST SEEN", "TYPE", "COUNT", "REASON", "INSTANCE", "MESSAGE"], rows, indent="  ")

@@ -62,7 +62,9 @@ PLACEMENTS = Resource(kind="Placement", plural="placements", namespaced=False, s
 CORE_NAMESPACES = Resource(kind="Namespace", plural="namespaces", group="", version="v1", namespaced=False, short_names=("ns",))
 PODS = Resource(kind="Pod", plural="pods", group="", version="v1", short_names=("po",))
 
-RESOURCES = (WORKLOADS, INSTANCES, NODES, NAMESPACES, PLACEMENTS, PODS)
+EVENTS = Resource(kind="Event", plural="events", group="", version="v1", short_names=("ev",))
+
+RESOURCES = (WORKLOADS, INSTANCES, NODES, NAMESPACES, PLACEMENTS, PODS, EVENTS)
 """What a word on the command line can mean."""
 
 

@@ -420,6 +420,7 @@ class Node:
 
     async def _sync_status(self) -> None:
         self.reports.refresh_workloads()
+        self.reports.events.prune()
 
     async def _prune_transcripts(self) -> None:
         self.transcripts.prune()

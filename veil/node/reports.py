@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from veil.identity import peer_id_text
 from veil.node.envelopes import envelope_of
+from veil.node.instance_events import InstanceEvents
 from veil.rollout.instance import new_instance
 from veil.rollout.names import instance_name
 from veil.rollout.status import workload_status
@@ -41,6 +42,7 @@ class InstanceReports:
         self._projection = projection
         self._clock = clock
         self._heard_s: dict[tuple[str, str], float] = {}
+        self.events = InstanceEvents(store, clock)
 
     def report(self, wanted: ObjectId, generation: Generation, replica: int, status: InstanceStatus, bound: Bound | None) -> None:
         """Show this state of a replica. Unknown workloads are ignored: their envelope has not arrived, or is gone."""
@@ -49,7 +51,9 @@ class InstanceReports:
             live = self._create(wanted, generation, replica)
         if live is not None:
             self._heard_s[_key(live)] = self._clock.monotonic_s()
-            self._store.put({**live, "status": self._status(status, bound, live.get("status", {}))})
+            before = live.get("status", {})
+            shown = self._store.put({**live, "status": self._status(status, bound, before)})
+            self.events.changed(shown, before, shown["status"])
 
     def gone(self, wanted: ObjectId, generation: Generation, replica: int) -> None:
         """The replica's container is no more, and it is not wanted again."""

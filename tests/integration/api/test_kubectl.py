@@ -11,6 +11,8 @@ import yaml
 
 from veil.api.fake import FakeNode, a_node, a_workload, an_instance
 from veil.errors import ChainUnavailable
+from veil.node.instance_events import InstanceEvents
+from veil.types import SystemClock
 
 Run = Callable[..., Awaitable[Any]]
 
@@ -116,6 +118,19 @@ async def test_nodes_are_cordoned(served: FakeNode, kubectl: Run) -> None:
     assert (await kubectl("get", "nodes.veil.dev", "node-1", "-o", "jsonpath={.status.phase}")).out == "Active"
     described = await kubectl("describe", "node", "node-1")
     assert (described.code, "dedicated=gpu:NoSchedule" in described.out) == (0, True)
+
+
+async def test_events(served: FakeNode, kubectl: Run) -> None:
+    shown = served.store.put(an_instance())
+    told = InstanceEvents(served.store, SystemClock())
+    told.changed(shown, {}, {"phase": "Creating", "reason": "ImagePullBackOff", "message": "no such image"})
+    listed = (await kubectl("get", "events")).out.splitlines()
+    assert listed[0].split() == ["NAME", "LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert listed[1].split()[2:5] == ["Warning", "ImagePullBackOff", "hello-1-0"]
+    described = (await kubectl("describe", "pod", "hello-1-0")).out
+    assert "ImagePullBackOff" in described.partition("Events:")[2]
+    assert "no such image" in described
+    assert (await kubectl("delete", "events", "--all")).code == 1
 
 
 async def test_a_watch_shows_changes_as_they_come(served: FakeNode, kubectl: Run) -> None:

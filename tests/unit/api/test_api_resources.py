@@ -261,7 +261,7 @@ async def test_pods_show_instances_and_cannot_be_written(served: FakeNode) -> No
         assert (pod["spec"]["nodeName"], pod["status"]["phase"]) == ("n2", "Running")
         assert pod["spec"]["containers"] == [{"name": "main", "image": "busybox"}]
         assert pod["status"]["containerStatuses"][0]["state"] == {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-        with pytest.raises(VeilError, match="view"):
+        with pytest.raises(VeilError, match="made by this node"):
             await client.delete(PODS, "hello-1-0", "default")
 
 

@@ -163,8 +163,9 @@ async def test_delete_waits_until_the_instances_are_gone(veil: Veil, served: Fak
     await veil("apply", "-f", str(hello))
     served.store.put(an_instance())
     deleting = asyncio.create_task(veil("delete", "-f", str(hello)))
-    await asyncio.sleep(0.1)
-    assert served.store.find("Workload", "default", "hello") is None
+    async with asyncio.timeout(10):
+        while served.store.find("Workload", "default", "hello") is not None:
+            await asyncio.sleep(0.01)
     assert not deleting.done()
     served.store.delete("Instance", "default", "hello-1-0")
     assert await deleting == (0, "workload.veil.dev/hello deleted\n", "")

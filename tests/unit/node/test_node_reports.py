@@ -64,6 +64,16 @@ def first(world: World) -> Obj:
     return world.store.get("Instance", "default", "hello-1-0")
 
 
+async def test_changes_are_told_as_events(world: World) -> None:
+    world.register(world.other, name="node-2")
+    for _ in range(3):
+        world.reports.report(HELLO, FIRST, 0, RUNNING, bound(world.other.peer_id))
+    events = {one["reason"]: one for one in world.store.list("Event")}
+    assert set(events) == {"Placed", "Restarted", "Running"}
+    assert events["Running"]["count"] == 1, "what is as before is no event"
+    assert events["Placed"]["involvedObject"]["uid"] == first(world)["metadata"]["uid"]
+
+
 async def test_the_first_report_makes_the_instance_of_its_workload(world: World) -> None:
     world.register(world.other, name="node-2")
     world.reports.report(HELLO, FIRST, 0, RUNNING, bound(world.other.peer_id))
