@@ -32,7 +32,7 @@ def make_runtime(settings: NodeSettings) -> Runtime:
 
 
 def make_networks(settings: NodeSettings) -> Networks | None:
-    """None for a runtime whose containers have the machine's network."""
-    if settings.runtime != "containerd":
+    """None for a runtime whose containers have the machine's network. The Docker API takes no namespace: it refuses them."""
+    if settings.runtime == "process":
         return None
     return networks_in(settings.directory / "networks", subnet=settings.network_subnet, plugins=settings.cni_plugins)

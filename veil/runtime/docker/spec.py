@@ -34,7 +34,7 @@ _KEPT_BY_THE_DAEMON = {"Type": "json-file", "Config": {"max-size": "10m", "max-f
 def create_body(spec: ContainerSpec, namespace: str) -> dict[str, Any]:
     """Raises ContainerFailed for a network of an unknown kind."""
     if spec.network not in ("none", "host"):
-        raise ContainerFailed(f"container {spec.id}: no network {spec.network!r}", hint="use none or host")
+        raise ContainerFailed(f"container {spec.id}: no network {spec.network!r}", hint="use none or host, or containerd")
     own = {NAMESPACE: namespace, ID: spec.id, IMAGE: spec.image, STDOUT: str(spec.stdout), STDERR: str(spec.stderr)}
     body: dict[str, Any] = {
         "Image": str(parse_reference(spec.image)),
