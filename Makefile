@@ -93,7 +93,8 @@ test-docker: setup .setup/dockerd ## the docker runtime against a dockerd of its
 
 .PHONY: soak-fhe
 soak-fhe: setup ## every circuit 30 times on real ciphertexts, every malformed digit (half an hour)
-	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py
+	@SOAK_FHE_CASES=30 nice $(PYTEST) -s tests/integration/fhe/test_fhe_sizes.py tests/integration/fhe/test_fhe_malformed.py \
+		tests/integration/fhe/test_fhe_flooded.py
 
 .PHONY: soak-chain
 soak-chain: setup ## the reader of the chain under reorgs of every depth, pauses and bad endpoints, against a fresh replay (30 seeds)

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fhe_noise import noise_of
 
 from veil.fhe.combiner import ThresholdCombiner
 from veil.fhe.decryptor import ThresholdDecryptor
 from veil.fhe.encryptor import PublicKeyEncryptor
 from veil.fhe.evaluator import ChildEvaluator
+from veil.fhe.flooding import OUTPUT_NOISE_LOG2
 from veil.fhe.ports import Figures
 from veil.fhe.probe import reachable_classes
+from veil.fhe.publickey import PublicKey
 from veil.identity import Identity
 from veil.mesh.blobs import BlobStore
 from veil.node.committee import entry, read_committee, sign_report
@@ -75,6 +79,8 @@ async def test_a_plan_becomes_an_epoch_that_decides(tmp_path: Path, designated: 
     assert opened.bits[0] == 0, "what does not fit is not chosen"
     assert opened.bits[1] + opened.bits[2] >= 1
     assert opened.bits[-1] == 0
+    noise = noise_of(shares, done.result, PublicKey.from_bytes(material.public_key).name, opened.bits)
+    assert np.log2(np.abs(noise).max()) < OUTPUT_NOISE_LOG2[plan.parameters] + 3
     texts = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
     assert not any(share.reveal()[200:264] in text for share in shares for text in texts), "a share lies bare on the disk"
     assert BlobStore(directory / "blobs").has(dealt.digest)
