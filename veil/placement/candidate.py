@@ -106,6 +106,11 @@ class Candidate:
         _trim(self._rounds)
         return [commit]
 
+    def on_passed_open(self, by: PeerId, opened: Open, signed: Signed) -> Effects:
+        """An opening by way of a committee member, whom the coordinator told that it has no commitment: to both of them."""
+        answer = self.on_open(PeerId(signed.signer), opened, signed)
+        return answer + [Send(by, effect.message) for effect in answer if isinstance(effect, Send)]
+
     def on_inputs(self, sender: PeerId, inputs: Inputs) -> Effects:
         """The telemetry to every committee member, once the inputs have its commitment."""
         answered = self._rounds.get(RoundId(inputs.round))

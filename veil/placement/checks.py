@@ -30,6 +30,16 @@ class Finding:
     peers: tuple[PeerId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A coordinator has this member look for commitments that it did not get, at ``begun_s``; who answered, and when."""
+
+    coordinator: PeerId
+    begun_s: float
+    peers: frozenset[PeerId]
+    found_s: dict[PeerId, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One request as it is checked: the messages, and what this member holds itself."""
@@ -50,6 +60,8 @@ class Case:
     """Whom the coordinator leaves out, and why."""
     earlier: Mapping[RoundId, Known] = field(default_factory=dict)
     """What this member knows of the rounds that the exclusions name."""
+    search: Search | None = None
+    """For commitments of this round."""
 
 
 Check = Callable[[Case], Finding | None]
@@ -185,6 +197,25 @@ def exclusions_are_founded(case: Case) -> Finding | None:
     )
 
 
+def silence_is_heard(case: Case) -> Finding | None:
+    """A candidate without a commitment did not answer this member either.
+
+    The coordinator waits twice as long as counts here, so that what this member passes on still reaches it.
+    """
+    absent = tuple(peer for peer in map(PeerId, case.open.candidates) if peer not in case.commits)
+    if not absent:
+        return None
+    search, patience_s = case.search, case.local.settings.commit_s / 4
+    if search is None or not search.peers.issuperset(absent):
+        message = "a candidate that did not commit, and this member was not told to look for it"
+        return Finding(reasons.CANDIDATE_OMITTED, message, wait=True, peers=absent)
+    if found := tuple(peer for peer in absent if search.found_s.get(peer, float("inf")) <= search.begun_s + patience_s):
+        return Finding(reasons.CANDIDATE_OMITTED, "a candidate that did commit, to this member", peers=found)
+    if case.local.now() < search.begun_s + patience_s:
+        return Finding(reasons.CANDIDATE_OMITTED, "a candidate that this member still looks for", wait=True, peers=absent)
+    return None
+
+
 def telemetry_is_fresh(case: Case) -> Finding | None:
     """No digest twice in the round, and none that another signer or round has used."""
     digests = list(case.commits.values())
@@ -214,6 +245,7 @@ MEMBER_CHECKS: Sequence[Check] = (
     demand_is_anchored,
     candidates_are_complete,
     exclusions_are_founded,
+    silence_is_heard,
     telemetry_is_fresh,
     telemetry_is_here,
 )

@@ -28,6 +28,7 @@ from veil.wire.rounds import (
     Exclusions,
     Inputs,
     Leaf,
+    Missing,
     Offer,
     Open,
     Partial,
@@ -98,6 +99,8 @@ class Round:
         self._signed_exclusions = local.sign(Exclusions(round=opened.round, exclusions=tuple(exclusions)))
         self._signed_inputs: Signed | None = None
         self._deadline_s = 0.0
+        self._look_s = 0.0
+        """When members are asked to look for commitments, too; infinite once they were."""
         self._commits: dict[PeerId, Signed] = {}
         self._gathering = Gathering(parts.key_epoch.threshold, members)
         self._finding = Failed(reasons.QUORUM_MISSING, "committee members did not answer in time")
@@ -139,6 +142,7 @@ class Round:
     def start(self) -> Effects:
         log.info("round %s opened", self.name)
         self._until(self.local.settings.commit_s)
+        self._look_s = self.local.now() + self.local.settings.commit_s / 2
         return [Send(PeerId(peer), self._signed_open) for peer in self.open.candidates]
 
     def withdraw(self, key: ReplicaKey) -> None:
@@ -178,9 +182,11 @@ class Round:
             for peer in dict.fromkeys(withheld.peers)
             if withheld.reason in reasons.SPOILT and peer in self._commits and peer not in known
         )
-        disputed = frozenset(map(PeerId, withheld.peers)) & frozenset(map(PeerId, self.open.excluded))
-        if withheld.reason != reasons.EXCLUSION_UNFOUNDED:
-            disputed = frozenset()
+        left_out = {
+            reasons.EXCLUSION_UNFOUNDED: frozenset(self.open.excluded),
+            reasons.CANDIDATE_OMITTED: frozenset(self.open.candidates) - frozenset(self._commits),
+        }
+        disputed = frozenset(map(PeerId, left_out.get(withheld.reason, frozenset()) & frozenset(withheld.peers)))
         if named or disputed or not (found.without or found.disputed):
             without, disputed = (*found.without, *named), found.disputed | disputed
             self._finding = Failed(withheld.reason, withheld.message, without=without, disputed=disputed)
@@ -209,6 +215,8 @@ class Round:
     def tick(self) -> Effects:
         if self.phase is Phase.OFFERING and self._decided is not None:
             return self._time_out_offers(self._decided)
+        if self.phase is Phase.COMMITTING and self.local.now() >= self._look_s:
+            return self._look_for_commits()
         if self.phase is Phase.OVER or self.local.now() < self._deadline_s:
             return []
         if self.phase is Phase.COMMITTING:
@@ -217,6 +225,13 @@ class Round:
         return self._consider(waited=True)
 
     # the decision
+
+    def _look_for_commits(self) -> Effects:
+        """Have those who will check see for themselves who is silent: they may also hear what was lost on its way here."""
+        self._look_s = float("inf")
+        peers = tuple(peer for peer in self.open.candidates if peer not in self._commits)
+        missing = Missing(open=self._signed_open, what="commitments", peers=peers)
+        return [self.local.send(self._peer(member), missing) for member in self._gathering.askable]
 
     def _close(self) -> Effects:
         if not self._commits:

@@ -18,7 +18,7 @@ from veil.placement.keys import KeyKeeper
 from veil.placement.leases import LeaseTable
 from veil.placement.local import Local
 from veil.placement.member import Member
-from veil.placement.messages import open_any
+from veil.placement.messages import open_any, open_passed
 from veil.placement.ports import CapacityPort, Journal, ReplicaKey, ReportPort
 from veil.placement.reasons import STOPPED
 from veil.placement.renewals import Renewals
@@ -68,11 +68,15 @@ class Core:
             case rounds.Open():
                 return self.candidate.on_open(sender, message, signed)
             case rounds.Commit():
-                return self.desk.on_commit(sender, message, signed)
+                return self.desk.on_commit(sender, message, signed) + self.member.on_commit(sender, message, signed)
+            case rounds.Missing():
+                return self.member.on_missing(sender, message)
+            case rounds.Passed():
+                return self._on_passed(sender, message)
             case rounds.Inputs():
                 return self.candidate.on_inputs(sender, message)
             case rounds.Telemetry():
-                return self.member.on_telemetry(sender, message)
+                return self.member.on_telemetry(sender, message, signed)
             case rounds.ReleaseRequest():
                 return self.member.on_release_request(sender, message)
             case rounds.Release():
@@ -93,6 +97,17 @@ class Core:
             case rounds.Bound():
                 return self.holdings.on_bound(sender, message)
         raise WireInvalid(f"nobody takes a {type(message).__name__}")
+
+    def _on_passed(self, by: PeerId, passed: rounds.Passed) -> Effects:
+        message, signed = open_passed(passed, self.local.cluster), passed.message
+        signer = PeerId(signed.signer)
+        match message:
+            case rounds.Open():
+                return self.candidate.on_passed_open(by, message, signed)
+            case rounds.Commit():
+                return self.desk.on_commit(signer, message, signed)
+            case rounds.Telemetry():
+                return self.member.on_telemetry(signer, message, signed)
 
     def receive_renewal(self, sender: PeerId, payload: bytes) -> tuple[RenewReply, Effects]:
         """One Renew. Raises SignatureInvalid or WireInvalid."""

@@ -32,6 +32,11 @@ class Gathering:
     _given: dict[int, Given] = field(default_factory=dict)
     _withheld: set[int] = field(default_factory=set)
 
+    @property
+    def askable(self) -> tuple[int, ...]:
+        """All that the first quorum or the enlarged one may consist of."""
+        return tuple(self.members[: self.threshold + 2])
+
     def begin(self) -> bool:
         """Choose the first quorum. False when there are too few members."""
         self.asked = tuple(sorted(self.members[: self.threshold + 1]))

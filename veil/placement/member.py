@@ -13,21 +13,24 @@ from enum import Enum, auto
 
 from veil.errors import CiphertextInvalid, FheUnavailable, SignatureInvalid, WireInvalid
 from veil.placement import reasons
-from veil.placement.checks import MEMBER_CHECKS, Case, Check, Finding, first_finding, read_commits, read_round
+from veil.placement.checks import MEMBER_CHECKS, Case, Check, Finding, Search, first_finding, read_commits, read_round
 from veil.placement.effects import Effects, Evaluate, Fetch, Keep, Send
 from veil.placement.eligibility import anchored
 from veil.placement.exclusions import Known, read_exclusions
 from veil.placement.local import Local
 from veil.placement.ports import SpentRounds
-from veil.placement.settings import DIGESTS_REMEMBERED_MAX, ROUNDS_HELD_MAX, ROUNDS_PER_CANDIDATE_MAX
-from veil.types import Digest, Epoch, ObjectId, PeerId, RoundId
+from veil.placement.settings import DIGESTS_REMEMBERED_MAX, ROUNDS_HELD_MAX, ROUNDS_PER_CANDIDATE_MAX, TELEMETRY_PASSED_MAX
+from veil.types import Digest, Epoch, ObjectId, PeerId, RoundId, Shard, Term
 from veil.wire.codec import decode, digest, sha256
 from veil.wire.objects import Demand
 from veil.wire.rounds import (
+    Commit,
     Exclusion,
     Inputs,
+    Missing,
     Open,
     Partial,
+    Passed,
     Release,
     ReleaseRequest,
     Telemetry,
@@ -35,6 +38,7 @@ from veil.wire.rounds import (
     Withheld,
     transcript_root,
 )
+from veil.wire.signed import Signed, open_signed
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +62,10 @@ class _Request:
     inputs: Inputs
     commits: dict[PeerId, Digest]
     exclusions: tuple[Exclusion, ...]
+    begun_s: float
     deadline_s: float
+    looked: bool = False
+    """Whether other members were asked for telemetry that has not come."""
     state: _State = _State.CHECKING
     result: bytes = b""
     answer: Send | None = None
@@ -89,10 +96,12 @@ class Member:
         self._used: OrderedDict[Digest, tuple[PeerId, RoundId]] = OrderedDict()
         self._requests: OrderedDict[RoundId, _Request] = OrderedDict()
         self._demands: OrderedDict[Digest, bytes] = OrderedDict()
+        self._signed: OrderedDict[tuple[PeerId, RoundId], Signed] = OrderedDict()
+        self._searches: OrderedDict[RoundId, Search] = OrderedDict()
 
     # telemetry
 
-    def on_telemetry(self, signer: PeerId, telemetry: Telemetry) -> Effects:
+    def on_telemetry(self, signer: PeerId, telemetry: Telemetry, signed: Signed) -> Effects:
         """Keep it if it is of this epoch and has the right form. The first sender of a ciphertext is its owner."""
         parts, round = self.local.parts_of(telemetry.epoch), RoundId(telemetry.round)
         if parts is None or round == COVER_ROUND:
@@ -106,6 +115,7 @@ class Member:
             return []
         self._used.setdefault(sha256(telemetry.vector), (signer, round))
         self._telemetry[signer, round] = telemetry.vector
+        self._signed[signer, round] = signed
         self._forget(signer)
         request = self._requests.get(round)
         return self._advance(request) if request else []
@@ -114,12 +124,54 @@ class Member:
         own = [key for key in self._telemetry if key[0] == signer]
         for key in own[:-ROUNDS_PER_CANDIDATE_MAX]:
             del self._telemetry[key]
+        while len(self._signed) > TELEMETRY_PASSED_MAX:
+            self._signed.popitem(last=False)
         while len(self._used) > DIGESTS_REMEMBERED_MAX:
             self._used.popitem(last=False)
+        while len(self._searches) > ROUNDS_HELD_MAX:
+            self._searches.popitem(last=False)
         while len(self._requests) > ROUNDS_HELD_MAX:
             self._requests.popitem(last=False)
         while len(self._demands) > ROUNDS_HELD_MAX:
             self._demands.popitem(last=False)
+
+    # what has not come
+
+    def on_missing(self, sender: PeerId, missing: Missing) -> Effects:
+        """Look for commitments that a coordinator has not got; give another member telemetry that it has not got."""
+        opened = open_signed(missing.open, self.local.cluster, Open)
+        parts, round = self.local.parts_of(opened.epoch), RoundId(opened.round)
+        if parts is None or self.local.peer not in parts.key_epoch.committee:
+            return []
+        peers = [PeerId(peer) for peer in missing.peers if peer in opened.candidates]
+        if missing.what == "telemetry":
+            held = [self._signed.get((peer, round)) for peer in peers] if sender in parts.key_epoch.committee else []
+            return [self.local.send(sender, Passed(message=signed)) for signed in held if signed is not None]
+        shard, term = Shard(opened.shard), Term(opened.term)
+        ranked = sender == missing.open.signer and self.local.ranking.may_coordinate(sender, shard, term)
+        if not ranked or round in self._searches or self.local.wall_s() > opened.expires_s:
+            return []
+        self._searches[round] = Search(sender, self.local.now(), frozenset(peers))
+        self._forget(sender)
+        return [self.local.send(peer, Passed(message=missing.open)) for peer in peers]
+
+    def on_commit(self, signer: PeerId, commit: Commit, signed: Signed) -> Effects:
+        """A candidate that was looked for answers."""
+        search = self._searches.get(RoundId(commit.round))
+        if search is None or signer not in search.peers or signer in search.found_s:
+            return []
+        search.found_s[signer] = self.local.now()
+        return [self.local.send(search.coordinator, Passed(message=signed))]
+
+    def _look_for_telemetry(self, entry: _Request, peers: Sequence[PeerId]) -> Effects:
+        """Once, after a third of its patience: a candidate that served some members only is then one that served all."""
+        if entry.looked or self.local.now() < entry.begun_s + self.local.settings.telemetry_s / 3:
+            return []
+        entry.looked = True
+        committee = self.local.parts_of(entry.open.epoch)
+        others = [committee.key_epoch.committee[member - 1] for member in entry.request.members] if committee else []
+        missing = Missing(open=entry.request.open, what="telemetry", peers=tuple(peers))
+        return [self.local.send(PeerId(peer), missing) for peer in others if peer != self.local.peer]
 
     # requests
 
@@ -141,9 +193,10 @@ class Member:
             return []
         if known is not None and (known.request.open, known.request.inputs) != (request.open, request.inputs):
             return [self._withheld(sender, round, Finding(reasons.ROUND_SPENT, "the round was opened differently before"))]
-        deadline = self.local.now() + self.local.settings.telemetry_s
+        now = self.local.now()
+        deadline = now + self.local.settings.telemetry_s
         result = known.result if known else b""
-        entry = _Request(sender, request, opened, inputs, commits, exclusions, deadline, result=result)
+        entry = _Request(sender, request, opened, inputs, commits, exclusions, now, deadline, result=result)
         self._requests[round] = entry
         self._forget(sender)
         return self._advance(entry)
@@ -189,6 +242,7 @@ class Member:
             used={digest: user for digest in entry.commits.values() if (user := self._user_of(digest)) is not None},
             exclusions=entry.exclusions,
             earlier=self._earlier(entry.exclusions),
+            search=self._searches.get(RoundId(entry.open.round)),
         )
 
     def _held(self, entry: _Request) -> dict[PeerId, Digest]:
@@ -226,7 +280,8 @@ class Member:
         finding = first_finding(case, self._checks)
         if finding is not None:
             if finding.wait and self.local.now() < entry.deadline_s:
-                return []
+                lacking = finding.reason == reasons.TELEMETRY_MISSING
+                return self._look_for_telemetry(entry, finding.peers) if lacking else []
             return self._answer(entry, finding)
         if (finding := self._over_budget(entry, case)) is not None:
             return self._answer(entry, finding)

@@ -15,8 +15,10 @@ from veil.wire.rounds import (
     Inputs,
     KeyRequest,
     KeyShare,
+    Missing,
     Offer,
     Open,
+    Passed,
     Release,
     ReleaseRequest,
     Telemetry,
@@ -34,8 +36,10 @@ ROUND_MESSAGES: dict[str, type[Message]] = {
         Inputs,
         KeyRequest,
         KeyShare,
+        Missing,
         Offer,
         Open,
+        Passed,
         Release,
         ReleaseRequest,
         Telemetry,
@@ -51,6 +55,14 @@ def open_any(sender: PeerId, payload: bytes, cluster: ClusterId) -> tuple[Messag
     if signed.signer != sender:
         raise SignatureInvalid("a round message that its sender did not sign")
     return open_signed(signed, cluster, _kind_of(signed.body), by=sender), signed
+
+
+def open_passed(passed: Passed, cluster: ClusterId) -> Open | Commit | Telemetry:
+    """What somebody signed, by way of another. Raises SignatureInvalid, WireInvalid."""
+    message = open_signed(passed.message, cluster, _kind_of(passed.message.body))
+    if not isinstance(message, Open | Commit | Telemetry):
+        raise WireInvalid(f"a {type(message).__name__} is not passed on")
+    return message
 
 
 def _kind_of(body: bytes) -> type[Message]:

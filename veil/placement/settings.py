@@ -24,6 +24,9 @@ ROUNDS_HELD_MAX = 64
 ROUNDS_PER_CANDIDATE_MAX = 16
 """Telemetry that a member holds of one candidate, so that nobody fills its memory."""
 
+TELEMETRY_PASSED_MAX = 128
+"""Signed telemetry that a member keeps to pass on to another member that lacks it (17 KB each): that of the rounds under way."""
+
 DISPUTES_MAX = 3
 """Attempts in a row that a coordinator makes because members dispute whom it leaves out, before it waits."""
 

@@ -58,6 +58,24 @@ class Commit(Message, frozen=True, tag="veil/commit.1"):
     telemetry: Bytes32
 
 
+class Missing(Message, frozen=True, tag="veil/missing.1"):
+    """What has not come and may be with, or be got by, the receiver: a committee member.
+
+    Of commitments, by the round's coordinator: the member asks those candidates too, and passes on what they answer. Of
+    telemetry, by another member: it passes on what it has.
+    """
+
+    open: Signed
+    what: Literal["commitments", "telemetry"]
+    peers: Annotated[tuple[Bytes32, ...], Meta(min_length=1, max_length=CANDIDATES_MAX)]
+
+
+class Passed(Message, frozen=True, tag="veil/passed.1"):
+    """Committee member → candidate, coordinator or member: an Open, Commit or Telemetry that somebody else signed."""
+
+    message: Signed
+
+
 class Inputs(Message, frozen=True, tag="veil/inputs.1"):
     """Coordinator → candidates and committee: all commits (each a Signed Commit, in the order of ``Open.candidates``).
 

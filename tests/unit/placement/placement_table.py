@@ -31,7 +31,7 @@ from veil.placement.ranking import order, shard_of, term_of
 from veil.placement.settings import DEV
 from veil.types import RoundId
 from veil.wire.codec import encode, sha256
-from veil.wire.rounds import Commit, Exclusions, Inputs, Open, Partial, ReleaseRequest, Telemetry
+from veil.wire.rounds import Commit, Exclusions, Inputs, Missing, Open, Partial, ReleaseRequest, Telemetry
 from veil.wire.signed import open_signed, sign
 
 NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
@@ -135,9 +135,20 @@ class Asked:
         self.evaluations = 0
 
     def give_telemetry(self, numbers=(0, 1, 2, 3)):
+        """What it answers to the last one."""
+        answer = None
         for number in numbers:
             if number in self.table.telemetry:
-                self.carry_out(self.member.on_telemetry(self.table.peers[number], self.table.telemetry[number]))
+                telemetry = self.table.telemetry[number]
+                signed = self.table.signed(number, telemetry)
+                answer = self.carry_out(self.member.on_telemetry(self.table.peers[number], telemetry, signed))
+        return answer
+
+    def look_for(self, request, *numbers):
+        """The coordinator has it look for the commitments of those nodes, and waits as long as it does."""
+        missing = Missing(open=request.open, what="commitments", peers=tuple(self.table.peers[number] for number in numbers))
+        self.passed = self.member.on_missing(request.open.signer, missing)
+        self.table.clock.time += self.local.settings.commit_s / 2
 
     def ask(self, request, sender=None):
         """The member's last answer: a Release, a Withheld, or None."""

@@ -40,7 +40,7 @@ from veil.placement.core import Core
 from veil.placement.effects import REFETCH_S, ROUND, Append, AskRenewal, Evaluate, Fetch, Send
 from veil.placement.eligibility import anchored, eligible
 from veil.placement.local import Local
-from veil.placement.messages import open_any
+from veil.placement.messages import open_any, open_passed
 from veil.placement.ports import ReplicaKey, Wanted
 from veil.placement.ranking import shard_of
 from veil.placement.renewals import binding_key
@@ -48,7 +48,7 @@ from veil.placement.settings import DEV
 from veil.store.rows import LogRow
 from veil.types import RoundId
 from veil.wire.codec import encode, sha256
-from veil.wire.rounds import Offer, Open, Telemetry, Withheld, transcript_root
+from veil.wire.rounds import Commit, Missing, Offer, Open, Passed, Telemetry, Withheld, transcript_root
 from veil.wire.signed import open_signed
 
 SETTINGS = replace(DEV, lease_s=8.0, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
@@ -58,7 +58,7 @@ SMALL = Figures(cpu_milli=500, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
 NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
 
 
-TELEMETRY = Telemetry.__struct_config__.tag.encode()
+WATCHED = [kind.__struct_config__.tag.encode() for kind in (Telemetry, Commit, Missing)]
 
 
 class Broken(AssertionError):
@@ -263,6 +263,7 @@ class World:
         fallen_s=1e9,
         capacity=NODE,
         drained=None,
+        cut=(),
     ):
         self.seed = seed
         self.dice = Dice(seed)
@@ -273,6 +274,8 @@ class World:
         self.capacity = capacity
         self.drained, self.drains = drained, False
         """The number of a node that is cordoned and drained after a while, or None."""
+        self.cut = cut
+        """Pairs of nodes, by number: from the one to the other nothing gets through."""
         self.customise = customise or (lambda node: None)
         self.faults = faults or Faults(self.dice)
         self.quiet_s = quiet_at
@@ -290,6 +293,8 @@ class World:
         """By round, the nodes that an offer was made to."""
         self.delivered = {}
         """When a member got whose telemetry for which round, in which of its lives."""
+        self.committed, self.searched = {}, {}
+        """When a candidate's commitment came to a member itself, and when whose it was told to look for."""
         self.named = {}
         """When it said itself that it does not decide with that node."""
         self.offers = {}
@@ -430,6 +435,7 @@ class World:
         if able - set(opened.candidates) - set(opened.excluded):
             raise Broken(f"seed {self.seed}: a release with an omitted candidate")
         self.watch_exclusions(node, entry)
+        self.watch_silence(node, entry)
         for peer in entry.commits:
             rounds = self.decided.setdefault((node.number, peer), set())
             rounds.add(opened.round)
@@ -453,6 +459,17 @@ class World:
             here_s, said_s = self.delivered.get(of, float("inf")), self.named.get(of, self.now)
             if why.reason == reasons.TELEMETRY_MISSING and here_s < said_s:
                 raise Broken(f"seed {self.seed}: a candidate is excluded as silent whose telemetry the member has")
+
+    def watch_silence(self, node, entry):
+        """A release over inputs without some candidate's commitment: the member has looked for it too, and not found it."""
+        round, enough_s = entry.open.round, self.settings.commit_s / 4
+        at_s, searched = self.searched.get((node.number, node.life, round), (float("inf"), set()))
+        for peer in set(entry.open.candidates) - set(entry.commits):
+            TALLY["did not commit"] += 1
+            if peer not in searched or self.now < at_s + enough_s:
+                raise Broken(f"seed {self.seed}: a release without a candidate that nobody looked for")
+            if self.committed.get((node.number, node.life, peer, round), float("inf")) <= at_s + enough_s:
+                raise Broken(f"seed {self.seed}: a release without a candidate whose commitment the member has")
 
     # what happens by itself
 
@@ -596,7 +613,7 @@ class World:
         if receiver is node:
             self.after(0.0, self.deliver, receiver, receiver.life, node.peer, payload, protocol)
             return
-        if self.chance(self.faults.lose) or receiver.core is None:
+        if self.chance(self.faults.lose) or receiver.core is None or (node.number, receiver.number) in self.cut:
             TALLY["messages lost"] += 1
             if self.now + 0.4 < deadline:
                 self.after(0.4, self.resend, node, node.life, to, payload, protocol, deadline)
@@ -633,11 +650,21 @@ class World:
                 receiver.core.receive_pending(sender, payload)
 
     def remember_delivery(self, receiver, sender, payload):
-        if TELEMETRY not in payload:
+        """What a member gets to see of candidates, whoever passes it on."""
+        if not any(tag in payload for tag in WATCHED):
             return
         with suppress(Untrusted):
             message, signed = open_any(sender, payload, CLUSTER)
-            self.delivered.setdefault((receiver.number, receiver.life, signed.signer, message.round), self.now)
+            if isinstance(message, Passed):
+                message, signed = open_passed(message, CLUSTER), message.message
+            of = (receiver.number, receiver.life, signed.signer)
+            if isinstance(message, Telemetry):
+                self.delivered.setdefault((*of, message.round), self.now)
+            elif isinstance(message, Commit) and signed.signer == sender:
+                self.committed.setdefault((*of, message.round), self.now)
+            elif isinstance(message, Missing) and message.what == "commitments":
+                searched = set(message.peers)
+                self.searched.setdefault((receiver.number, receiver.life, opened_of(message.open).round), (self.now, searched))
 
     def ask(self, node, effect):
         receiver = self.by_peer[effect.peer]

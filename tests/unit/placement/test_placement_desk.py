@@ -35,6 +35,7 @@ from veil.wire.rounds import (
     InstanceStatus,
     KeyRequest,
     Leaf,
+    Missing,
     Offer,
     Renew,
     Withheld,
@@ -547,6 +548,12 @@ def test_one_member_that_withholds_does_not_end_a_round(table):
 
 def test_a_round_without_commitments_is_over(table):
     opened = Opened(table)
+    table.clock.time += opened.local.settings.commit_s / 2
+    looked = opened.take(opened.round.tick())
+    assert [(peer, type(body), body.peers) for peer, body in looked] == [
+        (table.peers[number], Missing, opened.opened.candidates) for number in range(3)
+    ]
+    assert opened.round.tick() == [], "they are asked once"
     table.clock.time += 60
     opened.round.tick()
     assert opened.round.failed.reason == reasons.NO_CANDIDATES

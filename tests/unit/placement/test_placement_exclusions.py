@@ -2,13 +2,16 @@
 
 import msgspec
 import pytest
-from placement_table import Asked, Table
+from placement_doubles import CLUSTER
+from placement_table import Asked, Table, body_of
 
+from veil.errors import SignatureInvalid, WireInvalid
 from veil.placement import reasons
 from veil.placement.checks import MEMBER_CHECKS, exclusions_are_founded
-from veil.placement.settings import DEV
+from veil.placement.messages import open_passed
+from veil.placement.settings import DEV, ROUNDS_HELD_MAX, TELEMETRY_PASSED_MAX
 from veil.types import RoundId
-from veil.wire.rounds import Exclusion, Release, Withheld
+from veil.wire.rounds import Commit, Exclusion, Missing, Passed, Release, Withheld
 
 LEFT_OUT = 3
 """Holds no share, so that the committee is whole without it."""
@@ -219,3 +222,133 @@ def test_what_the_coordinator_said_is_kept_with_the_transcript(table):
     rounds.second(reasons.TELEMETRY_MISSING)
     (transcript,) = [effect.transcript for effect in kept if hasattr(effect, "transcript")]
     assert transcript.exclusions == rounds.asked.member._requests[SECOND].request.exclusions
+
+
+# silent candidates
+
+
+def test_a_candidate_that_did_not_commit_is_looked_for_and_left_alone(table):
+    asked = Asked(table)
+    request = table.request(committed=(0, 1, 2))
+    asked.look_for(request, 3)
+    (passed,) = asked.passed
+    assert (passed.peer, open_passed(body_of(passed), CLUSTER)) == (table.peers[3], table.opened())
+    asked.give_telemetry()
+    assert isinstance(asked.ask(request), Release)
+
+
+def test_nothing_is_released_without_a_candidate_that_nobody_looked_for(table):
+    asked = Asked(table)
+    request = table.request(committed=(0, 1, 2))
+    asked.look_for(request, 2)
+    asked.give_telemetry()
+    assert asked.ask(request) is None
+    reply = asked.wait(10)
+    assert (reply.reason, reply.peers) == (reasons.CANDIDATE_OMITTED, (table.peers[3],))
+
+
+def test_a_search_takes_time(table):
+    """A coordinator that has it look and asks at once gets its answer once a candidate could have answered."""
+    asked = Asked(table)
+    request = table.request(committed=(0, 1, 2))
+    asked.look_for(request, 3)
+    table.clock.time -= asked.local.settings.commit_s / 2
+    asked.give_telemetry()
+    assert asked.ask(request) is None
+    assert isinstance(asked.wait(asked.local.settings.commit_s / 4), Release)
+
+
+@pytest.mark.parametrize(("after", "released"), [(0.2, False), (0.3, True)])
+def test_who_answers_in_time_is_passed_on_and_not_silent(table, after, released):
+    """In half the time that the coordinator waits: a later answer may have come too late for it, too."""
+    asked = Asked(table)
+    request = table.request(committed=(0, 1, 2))
+    asked.look_for(request, 3)
+    commit = Commit(round=table.round, telemetry=bytes(32))
+    table.clock.time += (after - 0.5) * asked.local.settings.commit_s
+    signed = table.signed(3, commit)
+    (passed,) = asked.member.on_commit(table.peers[3], commit, signed)
+    assert (passed.peer, body_of(passed)) == (table.peers[table.coordinator], Passed(message=signed))
+    assert asked.member.on_commit(table.peers[3], commit, signed) == []
+    table.clock.time += asked.local.settings.commit_s
+    asked.give_telemetry()
+    reply = asked.ask(request)
+    assert isinstance(reply, Release if released else Withheld)
+
+
+def test_only_a_coordinator_of_the_shard_has_members_look_and_once(table):
+    asked = Asked(table)
+    request = table.request(by=table.last_rank, committed=(0, 1, 2))
+    asked.look_for(request, 3)
+    assert asked.passed == []
+    request = table.request(committed=(0, 1, 2))
+    missing = Missing(open=request.open, what="commitments", peers=(table.peers[3],))
+    assert asked.member.on_missing(table.peers[3], missing) == [], "it is another's opening"
+    asked.look_for(request, 3)
+    assert len(asked.passed) == 1
+    asked.look_for(request, 3)
+    assert asked.passed == []
+
+
+def test_a_stranger_s_commitment_is_not_passed_on(table):
+    asked = Asked(table)
+    commit = Commit(round=table.round, telemetry=bytes(32))
+    assert asked.member.on_commit(table.peers[3], commit, table.signed(3, commit)) == []
+
+
+def test_nobody_fills_a_member_s_memory_with_searches(table):
+    asked = Asked(table)
+    for number in range(100):
+        table.round = RoundId(number.to_bytes(16, "big"))
+        asked.look_for(table.request(committed=(0, 1, 2)), 3)
+    assert len(asked.member._searches) == ROUNDS_HELD_MAX
+
+
+# telemetry that came to some members only
+
+
+def test_telemetry_is_asked_of_the_other_members_and_comes_from_them(table):
+    lacking, having = Asked(table, 0), Asked(table, 1)
+    request = table.request()
+    having.give_telemetry()
+    lacking.give_telemetry((0, 1, 2))
+    assert lacking.ask(request) is None
+    assert lacking.wait(0.5) is None
+    missing = lacking.wait(0.6)
+    assert (missing.what, missing.peers) == ("telemetry", (table.peers[3],))
+    assert lacking.wait(0.1) is None, "once"
+    (passed,) = having.member.on_missing(table.peers[0], missing)
+    assert passed.peer == table.peers[0]
+    telemetry = open_passed(body_of(passed), CLUSTER)
+    signed = body_of(passed).message
+    assert isinstance(lacking.carry_out(lacking.member.on_telemetry(signed.signer, telemetry, signed)), Release)
+
+
+def test_only_members_get_telemetry_from_members(table):
+    having = Asked(table, 1)
+    request = table.request()
+    having.give_telemetry()
+    missing = Missing(open=request.open, what="telemetry", peers=tuple(table.peers))
+    assert having.member.on_missing(table.peers[3], missing) == []
+    assert len(having.member.on_missing(table.peers[2], missing)) == 4
+    assert Asked(table, 3).member.on_missing(table.peers[2], missing) == [], "it is no member"
+
+
+def test_nobody_fills_a_member_s_memory_with_telemetry_to_pass_on(table):
+    asked = Asked(table)
+    for number in range(40):
+        table.round = RoundId(number.to_bytes(16, "big"))
+        table.telemetry.clear()
+        for other in range(4):
+            table.make_telemetry(other, table.round)
+        asked.give_telemetry()
+    assert len(asked.member._signed) == TELEMETRY_PASSED_MAX
+
+
+def test_only_what_candidates_sign_and_openings_are_passed_on(table):
+    withheld = table.signed(0, Withheld(round=table.round, reason="x"))
+    with pytest.raises(WireInvalid):
+        open_passed(Passed(message=withheld), CLUSTER)
+    forged = msgspec.structs.replace(table.signed(3, Commit(round=table.round, telemetry=bytes(32))), signer=table.peers[0])
+    with pytest.raises(SignatureInvalid):
+        open_passed(Passed(message=forged), CLUSTER)

@@ -14,8 +14,8 @@ from test_placement_simulated import NoFaults, caught
 from veil.fhe.ports import Figures
 from veil.fhe.quorum import subsets
 from veil.placement import desk, reasons
-from veil.placement.checks import MEMBER_CHECKS, exclusions_are_founded
-from veil.placement.coordinator import Round
+from veil.placement.checks import MEMBER_CHECKS, exclusions_are_founded, silence_is_heard
+from veil.placement.coordinator import Phase, Round
 from veil.placement.outcome import Failed
 from veil.wire.rounds import Exclusion, Withheld
 
@@ -166,6 +166,69 @@ def test_nobody_is_left_out_of_a_round_on_a_pretext(monkeypatch, reason, match):
         world(None)(seed).run(until_s=40, must_settle=False)
 
 
+def ignores(monkeypatch, *, looks):
+    """Node EVIL neither tells node VICTIM of rounds nor takes its commitment; ``looks``: it has members look for it as is due."""
+    victim = identity_of(VICTIM).peer_id
+
+    class Deaf(Round):
+        def start(self):
+            return [effect for effect in super().start() if effect.peer != victim]
+
+        def on_commit(self, signer, commit, signed):
+            effects = [] if signer == victim else super().on_commit(signer, commit, signed)
+            silent = self.phase is Phase.COMMITTING and set(self.open.candidates) - set(self._commits) == {victim}
+            return effects + (self._close() if silent and not looks else [])
+
+        def _look_for_commits(self):
+            return super()._look_for_commits() if looks else []
+
+    def make(local, parts, opened, **rest):
+        return (Deaf if local.peer == World.evil_peer else Round)(local, parts, opened, **rest)
+
+    monkeypatch.setattr(desk, "Round", make)
+
+
+def believes_in_silence(node):
+    node.core.member._checks = [check for check in MEMBER_CHECKS if check is not silence_is_heard]
+
+
+@pytest.mark.parametrize(("looks", "match"), [(False, "nobody looked for"), (True, "whose commitment the member has")])
+def test_nobody_is_made_silent(monkeypatch, looks, match):
+    ignores(monkeypatch, looks=looks)
+
+    def world(customise, **more):
+        return lambda seed: World(seed, customise=customise, evil=EVIL, replicas=(2, 1) * 3, **more)
+
+    calm = {"faults": NoFaults(), "quiet_at": 0}
+    assert caught(world(believes_in_silence, **calm), match, until_s=40, must_settle=False) is not None
+    for seed in seeds(HISTORIES // 3):
+        world(None)(seed).run(until_s=40, must_settle=False)
+
+
+def test_a_node_that_its_coordinator_cannot_hear_is_heard_by_way_of_others():
+    """From node 3 to node 1 nothing gets through; it still gets replicas of the workloads that node 1 places."""
+    world = World(4, faults=NoFaults(), quiet_at=0, capacity=HALF, replicas=(4, 4), cut=((VICTIM, EVIL),))
+    world.run(until_s=60, must_settle=False)
+    evil, victim = world.nodes[EVIL], world.nodes[VICTIM]
+    decided = [entry for entry in evil.core.member._requests.values() if entry.coordinator == evil.peer and entry.result]
+    assert decided
+    assert all(victim.peer in entry.commits for entry in decided)
+
+
+def test_a_candidate_that_serves_some_members_only_is_one_that_serves_all():
+    """It sends its telemetry to one of three members; that one gives it to the others."""
+
+    def choosy(node):
+        if node.number == VICTIM:
+            to_committee = node.core.candidate._to_committee
+            node.core.candidate._to_committee = lambda *round: to_committee(*round)[:1]
+
+    world = World(4, customise=choosy, faults=NoFaults(), quiet_at=0, capacity=HALF, replicas=(4, 4))
+    world.run(until_s=60)
+    assert any(binding for binding in world.nodes[VICTIM].journal.bindings.all())
+    assert reasons.QUORUM_MISSING not in [reason for node in world.nodes for reason in node.reports.history]
+
+
 def test_an_honest_coordinator_asks_whom_others_see_alive():
     """It alone holds a node to be gone, for ever: that costs a round that the others refuse, and no placement."""
 
@@ -175,8 +238,10 @@ def test_an_honest_coordinator_asks_whom_others_see_alive():
             node.core.local.liveness = Blind(gone, node.world.peers[VICTIM])
 
     world = World(4, customise=blind, faults=NoFaults(), quiet_at=0, capacity=HALF, replicas=(4, 4))
-    world.run(until_s=120)
-    assert any(binding for binding in world.nodes[VICTIM].journal.bindings.all())
+    world.run(until_s=30, must_settle=False)
+    rounds = world.nodes[0].core.member._requests.values()
+    mine = [entry for entry in rounds if entry.coordinator == world.peers[EVIL]]
+    assert [bool(entry.open.excluded) for entry in mine] == [True, False], "one that leaves it out, and one that asks it"
 
 
 class Blind:

@@ -23,9 +23,12 @@ def table():
     return Table()
 
 
-def answer(table, number=0, *, asked=None, **request):
+def answer(table, number=0, *, asked=None, silent=(), **request):
+    """``silent`` did not commit, also not when it was looked for."""
     asked = asked or Asked(table, number)
-    built = table.request(**request)
+    built = table.request(committed=tuple(other for other in range(4) if other not in silent), **request)
+    if silent:
+        asked.look_for(built, *silent)
     asked.give_telemetry()
     return asked.ask(built), asked
 
@@ -78,7 +81,7 @@ def test_telemetry_that_comes_late_is_still_used(table):
     asked = Asked(table)
     assert asked.ask(request) is None
     asked.give_telemetry((0, 1, 2))
-    last = asked.carry_out(asked.member.on_telemetry(table.peers[3], table.telemetry[3]))
+    last = asked.give_telemetry((3,))
     assert isinstance(last, Release)
 
 
@@ -295,7 +298,7 @@ def after_two_rounds(table, asked):
     answer(table, asked=asked)
     table.telemetry.clear()
     table.round = RoundId(b"round number two")
-    answer(table, asked=asked, committed=(3,))
+    answer(table, asked=asked, silent=(0, 1, 2))
     table.telemetry.clear()
     table.round = RoundId(b"round number 3..")
 
@@ -312,7 +315,7 @@ def test_no_candidate_is_in_more_decisions_than_the_policy_allows(table, tmp_pat
         assert (reply.reason, reply.peers, asked.evaluations) == (reasons.BUDGET_EXHAUSTED, (table.peers[3],), 0)
         table.telemetry.clear()
         table.round = RoundId(b"round number 4..")
-        without, _ = answer(table, asked=asked, committed=(0, 1, 2))
+        without, _ = answer(table, asked=asked, silent=(3,))
         assert isinstance(without, Release), "the others are asked on"
         journal.close()
     else:
@@ -393,7 +396,7 @@ def test_telemetry_of_the_wrong_form_or_epoch_is_not_kept(table):
     asked = Asked(table)
     good = table.make_telemetry(3)
     for bad in (msgspec.structs.replace(good, vector=b"short"), msgspec.structs.replace(good, epoch=2)):
-        asked.member.on_telemetry(table.peers[3], bad)
+        asked.member.on_telemetry(table.peers[3], bad, table.signed(3, bad))
     assert not asked.member._telemetry
 
 
@@ -401,7 +404,7 @@ def test_nobody_fills_a_member_s_memory(table):
     asked = Asked(table)
     for number in range(100):
         telemetry = table.make_telemetry(3, RoundId(number.to_bytes(16, "big")))
-        asked.member.on_telemetry(table.peers[3], telemetry)
+        asked.member.on_telemetry(table.peers[3], telemetry, table.signed(3, telemetry))
     assert len(asked.member._telemetry) == 16
 
 

@@ -149,7 +149,7 @@ def test_telemetry_that_is_never_used_looks_like_a_round_s_and_comes_on_time(tab
 def test_telemetry_that_is_never_used_is_not_kept_and_opens_no_round(table, winner):
     asked = Asked(table)
     (cover, *_) = winner.candidate.tick()
-    assert asked.member.on_telemetry(table.peers[3], body_of(cover)) == []
+    assert asked.member.on_telemetry(table.peers[3], body_of(cover), cover.message) == []
     assert asked.member._telemetry == {}
     assert winner.open(round=body_of(cover).round) == []
 
@@ -552,7 +552,7 @@ def test_the_key_of_a_template_needs_the_appended_leaf():
 
 
 def test_every_round_message_has_its_own_tag():
-    assert len(ROUND_MESSAGES) == 13
+    assert len(ROUND_MESSAGES) == 15
 
 
 def test_a_message_by_another_than_its_sender_is_refused(table):

@@ -306,9 +306,9 @@ def forgets_rounds(node):
         core.member._requests.clear()
         return ask(sender, request)
 
-    def on_telemetry(signer, telemetry):
+    def on_telemetry(signer, telemetry, signed):
         core.member._telemetry.pop((signer, telemetry.round), None)
-        return tell(signer, telemetry)
+        return tell(signer, telemetry, signed)
 
     def on_open(sender, opened, signed):
         core.candidate._rounds.clear()
