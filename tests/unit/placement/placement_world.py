@@ -289,6 +289,8 @@ class World:
         self.decided = {}
         """By member and candidate, the rounds that the member released with that candidate in them."""
         self.true_orders = {}
+        self.evaluated = {}
+        """By round, the nodes that evaluated it."""
         self.offered = set()
         """By round, the nodes that an offer was made to."""
         self.delivered = {}
@@ -698,6 +700,7 @@ class World:
             ).result
         except VeilError:
             result = None
+        self.evaluated.setdefault(effect.round, set()).add(node.number)
         effects = node.core.on_evaluated(effect.round, result)
         if result is not None:
             self.remember_truth(node, effect)

@@ -90,6 +90,30 @@ def test_with_five_members_a_liar_changes_nothing_in_a_hostile_world():
         wide(seed, lies, faults=Faults(World(seed).dice, scale=0.5)).run(until_s=200)
 
 
+def test_one_member_more_than_needed_evaluates_and_another_only_when_one_is_silent():
+    world = wide(3, None, faults=NoFaults(), quiet_at=0)
+    world.run(until_s=60)
+    assert {len(nodes) for nodes in world.evaluated.values()} == {4}
+
+    def mute(node):
+        if node.number == LIAR:
+            node.core.member.on_evaluated = lambda round, result: []
+
+    world = wide(3, mute, faults=NoFaults(), quiet_at=0)
+    world.run(until_s=60)
+    assert {len(nodes) for nodes in world.evaluated.values()} <= {4, 5}
+    assert any(len(nodes) == 5 for nodes in world.evaluated.values())
+    assert world.offers.get(False, 0) == 0, "four answer in the end"
+
+
+def test_one_node_that_holds_the_whole_key_decides_and_says_that_nobody_checked():
+    world = World(2, committee=1, threshold=1, faults=NoFaults(), quiet_at=0)
+    world.run(until_s=60)
+    assert world.offers.keys() == {False}
+    for seed in seeds(HISTORIES // 3):
+        World(seed, committee=1, threshold=1).run()
+
+
 def test_with_three_members_lies_are_noticed_and_nothing_is_placed_by_them():
     disputed = 0
     for seed in seeds(HISTORIES):
