@@ -118,7 +118,7 @@ def test_with_three_members_lies_are_noticed_and_nothing_is_placed_by_them():
     disputed = 0
     for seed in seeds(HISTORIES):
         world = narrow(seed, lies, faults=NoFaults(), quiet_at=0)
-        world.run(until_s=25, must_settle=False)
+        world.run(until_s=12, must_settle=False)
         disputed += any(reasons.DECRYPTION_DISPUTED in node.reports.history for node in world.nodes)
     assert disputed > HISTORIES // 2
 
@@ -187,7 +187,7 @@ def test_nobody_is_left_out_of_a_round_on_a_pretext(monkeypatch, reason, match):
     calm = {"faults": NoFaults(), "quiet_at": 0}
     assert caught(world(takes_every_reason, **calm), match, until_s=40, must_settle=False) is not None
     for seed in seeds(HISTORIES // 3):
-        world(None)(seed).run(until_s=40, must_settle=False)
+        world(None)(seed).run(until_s=25, must_settle=False)
 
 
 def ignores(monkeypatch, *, looks):
@@ -226,7 +226,7 @@ def test_nobody_is_made_silent(monkeypatch, looks, match):
     calm = {"faults": NoFaults(), "quiet_at": 0}
     assert caught(world(believes_in_silence, **calm), match, until_s=40, must_settle=False) is not None
     for seed in seeds(HISTORIES // 3):
-        world(None)(seed).run(until_s=40, must_settle=False)
+        world(None)(seed).run(until_s=25, must_settle=False)
 
 
 def test_a_node_that_its_coordinator_cannot_hear_is_heard_by_way_of_others():
