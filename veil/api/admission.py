@@ -14,8 +14,9 @@ from veil.api.assemble import assemble, withheld_from
 from veil.api.canonical import canonical_spec, make_envelope
 from veil.api.copies import Copies
 from veil.api.demands import Demands
+from veil.api.namespaces import Namespaces
 from veil.api.sealing import EpochKeys, Sealed, seal_parts
-from veil.chain.ports import Chain, NodeStatus
+from veil.chain.ports import NodeStatus, Registry
 from veil.errors import Conflict, FheUnavailable, Forbidden, LimitExceeded, NotFound
 from veil.identity import Identity, parse_peer_id, peer_id_text
 from veil.manifest.split import Parts, split
@@ -40,7 +41,7 @@ class Admission:
         self,
         *,
         identity: Identity,
-        chain: Chain,
+        chain: Registry,
         mesh: Mesh,
         projection: Projection,
         store: ObjectStore,
@@ -55,6 +56,7 @@ class Admission:
         self._store = store
         self._keys = keys
         self._random = random or SystemRandom()
+        self._namespaces = Namespaces(chain, projection)
         self.copies = Copies(mesh, self._random)
         """For the node's loop that completes them."""
         self._timeout_s = projection_timeout_s
@@ -73,7 +75,10 @@ class Admission:
         Raises FheUnavailable when something is to be sealed and no epoch is active, MeshUnavailable when nobody else can
         keep a copy (nothing is sent then), DeadlineExceeded when the transaction went through and this node lags behind.
         """
-        parts = split(self._with_homes(obj) if obj["kind"] == "Namespace" else obj)
+        if obj["kind"] == "Namespace":
+            obj = self._with_homes(obj)
+            self._namespaces.check(obj)
+        parts = split(obj)
         kind, row = KINDS[parts.kind], self._row(parts, live)
         before = decode(row.envelope, Envelope) if row else None
         homes = self._homes(parts.namespace)
@@ -85,6 +90,9 @@ class Admission:
         await self.copies.keep(contents, others, homes)
         expected = row.generation if row else Generation(0)
         generation = await self._chain.apply_object(kind, parts.object_id, expected, data)
+        if parts.kind == "Namespace":
+            await self._namespaces.anchor(obj, live)
+            await self._projection.wait_until(lambda: self._namespaces.anchored(obj), self._timeout_s)
         if sealed is not None:
             demand = DemandEnvelope(
                 object_id=parts.object_id, epoch=sealed.epoch, resources=sealed.resources_digest, demand=sealed.demand_digest
@@ -196,9 +204,7 @@ class Admission:
 
     def _homes(self, namespace: str) -> tuple[PeerId, ...]:
         """The nodes that may read the sealed parts: the namespace's, or this one."""
-        found = self._store.find("Namespace", "", namespace) if namespace else None
-        named = ((found or {}).get("spec") or {}).get("homePeers") or []
-        return tuple(parse_peer_id(text) for text in named) or (self._identity.peer_id,)
+        return (self._namespaces.homes(namespace) if namespace else ()) or (self._identity.peer_id,)
 
     def _with_homes(self, obj: Obj) -> Obj:
         """A Namespace that names no home nodes gets the node that was asked."""

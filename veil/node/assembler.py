@@ -37,7 +37,7 @@ FETCHES_AT_ONCE = 64
 SERVED = ("Namespace", "Workload")
 """The kinds of the generic object path that the API serves."""
 
-Version = tuple[int, int, bytes]
+Version = tuple[int | bytes | str, ...]
 Append = tuple[int, int, Digest]
 """Shard, sequence, root."""
 
@@ -109,7 +109,16 @@ class Assembler:
 
     def _is_done(self, row: ObjectRow, envelope: Envelope) -> bool:
         live = self._store.find(envelope.kind, *_key(envelope))
-        return live is not None and self._done.get(row.object_id) == (_version(row), True)
+        return live is not None and self._done.get(row.object_id) == (self._version(row), True)
+
+    def _version(self, row: ObjectRow) -> Version:
+        return (row.generation, row.template_generation, row.envelope, *self._homes(row))
+
+    def _homes(self, row: ObjectRow) -> list[str]:
+        """Of a Namespace, the home nodes that the registry names, which may be others than its object wishes."""
+        if row.kind != KINDS["Namespace"]:
+            return []
+        return [peer_id_text(peer) for peer in self._projection.namespace(row.object_id[:16]).homes]
 
     async def _fetch(self, row: ObjectRow, envelope: Envelope) -> _Parts:
         body, resources, template, complete = None, None, None, True
@@ -136,8 +145,10 @@ class Assembler:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.warning("%s %s is shown in part: its body is no spec: %r", envelope.kind, envelope.name, error)
             obj = assemble(row, envelope, None, None, live, None)
+        if envelope.kind == "Namespace" and (homes := self._homes(row)):
+            obj["spec"]["homePeers"] = homes
         self._store.put(obj)
-        self._done[row.object_id] = (_version(row), parts.complete)
+        self._done[row.object_id] = (self._version(row), parts.complete)
         self.incomplete += not parts.complete
 
     # nodes
@@ -188,10 +199,6 @@ class Assembler:
 
 def _key(envelope: Envelope) -> tuple[str, str]:
     return ("" if envelope.kind == "Namespace" else envelope.namespace, envelope.name)
-
-
-def _version(row: ObjectRow) -> Version:
-    return (row.generation, row.template_generation, row.envelope)
 
 
 def _append(row: LogRow) -> Append:

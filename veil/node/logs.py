@@ -84,8 +84,11 @@ class MeshLogs:
                 timestamps=timestamps,
                 previous=previous,
             )
-        elif (homes := self._view.homes(key.object_id)) and self._identity.peer_id not in homes:
-            raise Forbidden("logs are for home nodes of the namespace", hint="ask a node that its homePeers name")
+        elif self._view.homes(key.object_id) and not self._view.may_read(key.object_id, self._identity.peer_id):
+            raise Forbidden(
+                "logs are for home nodes of the namespace, and for nodes whose operator may view it",
+                hint="ask a node that its homePeers name, or its owner to name this node's operator among the viewers",
+            )
         else:
             question = LogOpen(
                 reader=self._random.bytes(16),
@@ -116,8 +119,8 @@ class MeshLogs:
     async def _serve_open(self, peer: PeerId, payload: bytes) -> bytes:
         question = decode(payload, LogOpen)
         wanted = ObjectId(question.object_id)
-        if peer not in self._view.homes(wanted):
-            raise Forbidden("logs are for home nodes of the namespace")
+        if not self._view.may_read(wanted, peer):
+            raise Forbidden("logs are for home nodes of the namespace, and for nodes whose operator may view it")
         if question.reader in self._readers:
             raise AlreadyExists("a reading of that name is open", hint="name each reading anew")
         if len(self._readers) >= READERS_MAX:

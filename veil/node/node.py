@@ -161,7 +161,7 @@ class Node:
             on_claim=lambda: self._joining.poke(),
         )
         self.epochs = EpochKeeper(projection=self.projection, loader=loader, on_parts=self._epoch_changed)
-        self.view = NodeView(self.projection, self.store, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
+        self.view = NodeView(self.projection, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
         self.budget = DecryptionBudget(self.journal.rounds, self.view.key_epoch, self.view.decisions_per_candidate)
 
     def _make_work(self) -> None:

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 
-from veil.errors import ConfigInvalid, WireInvalid
-from veil.identity import parse_peer_id
+from veil.chain.ports import NodeStatus
+from veil.chain.records import Right
+from veil.errors import WireInvalid
 from veil.node.envelopes import envelope_of
-from veil.store.objects import ObjectStore
 from veil.store.projection import Projection
 from veil.store.rows import LogRow, NodeRow, ObjectRow
 from veil.store.transcripts import TRANSCRIPT_RETENTION_S
@@ -21,9 +21,8 @@ log = logging.getLogger(__name__)
 class NodeView:
     """Implements placement's ClusterView."""
 
-    def __init__(self, projection: Projection, store: ObjectStore, key_epoch: Callable[[], KeyEpoch | None]) -> None:
+    def __init__(self, projection: Projection, key_epoch: Callable[[], KeyEpoch | None]) -> None:
         self._projection = projection
-        self._store = store
         self._key_epoch = key_epoch
 
     def object(self, kind: int, object_id: ObjectId) -> ObjectRow | None:
@@ -88,18 +87,18 @@ class NodeView:
         return row is not None and (homes is None or peer in homes)
 
     def _named_homes(self, object_id: ObjectId) -> tuple[PeerId, ...] | None:
-        """None while the namespace is not known here: it is on the chain, and its body is yet to come."""
+        """None while the registry names none: whoever made the namespace is about to."""
         row = self._projection.object(KINDS["Workload"], object_id)
-        envelope = envelope_of(row) if row is not None else None
-        namespace = self._store.find("Namespace", "", envelope.namespace) if envelope is not None else None
-        if namespace is None or "homePeers" not in namespace.get("spec", {}):
-            return None
-        return tuple(peer for text in namespace["spec"]["homePeers"] if (peer := _peer(text)) is not None)
+        known = row is not None and envelope_of(row) is not None
+        return (self._projection.namespace(object_id[:16]).homes or None) if known else None
 
-
-def _peer(text: object) -> PeerId | None:
-    """Whoever wrote a namespace did not have to pass admission: what is no peer is no home."""
-    try:
-        return parse_peer_id(str(text))
-    except ConfigInvalid:
-        return None
+    def may_read(self, object_id: ObjectId, peer: PeerId) -> bool:
+        """Whether ``peer`` may read what is sealed to the namespace's home nodes: it is one, or its operator may view."""
+        if peer in self.homes(object_id):
+            return True
+        node = self._projection.node(peer)
+        space = self._projection.object(KINDS["Namespace"], ObjectId(object_id[:16] + bytes(16)))
+        if node is None or space is None or not node.proven or node.status == NodeStatus.GONE:
+            return False
+        given = Right(self._projection.rights(object_id[:16], space.owner, node.operator))
+        return node.operator == space.owner or Right.VIEW in given

@@ -66,6 +66,9 @@ class World:
             await node.mesh.start()
             node.mesh.allow(dict.fromkeys(committee, ()))
             node.following = asyncio.create_task(follow(node.chain, node.projection))
+        for identity in identities:
+            await self.first.chain.register_node_with_proof(identity.peer_id, self.operator, bytes(64))
+        await self.settle()
         await self.first.admission.apply(namespace(), None)
         for node in self.nodes:
             node.store.put(namespace())

@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 from admission_world import EPOCH, HELLO, cluster, envelope_of, valid
+from eth_utils.address import to_checksum_address
 
 from veil.api import copies, sealing
 from veil.api.fake import FakeAuditor, FakeDrainer, FakeLogs, a_workload
 from veil.api.server import ApiServer
+from veil.chain.records import Right
 from veil.client.api import ApiClient
 from veil.client.blocking import unix_config
 from veil.client.kinds import WORKLOADS
 from veil.errors import (
     ChainUnavailable,
+    ConfigInvalid,
     Conflict,
     DeadlineExceeded,
     FheUnavailable,
@@ -27,11 +30,11 @@ from veil.errors import (
     Untrusted,
 )
 from veil.fhe.sharing import join_secret
-from veil.identity import peer_id_text
+from veil.identity import Identity, peer_id_text
 from veil.mesh.faults import Drop
 from veil.mesh.ports import PeerState
 from veil.store.objects import Obj
-from veil.types import Digest, Generation, Secret
+from veil.types import Address, Digest, Generation, Secret
 from veil.wire.codec import Message, decode, encode, sha256
 from veil.wire.objects import (
     KINDS,
@@ -42,6 +45,7 @@ from veil.wire.objects import (
     Resources,
     SealedPart,
     demand_id,
+    object_id,
 )
 from veil.wire.sealed import home_key, open_part
 
@@ -264,6 +268,33 @@ async def test_a_namespace_gets_the_node_that_was_asked_as_its_home(world: Any) 
     made = await world.first.admission.apply(valid(team), None)
     assert made["spec"]["homePeers"] == [peer_id_text(world.first.identity.peer_id)]
     await world.first.admission.delete(made)
+
+
+async def test_home_nodes_and_rights_are_anchored_in_the_registry(world: Any) -> None:
+    """The broken twin of this was that nodes went by the object's body, which the registry does not know."""
+    one, two = ("0x" + letter * 40 for letter in "ab")
+    home = world.others[0].identity.peer_id
+    team = {"apiVersion": "veil.dev/v1alpha1", "kind": "Namespace", "metadata": {"name": "team"}}
+    half = object_id("team", "")[:16]
+    spec = {"homePeers": [peer_id_text(home)], "editors": [one, two], "viewers": [two]}
+    made = await world.first.admission.apply(valid({**team, "spec": spec}), None)
+    await world.settle()
+    assert [node.projection.namespace(half).homes for node in world.nodes] == [(home,)] * 3
+    chain, (first, second) = world.first.chain, map(to_checksum_address, (one, two))
+    assert [await chain.rights_of(half, account) for account in (first, second)] == [Right.WRITE, Right.ALL]
+    await chain.set_access(half, Address("0x" + "cc" * 20), Right.EDIT)
+    spec = {"homePeers": [peer_id_text(home)], "viewers": [two]}
+    changed = await world.first.admission.apply(valid({**team, "spec": spec}), made)
+    assert [await chain.rights_of(half, account) for account in (first, second)] == [Right.NONE, Right.VIEW]
+    assert await chain.rights_of(half, Address("0x" + "cc" * 20)) == Right.EDIT, "given otherwise"
+    nobody = Identity.generate().peer_id
+    before = chain.ledger.state.head
+    with pytest.raises(ConfigInvalid, match="no registered node"):
+        await world.first.admission.apply(valid({**team, "spec": {"homePeers": [peer_id_text(nobody)]}}), changed)
+    assert chain.ledger.state.head == before, "nothing was sent"
+    await world.first.admission.delete(changed)
+    await world.settle()
+    assert world.first.projection.namespace(half).homes == ()
 
 
 # a node that is no home

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from admission_world import HELLO, World, namespace, valid
+from admission_world import HELLO, World, valid
 from msgspec import structs
 
 from veil.api.fake import a_workload
@@ -13,7 +13,7 @@ from veil.api.sealing import EpochKeys
 from veil.fhe.encoding import default_encoding
 from veil.fhe.fake import FakeEncryptor
 from veil.fhe.sharing import join_secret
-from veil.identity import Identity, peer_id_text
+from veil.identity import Identity
 from veil.mesh.ports import PeerState
 from veil.placement.eligibility import anchored, anchored_in
 from veil.store.journal import Binding
@@ -54,10 +54,9 @@ def confidential() -> Any:
     return obj
 
 
-def with_homes(world: Any, *nodes: Any) -> None:
-    for node in world.nodes:
-        spec = {"homePeers": [peer_id_text(one.identity.peer_id) for one in nodes]}
-        node.store.put({**namespace(), "spec": spec})
+async def with_homes(world: Any, *nodes: Any) -> None:
+    await world.first.chain.set_home_peers(HELLO[:16], [one.identity.peer_id for one in nodes])
+    await world.settle()
 
 
 async def completed(world: Any, node: Any, *epochs: EpochKeys, held: tuple[Binding, ...] = ()) -> int:
@@ -133,7 +132,7 @@ async def test_a_demand_of_older_figures_names_no_parts(world: Any, following: E
 
 async def test_the_first_living_home_node_acts_and_the_next_one_after_it(world: Any, following: EpochKeys) -> None:
     first, second, third = world.nodes
-    with_homes(world, first, second)
+    await with_homes(world, first, second)
     await first.admission.apply(valid(a_workload()), None)
     assert await completed(world, third, following) == 0
     assert await completed(world, second, following) == 0

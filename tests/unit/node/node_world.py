@@ -16,7 +16,7 @@ from veil.node.reports import InstanceReports
 from veil.node.view import NodeView
 from veil.store.objects import RV_BLOCK, ObjectStore
 from veil.store.projection import Projection
-from veil.store.rows import BlockRow, LogRow, NodeRow, ObjectRow
+from veil.store.rows import BlockRow, LogRow, NamespaceRow, NodeRow, ObjectRow
 from veil.store.writer import Writer
 from veil.types import Address, Digest, Epoch, Generation, ObjectId, PeerId, Shard
 from veil.wire.codec import encode
@@ -65,7 +65,7 @@ class World:
         self.far: FakeMesh = self.network.mesh(self.other.peer_id)
         self.contents = Contents(self.mesh, self.identity)
         self.assembler = Assembler(self.store, self.projection, self.contents, self.mesh)
-        self.view = NodeView(self.projection, self.store, lambda: None)
+        self.view = NodeView(self.projection, lambda: None)
         self.reports = InstanceReports(self.store, self.projection, LoopClock())
 
     async def start(self) -> "World":
@@ -163,3 +163,9 @@ class World:
         body = await (at or self.mesh).put(encode(Body(spec={"homePeers": [peer_id_text(home) for home in homes]})))
         envelope = Envelope(kind="Namespace", namespace="", name=name, uid=b"u" * 16, body=body)
         self.anchor("Namespace", object_id(name, ""), encode(envelope))
+        self.homes(*homes, name=name)
+
+    def homes(self, *homes: PeerId, name: str = "default") -> None:
+        """What the registry says of a namespace's home nodes."""
+        row = NamespaceRow(namespace=object_id(name, "")[:16], homes=homes)
+        self.write(lambda writer: writer.put_namespace(row))

@@ -247,11 +247,16 @@ async def test_homes_are_those_of_the_namespace_and_unknown_until_it_is_here(wor
     assert not world.view.may_be_home(HELLO, peer)
 
 
-async def test_a_home_that_is_no_peer_is_left_out(world: World) -> None:
+async def test_home_nodes_are_the_registry_s_whatever_the_object_wishes(world: World) -> None:
     await world.workload()
-    homes = ["nonsense", peer_id_text(world.other.peer_id), 7]
-    world.store.put({"kind": "Namespace", "metadata": {"name": "default"}, "spec": {"homePeers": homes}})
+    await world.namespace(world.identity.peer_id)
+    await world.assembler.sync()
+    world.homes(world.other.peer_id)
+    await world.assembler.sync()
     assert world.view.homes(HELLO) == (world.other.peer_id,)
+    shown = world.store.find("Namespace", "", "default")
+    assert shown is not None
+    assert shown["spec"]["homePeers"] == [peer_id_text(world.other.peer_id)]
 
 
 async def test_placement_does_not_see_a_workload_that_is_called_something_else(world: World) -> None:

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from node_world import HELLO, SeededRandom, World
+from node_world import HELLO, OPERATOR, SeededRandom, World
 
 from veil.agent.keys import InstanceKey
+from veil.chain.records import Right
 from veil.errors import AlreadyExists, Forbidden, InvalidInput, LimitExceeded, MeshUnavailable, NotFound, VeilError
 from veil.identity import Identity, peer_id_text
 from veil.node.logs import NEXT, READER_IDLE_S, READERS_MAX, MeshLogs
 from veil.node.view import NodeView
 from veil.store.objects import Obj
-from veil.types import PeerId
+from veil.store.rows import NodeRow
+from veil.types import Address, PeerId
 from veil.wire.codec import decode, encode
 from veil.wire.logs import LOG_CHUNK_MAX_BYTES, LogChunk, LogNext, LogOpen
 
@@ -112,6 +115,25 @@ async def test_who_is_no_home_node_is_refused_by_itself_and_by_the_winner(readin
     with pytest.raises(Forbidden):
         await reading.winner._serve_open(stranger.peer_id, question())
     assert reading.said.asked == []
+
+
+async def test_a_node_whose_operator_may_view_the_namespace_reads_too(reading: Reading) -> None:
+    world, viewer = reading.world, Identity.generate()
+    account, other = Address("0x" + "22" * 20), Address("0x" + "33" * 20)
+    row = NodeRow(peer=viewer.peer_id, operator=account, status="Active", proven=True)
+    logs = reading.logs_of(viewer, Said())
+    world.write(lambda writer: writer.put_node(row))
+    world.write(lambda writer: writer.put_rights(HELLO[:16], OPERATOR, account, Right.WRITE))
+    world.write(lambda writer: writer.put_rights(HELLO[:16], other, account, Right.VIEW))
+    with pytest.raises(Forbidden):
+        await reading.read(logs, peer=world.other.peer_id)
+    world.write(lambda writer: writer.put_rights(HELLO[:16], OPERATOR, account, Right.VIEW))
+    with pytest.raises(MeshUnavailable):  # it may ask; its mesh is not started here
+        await reading.read(logs, peer=world.other.peer_id)
+    assert decode(await reading.winner._serve_open(viewer.peer_id, question(follow=False)), LogChunk).data == b"one\n"
+    world.write(lambda writer: writer.put_node(replace(row, proven=False)))
+    with pytest.raises(Forbidden):
+        await reading.winner._serve_open(viewer.peer_id, question())
 
 
 async def test_nobody_goes_on_with_the_reading_of_another(reading: Reading) -> None:
