@@ -90,37 +90,78 @@ async def role_holders(chain: RegistryChain) -> dict[str, list[Address]]:
 async def schedule_upgrade(chain: RegistryChain) -> tuple[Address, Operation | None]:
     """Put this release's code on the chain and schedule it. The new code, and the operation: None when there is no timelock
     and it works at once. Raises Forbidden for an account that may do neither."""
-    holders = (await role_holders(chain)).get(ADMIN, [])
-    timelock, delay_s = await _timelock(chain, holders)
-    if timelock is None and chain.operator not in holders:
-        raise Forbidden(f"{chain.operator} may not upgrade: it does not hold {ADMIN}", hint=f"sign as {', '.join(holders)}")
-    if timelock is not None:
-        await _may(chain, timelock, "PROPOSER_ROLE")
+    through = await _way(chain, ADMIN, "upgrade")
     code = await deploy_code(chain.sender)
-    call = chain.encode("upgradeToAndCall", code, b"")
-    if timelock is None:
-        await chain.sender.send(chain.registry, call)
-        return code, None
-    binding = Binding(chain.sender.w3, timelock, "TimelockController")
-    await chain.sender.send(timelock, binding.encode("schedule", chain.registry, 0, call, NONE, NONE, delay_s))
-    return code, await _operation(chain, binding, timelock, call)
+    return code, await _do(chain, through, chain.encode("upgradeToAndCall", code, b""))
 
 
 async def execute_upgrade(chain: RegistryChain, code: Address) -> Operation:
     """Execute what :func:`schedule_upgrade` scheduled. Raises NotFound, Conflict (too early, done already), Forbidden."""
-    timelock, _ = await _timelock(chain, (await role_holders(chain)).get(ADMIN, []))
+    return await _execute(chain, ADMIN, chain.encode("upgradeToAndCall", code, b""), f"upgrade to {code}")
+
+
+async def change_role(chain: RegistryChain, role: str, account: Address, *, held: bool, execute: bool) -> Operation | None:
+    """Give ``role`` to ``account``, or take it, by an account that administers the role. None when it works at once; else the
+    timelock's operation, scheduled or (``execute``) executed. Raises as :func:`execute_upgrade` does."""
+    keeper = await role_admin(chain, role)
+    call = chain.encode("grantRole" if held else "revokeRole", role_id(role), account)
+    what = f"{'grant' if held else 'revocation'} of {role} for {account}"
+    if execute:
+        return await _execute(chain, keeper, call, what)
+    return await _do(chain, await _way(chain, keeper, f"change {role}"), call)
+
+
+async def change_role_admin(chain: RegistryChain, role: str, admin_role: str, *, execute: bool) -> Operation | None:
+    """Let the holders of ``admin_role`` grant and revoke ``role``. As :func:`change_role`."""
+    call = chain.encode("setRoleAdmin", role_id(role), role_id(admin_role))
+    if execute:
+        return await _execute(chain, ADMIN, call, f"change of who administers {role}")
+    return await _do(chain, await _way(chain, ADMIN, f"change who administers {role}"), call)
+
+
+async def role_admin(chain: RegistryChain, role: str) -> str:
+    """The role whose holders grant and revoke ``role``, by its name where that is known."""
+    found = bytes(await chain.read("getRoleAdmin", role_id(role)))
+    return next((name for name in ROLES if role_id(name) == found), "0x" + found.hex())
+
+
+async def _way(chain: RegistryChain, role: str, what: str) -> Address | None:
+    """The timelock through which this account acts with ``role``; None if it holds the role itself. Raises Forbidden."""
+    if await chain.read("hasRole", role_id(role), chain.operator):
+        return None
+    holders = (await role_holders(chain)).get(role, [])
+    timelock, _ = await _timelock(chain, holders)
     if timelock is None:
-        raise NotFound("the registry has no timelock", hint="`veil cluster upgrade` without --execute works at once")
+        named = f"sign as {', '.join(holders)}" if holders else "nobody holds it"
+        raise Forbidden(f"{chain.operator} may not {what}: it does not hold {role}", hint=named)
+    await _may(chain, timelock, "PROPOSER_ROLE")
+    return timelock
+
+
+async def _do(chain: RegistryChain, through: Address | None, call: bytes) -> Operation | None:
+    """``call``, at once or scheduled in a timelock."""
+    if through is None:
+        await chain.sender.send(chain.registry, call)
+        return None
+    binding = Binding(chain.sender.w3, through, "TimelockController")
+    delay_s = int(await binding.read("getMinDelay"))
+    await chain.sender.send(through, binding.encode("schedule", chain.registry, 0, call, NONE, NONE, delay_s))
+    return await _operation(chain, binding, through, call)
+
+
+async def _execute(chain: RegistryChain, role: str, call: bytes, what: str) -> Operation:
+    timelock, _ = await _timelock(chain, (await role_holders(chain)).get(role, []))
+    if timelock is None:
+        raise NotFound(f"no timelock holds {role}", hint="the same without --execute works at once")
     binding = Binding(chain.sender.w3, timelock, "TimelockController")
-    call = chain.encode("upgradeToAndCall", code, b"")
     operation = await _operation(chain, binding, timelock, call)
     if operation.ready_at_s == 0:
-        raise NotFound(f"no upgrade to {code} is scheduled", hint="`veil cluster upgrade` schedules one and prints its address")
+        raise NotFound(f"no {what} is scheduled", hint="the same without --execute schedules it")
     if operation.ready_at_s == 1:
-        raise Conflict(f"the upgrade to {code} was executed", hint="see `veil cluster status`")
+        raise Conflict(f"the {what} was executed", hint="see `veil cluster status`")
     now_s = await _now_s(chain)
     if now_s < operation.ready_at_s:
-        raise Conflict(f"the upgrade to {code} may be executed in {operation.ready_at_s - now_s} s", hint="wait until then")
+        raise Conflict(f"the {what} may be executed in {operation.ready_at_s - now_s} s", hint="wait until then")
     await _may(chain, timelock, "EXECUTOR_ROLE")
     await chain.sender.send(timelock, binding.encode("execute", chain.registry, 0, call, NONE, NONE))
     return operation

@@ -1,6 +1,7 @@
 """What the registry's own functions take and give back: stakes, disputes, key epochs, rights in namespaces."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 
@@ -12,7 +13,9 @@ from veil.wire.nodes import KeyEpoch
 
 
 def role_id(name: str) -> bytes:
-    """A role's 32 bytes on chain; ``DEFAULT_ADMIN_ROLE`` is the one over all others."""
+    """A role's 32 bytes on chain, of its name or of ``0x`` and 64 digits; ``DEFAULT_ADMIN_ROLE`` is the one over all others."""
+    if re.fullmatch(r"0x[0-9a-f]{64}", name):
+        return bytes.fromhex(name[2:])
     return bytes(32) if name == "DEFAULT_ADMIN_ROLE" else bytes(keccak(name.encode()))
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from veil.cli.registry import (
     registry,
     signer_of,
 )
+from veil.cli.values import ADDRESS, utc
 
 if TYPE_CHECKING:
     from veil.chain.client import RegistryChain
@@ -27,24 +27,6 @@ if TYPE_CHECKING:
 
 DELAY_S = 48 * 3600
 """Of a new timelock: long enough to notice an upgrade and to leave."""
-
-
-class _Address(click.ParamType["Address"]):
-    """An Ethereum account."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Address":
-        from eth_utils.address import is_address, to_checksum_address
-
-        from veil.types import Address
-
-        if not is_address(value):
-            self.fail(f"{value!r} is no account: 0x and 40 hexadecimal digits", param, ctx)
-        return Address(to_checksum_address(value))
-
-
-ADDRESS = _Address()
 
 
 @click.group()
@@ -170,11 +152,10 @@ async def _upgrade(code: "Address | None", keystore: Path | str | None, director
         code, scheduled = await governance.schedule_upgrade(chain)
         if scheduled is None:
             return {"state": "Upgraded", "implementation": code}
-        ready = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(scheduled.ready_at_s))
         return {
             "state": "Scheduled",
             "implementation": code,
             "timelock": scheduled.timelock,
             "operation": scheduled.id.hex(),
-            "readyAt": ready,
+            "readyAt": utc(scheduled.ready_at_s),
         }

@@ -36,6 +36,9 @@ GROUPS = {
     "key": "keys and key epochs",
     "policy": "what the cluster has agreed on",
     "cluster": "deploy and administer a cluster",
+    "dispute": "accuse a node over what is on chain, and decide",
+    "rights": "who may do what in a namespace",
+    "role": "who may administer the registry",
 }
 """Groups are offered when their module is there."""
 

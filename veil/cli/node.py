@@ -4,8 +4,6 @@ import asyncio
 import json
 import logging
 import signal
-import time
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,45 +11,11 @@ import click
 
 from veil.cli.cordon import cordon, drain, uncordon
 from veil.cli.registry import directory_option, keystore_option, output_option, print_fields, registry, registry_read
+from veil.cli.values import ADDRESS, CONTENT, ETHER, PEER, ether, utc
 
 if TYPE_CHECKING:
     from veil.chain.client import RegistryChain
-    from veil.types import PeerId
-
-WEI_PER_ETHER = 10**18
-
-
-class _Peer(click.ParamType["PeerId"]):
-    """A peer ID as libp2p writes it."""
-
-    name = "peer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "PeerId":
-        from veil.errors import VeilError
-        from veil.identity import parse_peer_id
-
-        try:
-            return parse_peer_id(value)
-        except (VeilError, ValueError) as error:
-            self.fail(f"{value!r} is no peer ID of an Ed25519 key ({error})", param, ctx)
-
-
-class _Ether(click.ParamType[int]):
-    """An amount of ether, as wei."""
-
-    name = "ether"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            amount = Decimal(value) * WEI_PER_ETHER
-        except InvalidOperation:
-            self.fail(f"{value!r} is no amount of ether, such as 0.5", param, ctx)
-        if not amount.is_finite() or amount <= 0 or amount != int(amount):
-            self.fail(f"{value!r}: more than 0, at most 18 decimals", param, ctx)
-        return int(amount)
-
-
-PEER, ETHER = _Peer(), _Ether()
+    from veil.types import Address, PeerId
 
 
 @click.group()
@@ -197,7 +161,48 @@ async def _leave(keystore: "Path | str | None", directory: Path) -> dict[str, An
         paid = await chain.credit_of(chain.operator)
         if paid:
             await chain.withdraw(chain.operator)
-        return await _registered(chain, peer) | {"paidOutEther": _ether(paid)}
+        return await _registered(chain, peer) | {"paidOutEther": ether(paid)}
+
+
+@node.command()
+@click.argument("peer", type=PEER)
+@click.argument("amount", type=ETHER)
+@click.option("--reason", type=CONTENT, required=True, help="a file that says why")
+@output_option
+@keystore_option
+@directory_option
+def slash(peer: "PeerId", amount: int, reason: bytes, output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Take AMOUNT (in ether, at most all of it) of the stake of PEER for the pool; by an arbiter.
+
+    The registry gets the digest of the file with the reason; the file itself is kept by the node in --dir, for whoever asks.
+    """
+
+    async def act() -> dict[str, Any]:
+        from veil.mesh.blobs import BlobStore
+
+        digest = BlobStore(directory / "blobs").put(reason)
+        async with registry(directory, keystore) as chain:
+            await chain.slash(peer, amount, digest)
+            return await _registered(chain, peer) | {"reason": digest.hex(), "poolEther": ether(await chain.slashed_pool())}
+
+    _show(asyncio.run(act()), output, "")
+
+
+@node.command()
+@click.option("--to", type=ADDRESS, help="the account that gets it; by default the one that signs")
+@output_option
+@keystore_option
+@directory_option
+def withdraw(to: "Address | None", output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Pay out everything that the registry owes the account that signs: stakes that are free, bonds that came back."""
+
+    async def act() -> dict[str, Any]:
+        async with registry(directory, keystore) as chain:
+            owed = await chain.credit_of(chain.operator)
+            await chain.withdraw(to or chain.operator)
+            return {"account": chain.operator, "to": to or chain.operator, "paidOutEther": ether(owed)}
+
+    _show(asyncio.run(act()), output, "")
 
 
 async def _registered(chain: "RegistryChain", peer: "PeerId") -> dict[str, Any]:
@@ -212,10 +217,10 @@ async def _registered(chain: "RegistryChain", peer: "PeerId") -> dict[str, Any]:
         "peer": peer_id_text(peer),
         "operator": operator,
         "status": str(status or "Gone"),
-        "stakeEther": _ether(bond.amount_wei),
+        "stakeEther": ether(bond.amount_wei),
     }
     if status == "Leaving":
-        fields["stakeFreeAt"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(bond.unbond_at_s))
+        fields["stakeFreeAt"] = utc(bond.unbond_at_s)
     return fields
 
 
@@ -223,10 +228,6 @@ def _own_peer(directory: Path) -> "PeerId":
     from veil.identity import Identity
 
     return Identity.load(directory / "peer.key").peer_id
-
-
-def _ether(amount_wei: int) -> str:
-    return f"{Decimal(amount_wei) / WEI_PER_ETHER:f}"
 
 
 def _show(fields: dict[str, Any], output: str, next_step: str) -> None:

@@ -153,6 +153,11 @@ class Projection:
         row = self._tables.read(RIGHTS, namespace, owner, account)
         return row[3] if row else 0
 
+    def rights_given(self, namespace: bytes, owner: Address) -> dict[Address, int]:
+        """What ``owner`` lets whom do, those without any left out."""
+        rows = self._tables.scan(RIGHTS, "namespace = ? AND owner = ? AND rights != 0", namespace, owner)
+        return {row[2]: row[3] for row in rows}
+
     # images
 
     def images(self) -> ImagesRow | None:

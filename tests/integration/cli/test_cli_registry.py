@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from veil.chain.signer import LocalSigner
 from veil.cli.main import run
 from veil.config import load_settings, write_settings
 from veil.identity import Identity, peer_id_text
-from veil.types import Address
+from veil.mesh.blobs import BlobStore
+from veil.types import Address, Digest, Generation, Shard
+from veil.wire.codec import encode
+from veil.wire.merkle import root_of
+from veil.wire.objects import object_id
+from veil.wire.rounds import LeafBatch
 
 pytestmark = pytest.mark.chain
 DELAY_S = 3600
@@ -53,6 +59,14 @@ class Place:
         got, _, err = await self.veil(*arguments, "--dir", str(self.home))
         assert got == code, err
         assert said in err
+
+    @asynccontextmanager
+    async def chain_of_operator(self) -> AsyncIterator[RegistryChain]:
+        settings, operator = load_settings(self.home, {}), LocalSigner.load(self.home / "operator.key")
+        chain = RegistryChain(settings.rpc_urls, Address(settings.contract), operator, deploy_block=settings.contract_block)
+        await chain.start()
+        yield chain
+        await chain.close()
 
     async def wait(self, seconds: int) -> None:
         rpc = Rpc(self.chain.rpc_url)
@@ -148,12 +162,9 @@ async def test_who_pays_for_a_deployment_keeps_nothing_if_others_are_named(place
 
 async def test_a_proof_that_is_none_is_not_approved(place: Place) -> None:
     """The chain takes any 64 bytes for a proof: whoever approves has to look."""
-    settings, operator = load_settings(place.home, {}), LocalSigner.load(place.home / "operator.key")
     squatted = Identity.generate().peer_id
-    chain = RegistryChain(settings.rpc_urls, Address(settings.contract), operator, deploy_block=settings.contract_block)
-    await chain.start()
-    await chain.register_node_with_proof(squatted, operator.address, bytes(range(64)))
-    await chain.close()
+    async with place.chain_of_operator() as chain:
+        await chain.register_node_with_proof(squatted, chain.operator, bytes(range(64)))
     text = peer_id_text(squatted)
     await place.refused(3, "no valid proof", "node", "approve", text, "--keystore", str(place.admin))
 
@@ -198,6 +209,94 @@ async def test_a_name_is_pinned_to_a_manifest(place: Place) -> None:
     name = "docker.io/library/app:1"
     assert await place.as_admin("policy", "pin-image", pinned) == {"image": name, "manifest": "sha256:" + "33" * 32}
     assert await place.as_admin("policy", "pin-image", "app:1", "--remove") == {"image": name, "manifest": ""}
+
+
+async def test_roles_are_the_timelock_s_to_give(place: Place) -> None:
+    who = LocalSigner.generate().address
+    grant = ("role", "grant", "NODE_ADMIN", who)
+    before = await place.node("role", "list")
+    assert before["DEFAULT_ADMIN_ROLE"]["holders"] != [who]
+    assert before["NODE_ADMIN"]["admin"] == "DEFAULT_ADMIN_ROLE"
+    await place.refused(1, "PROPOSER_ROLE", *grant)
+    await place.refused(1, "is scheduled", *grant, "--execute", "--keystore", str(place.admin))
+    scheduled = await place.as_admin(*grant)
+    assert (scheduled["state"], scheduled["held"]) == ("Scheduled", False)
+    await place.refused(1, "may be executed in", *grant, "--execute", "--keystore", str(place.admin))
+    await place.wait(DELAY_S + 1)
+    done = await place.as_admin(*grant, "--execute")
+    assert (done["state"], done["held"]) == ("Done", True)
+    assert who in (await place.node("role", "list"))["NODE_ADMIN"]["holders"]
+    await place.refused(1, "no account", "role", "grant", "NODE_ADMIN", "0x12")
+
+
+async def test_a_team_s_lead_gives_its_role(place: Place) -> None:
+    lead = (await place.as_admin("role", "set-admin", "TEAM", "NODE_ADMIN"))["state"]
+    assert lead == "Scheduled"
+    await place.wait(DELAY_S + 1)
+    assert (await place.as_admin("role", "set-admin", "TEAM", "NODE_ADMIN", "--execute"))["admin"] == "NODE_ADMIN"
+    who = LocalSigner.generate().address
+    granted = await place.as_admin("role", "grant", "TEAM", who)
+    assert (granted["state"], granted["held"]) == ("Done", True), "an administrator holds NODE_ADMIN itself"
+    await place.refused(1, "does not hold NODE_ADMIN", "role", "revoke", "TEAM", who)
+    assert not (await place.as_admin("role", "revoke", "TEAM", who))["held"]
+
+
+async def test_rights_in_a_namespace(place: Place) -> None:
+    who = LocalSigner.generate().address
+    await place.refused(1, "no namespace", "rights", "list", "team")
+    await place.refused(1, "namespace", "rights", "grant", "team", who, "edit")
+    async with place.chain_of_operator() as chain:
+        await chain.apply_object(1, object_id("team", ""), Generation(0), b"team")
+        owner = chain.operator
+    assert (await place.node("rights", "grant", "team", who, "edit", "request"))["rights"] == ["edit", "request"]
+    assert (await place.node("rights", "grant", "team", who, "view"))["rights"] == ["edit", "request", "view"]
+    assert (await place.node("rights", "revoke", "team", who, "edit"))["rights"] == ["request", "view"]
+    listed = {"namespace": "team", "owner": owner, "rights": {who: ["request", "view"]}}
+    assert await place.node("rights", "list", "team") == listed
+    await place.refused(1, "owns team", "rights", "grant", "team", owner, "view")
+    await place.refused(1, "no such right", "rights", "grant", "team", who, "view", "--keystore", str(place.admin))
+    await place.refused(1, "fly", "rights", "grant", "team", who, "fly")
+
+
+async def test_a_dispute_is_opened_decided_and_paid_out(place: Place) -> None:
+    await place.node("node", "register")
+    await place.as_admin("node", "approve", place.peer)
+    await place.node("node", "stake", "1")
+    leaves = [Digest(bytes([number]) * 32) for number in range(3)]
+    batch = BlobStore(place.home / "blobs").put(encode(LeafBatch(shard=7, sequence=1, leaves=tuple(leaves))))
+    async with place.chain_of_operator() as chain:
+        await chain.append_placements(Shard(7), 1, root_of(leaves), 3, batch)
+        await chain.anchor_deployment(Digest(b"n" * 32))
+    reason = place.root / "reason.json"
+    reason.write_text("{}")
+    about = ("--accused", place.peer, "--evidence", str(reason))
+    await place.refused(1, "no leaf 7-1-3", "dispute", "open", "7-1-3", *about)
+    await place.refused(1, "is no leaf", "dispute", "open", "7", *about)
+    await place.refused(1, "what is disputed", "dispute", "open", *about)
+    opened = await place.as_admin("dispute", "open", "7-1-2", *about)
+    assert (opened["status"], opened["accused"], opened["bondEther"]) == ("Open", place.peer, "0.01")
+    noted = await place.as_admin("dispute", "open", "--note", "6e" * 32, *about, "--bond", "0.02")
+    which = opened["dispute"]
+    assert [one["dispute"] for one in await place.node("dispute", "list")] == [which, noted["dispute"]]
+    assert await place.node("dispute", "show", which) == opened
+    resolve = ("dispute", "resolve", which, "--uphold", "--slash", "0.25", "--reason", str(reason))
+    await place.refused(1, "ARBITER", *resolve)
+    await place.refused(1, "who is right", *resolve[:3], "--reject", "--slash", "1", "--reason", str(reason))
+    decided = await place.as_admin(*resolve)
+    assert (decided["status"], decided["stakeEther"]) == ("Upheld", "0.75")
+    await place.refused(1, "status Upheld", *resolve, "--keystore", str(place.admin))
+    await place.refused(1, "may be decided until", "dispute", "lapse", noted["dispute"])
+    await place.wait(4 * DAY_S)
+    assert (await place.node("dispute", "lapse", noted["dispute"]))["status"] == "Lapsed"
+    assert await place.node("dispute", "list") == []
+    assert [one["status"] for one in await place.node("dispute", "list", "--all")] == ["Upheld", "Lapsed"]
+    assert (await place.as_admin("node", "withdraw"))["paidOutEther"] == "0.03"
+    await place.refused(1, "credited with nothing", "node", "withdraw", "--keystore", str(place.admin))
+    await place.refused(1, "ARBITER", "node", "slash", place.peer, "0.5", "--reason", str(reason))
+    slashed = await place.as_admin("node", "slash", place.peer, "0.5", "--reason", str(reason))
+    assert (slashed["stakeEther"], slashed["poolEther"]) == ("0.25", "0.75")
+    await place.refused(1, "no dispute", "dispute", "show", "11" * 32)
+    await place.refused(1, "is no digest", "dispute", "show", "11")
 
 
 async def test_what_is_given_wrongly_is_said(place: Place) -> None:
