@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from bench import chain_steps
 from veil.chain.client import RegistryChain
 from veil.chain.deploy import deploy_registry
 from veil.chain.devchain import DevChain
@@ -90,8 +91,8 @@ class Bench:
     async def gas(self, function: str, *args: Any) -> int:
         return (await self._send(function, *args)).gas_used
 
-    async def _send(self, function: str, *args: Any) -> SentReceipt:
-        return await self.chain._send(function, *args)
+    async def _send(self, function: str, *args: Any, value_wei: int = 0) -> SentReceipt:
+        return await self.chain._send(function, *args, value_wei=value_wei)
 
     async def bulk(self, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         """Many calls, one transaction each, IN_BLOCK of them in a block, without waiting for receipts one by one."""
@@ -158,7 +159,12 @@ class Bench:
             ("anchor", "anchorDeployment", (_hash(f"note {tag}"),)),
             ("set_access", "setAccess", (SPACE[:16], LocalSigner.generate().address, 5)),
         ]
-        return {name: await self.gas(function, *args) for name, function, args in steps}
+        found = {name: await self.gas(function, *args) for name, function, args in steps}
+        about = {"peer": peer, "note": _hash(f"note {tag}"), "space": SPACE[:16], "account": self.signer.address}
+        for step in chain_steps.steps(tag, **about):  # type: ignore[arg-type]
+            receipt = await self._send(step.function, *step.args, value_wei=step.value_wei)
+            found |= {step.name: receipt.gas_used} if step.name else {}
+        return found
 
     async def cold_sync(self, store: Path) -> float:
         """Seconds until an empty projection has the registry's present head."""
@@ -309,6 +315,7 @@ MEANINGS = {
     "append_256": f"the same with {BATCH} leaves",
     "anchor": "`anchorDeployment`",
     "set_access": "rights of one account in one namespace",
+    **chain_steps.MEANINGS,
 }
 
 
