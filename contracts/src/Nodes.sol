@@ -71,7 +71,7 @@ abstract contract Nodes is Membership, EIP712Upgradeable {
     }
 
     /// @notice The digest of labels that somebody vouches for: an administrator, or the operator for its own node. Readers
-    /// see in the event who did.
+    /// see in the event who did, and let no operator's word take the place of an administrator's.
     function setNodeLabels(bytes32 peerID, bytes32 digest) external whenNotPaused {
         _requireOperatorOrAdmin(peerID, _known(peerID));
         nodesStorage().labels[peerID] = digest;

@@ -236,6 +236,8 @@ def _node_after(event: NodeEvent, before: NodeRow | None, cluster: ClusterId) ->
                 return replace(before, status=status.value, down_incarnation=None, vouched=Digest(b""), vouched_by=Address(""))
             return replace(before, status=status.value)
         case NodeLabelsChanged(labels=labels, by=by):
+            if by == before.operator != before.vouched_by and before.vouched:
+                return before  # an operator's own word does not take the place of an administrator's
             return replace(before, vouched=labels if any(labels) else Digest(b""), vouched_by=by)
         case NodeMarkedDown(incarnation=incarnation):
             return replace(before, down_incarnation=incarnation)

@@ -166,6 +166,35 @@ async def _leave(keystore: "Path | str | None", directory: Path) -> dict[str, An
 
 @node.command()
 @click.argument("peer", type=PEER)
+@click.option("--no-more", is_flag=True, help="take it back: the labels are the node's own word again")
+@output_option
+@keystore_option
+@directory_option
+def vouch(peer: "PeerId", no_more: bool, output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Vouch for the labels that the node PEER says it has now; by an administrator, who has looked.
+
+    From then on labels of the node count only while they are exactly these. (Its host name is its own.)
+    """
+    _show(asyncio.run(_vouch(peer, no_more, keystore, directory)), output, "")
+
+
+async def _vouch(peer: "PeerId", no_more: bool, keystore: "Path | str | None", directory: Path) -> dict[str, Any]:
+    from veil.errors import NotFound
+    from veil.types import Digest
+    from veil.wire.nodes import HOSTNAME_LABEL, labels_digest
+
+    async with registry_read(directory, keystore) as (chain, projection):
+        row = projection.node(peer)
+        if row is None or row.info is None or row.status == "Gone":
+            raise NotFound("the node has not said anything of itself yet", hint="start it, once it is approved")
+        labels = {name: value for name, value in row.info.labels.items() if name != HOSTNAME_LABEL}
+        await chain.set_node_labels(peer, Digest(bytes(32)) if no_more else labels_digest(labels))
+        said = [f"{name}={value}" for name, value in sorted(labels.items())]
+        return await _registered(chain, peer) | {"labels": said, "vouched": not no_more}
+
+
+@node.command()
+@click.argument("peer", type=PEER)
 @click.argument("amount", type=ETHER)
 @click.option("--reason", type=CONTENT, required=True, help="a file that says why")
 @output_option

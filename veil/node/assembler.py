@@ -232,6 +232,9 @@ def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj
         "addresses": list(row.info.addresses) if row.info else [],
         "conditions": [*others, condition],
     }
+    status.pop("labelsVouchedBy", None)
+    if row.vouched:
+        status["labelsVouchedBy"] = row.vouched_by
     return {
         "apiVersion": "veil.dev/v1alpha1",
         "kind": "Node",

@@ -64,6 +64,7 @@ from veil.store.objects import Gone, Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.store.transcripts import Transcripts
 from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
+from veil.wire.nodes import HOSTNAME_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,6 @@ COPIES_S = 15.0
 """Admission makes demands and copies; these only complete what it could not, so they are in no hurry and not in its way."""
 
 START_RETRY_MAX_S = 5.0
-HOSTNAME_LABEL = "kubernetes.io/hostname"
 """What users of Kubernetes select one node by."""
 
 

@@ -34,7 +34,7 @@ class NodeRow:
     ``proven``: the peer's key has signed for ``operator``. ``name``, ``labels`` and ``taints`` come from ``info``; a name that an
     earlier registration has already gets a suffix, so that names are unique. ``down_incarnation``: the incarnation that was
     marked down, None when no mark stands. ``registered_rv`` orders registrations. ``vouched`` is the digest of labels
-    that ``vouched_by`` vouched for on the chain, empty for none.
+    that ``vouched_by`` vouched for on the chain, empty for none: while the node says that it has others, none of them count.
     """
 
     peer: PeerId

@@ -26,7 +26,7 @@ from veil.store.tables import (
 )
 from veil.types import TERM_BLOCKS, Address, Digest, ObjectId, PeerId
 from veil.wire.codec import decode, encode
-from veil.wire.nodes import NodeInfo
+from veil.wire.nodes import HOSTNAME_LABEL, NodeInfo, labels_digest
 
 ACTIVE = "Active"
 
@@ -195,9 +195,15 @@ def node_from(row: Row) -> NodeRow:
         info=info,
         down_incarnation=down,
         name=info.name if info else f"node-{peer.hex()[:12]}",
-        labels=dict(info.labels) if info else {},
+        labels=_labels(info, vouched) if info else {},
         taints=dict(info.taints) if info else {},
         registered_rv=registered_rv,
         vouched=vouched,
         vouched_by=vouched_by,
     )
+
+
+def _labels(info: NodeInfo, vouched: bytes) -> dict[str, str]:
+    """What counts of a node's own word: all of it, or where somebody vouches for labels by digest, exactly those."""
+    trusted = not vouched or labels_digest(info.labels) == vouched
+    return {name: value for name, value in info.labels.items() if trusted or name == HOSTNAME_LABEL}

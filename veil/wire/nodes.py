@@ -1,12 +1,13 @@
 """What a node says of itself in the registry, and what a key epoch publishes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from veil.identity import Identity
-from veil.types import TAINTS_MAX, Address, ClusterId, PeerId
-from veil.wire.codec import Message, decode, encode
+from veil.types import TAINTS_MAX, Address, ClusterId, Digest, PeerId
+from veil.wire.codec import Message, decode, digest, encode
 from veil.wire.objects import LABELS_MAX, Bytes16, Bytes32, Name, UInt
 from veil.wire.signed import Signed, open_signed, sign
 
@@ -29,6 +30,21 @@ class NodeInfo(Message, frozen=True, tag="veil/node-info.3"):
     """Where the API is reached, for people of the node's own organisation; may be empty."""
     journals: Annotated[tuple[tuple[UInt, Bytes16], ...], Meta(max_length=JOURNALS_MAX)] = ()
     """Which of this node's journals took its key share of an epoch, by epoch: no other one may use that share."""
+
+
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+"""The label that every node has of itself: its name."""
+
+
+class NodeLabels(Message, frozen=True, tag="veil/node-labels.1"):
+    """What somebody vouches for with a digest in the registry: a node's labels, but for HOSTNAME_LABEL."""
+
+    labels: Annotated[dict[str, str], Meta(max_length=LABELS_MAX)] = {}
+
+
+def labels_digest(labels: Mapping[str, str]) -> Digest:
+    """Of all of ``labels`` but HOSTNAME_LABEL, in whatever order."""
+    return digest(NodeLabels(labels={name: value for name, value in labels.items() if name != HOSTNAME_LABEL}))
 
 
 class PossessionProof(Message, frozen=True, tag="veil/possession.1"):

@@ -22,8 +22,10 @@ from veil.mesh.blobs import BlobStore
 from veil.types import Address, Digest, Generation, Shard
 from veil.wire.codec import encode
 from veil.wire.merkle import root_of
+from veil.wire.nodes import HOSTNAME_LABEL, NodeInfo, labels_digest
 from veil.wire.objects import object_id
 from veil.wire.rounds import LeafBatch
+from veil.wire.signed import sign
 
 pytestmark = pytest.mark.chain
 DELAY_S = 3600
@@ -119,6 +121,22 @@ async def test_a_node_joins_and_leaves(place: Place) -> None:
     gone = await place.node("node", "leave")
     assert (gone["status"], gone["paidOutEther"]) == ("Gone", "1.5")
     await place.refused(1, "nothing to leave", "node", "leave")
+
+
+async def test_an_administrator_vouches_for_labels(place: Place) -> None:
+    await place.node("node", "register")
+    await place.as_admin("node", "approve", place.peer)
+    await place.refused(1, "not said anything", "node", "vouch", place.peer)
+    identity = Identity.load(place.home / "peer.key")
+    async with place.chain_of_operator() as chain:
+        labels = {HOSTNAME_LABEL: "node-1", "zone": "eu"}
+        info = NodeInfo(peer=identity.peer_id, sequence=1, name="node-1", addresses=("/ip4/192.0.2.1/tcp/4001",), labels=labels)
+        await chain.publish_node_info(identity.peer_id, encode(sign(identity, chain.cluster, info)))
+        vouched = await place.as_admin("node", "vouch", place.peer)
+        assert (vouched["labels"], vouched["vouched"]) == (["zone=eu"], True)
+        assert await chain.node_labels(identity.peer_id) == labels_digest({"zone": "eu"})
+        assert not (await place.as_admin("node", "vouch", place.peer, "--no-more"))["vouched"]
+        assert not any(await chain.node_labels(identity.peer_id))
 
 
 async def test_an_upgrade_waits_for_the_timelock(place: Place) -> None:

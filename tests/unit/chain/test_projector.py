@@ -33,7 +33,7 @@ from veil.store.rows import ImagesRow, NamespaceRow
 from veil.store.tables import TABLES, UNDO_BLOCKS
 from veil.types import TERM_BLOCKS, Address, Digest, Epoch, Generation, ObjectId, PeerId, Secret, Shard
 from veil.wire.codec import encode
-from veil.wire.nodes import NodeInfo, prove_possession
+from veil.wire.nodes import HOSTNAME_LABEL, NodeInfo, labels_digest, prove_possession
 from veil.wire.objects import KINDS, Envelope, encode_envelope, object_id
 from veil.wire.signed import sign
 
@@ -490,6 +490,46 @@ async def test_names_are_unique_and_the_first_keeps_its_own(chains: list[FakeCha
     names = [row.name for row in projection.nodes()]
     assert names == ["node-a", f"node-a-{identity(1).peer_id.hex()[:8]}", f"node-a-{identity(2).peer_id.hex()[:8]}"]
     projection.close()
+
+
+async def test_labels_that_somebody_vouches_for_count_while_they_are_those(chains: list[FakeChain]) -> None:
+    """The broken twin is the node's own word, which counts where nobody vouches."""
+    admin, other, _ = chains
+    me = identity(1)
+    await other.register_node_with_proof(me.peer_id, other.operator, prove_possession(me, other.cluster, other.operator))
+    await admin.approve_node(me.peer_id)
+
+    async def say(sequence: int, **labels: str) -> None:
+        info = NodeInfo(
+            peer=me.peer_id,
+            sequence=sequence,
+            name="node-1",
+            addresses=("/ip4/192.0.2.1/tcp/4001",),
+            labels={HOSTNAME_LABEL: "node-1", **labels},
+        )
+        await other.publish_node_info(me.peer_id, encode(sign(me, other.cluster, info)))
+
+    async def labels() -> dict[str, str]:
+        projection = await replayed(admin)
+        node = projection.node(me.peer_id)
+        projection.close()
+        assert node is not None
+        return node.labels
+
+    name = {HOSTNAME_LABEL: "node-1"}
+    await say(1, zone="eu")
+    assert await labels() == name | {"zone": "eu"}
+    await admin.set_node_labels(me.peer_id, labels_digest({"zone": "eu"}))
+    assert await labels() == name | {"zone": "eu"}
+    await say(2, zone="us")
+    assert await labels() == name
+    await other.set_node_labels(me.peer_id, labels_digest({"zone": "us"}))
+    assert await labels() == name, "an operator's word is not an administrator's"
+    await say(3, zone="eu")
+    assert await labels() == name | {"zone": "eu"}
+    await admin.set_node_labels(me.peer_id, Digest(bytes(32)))
+    await say(4, zone="us")
+    assert await labels() == name | {"zone": "us"}
 
 
 async def test_what_the_registry_says_beside_its_objects(chains: list[FakeChain]) -> None:
