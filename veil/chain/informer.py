@@ -15,7 +15,7 @@ import asyncio
 import bisect
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +25,7 @@ from veil.chain.logs import RawLog
 from veil.chain.ports import EMPTY_HEAD, Block, BlockEvents, ChainEvent, Finality, Finalized, Head, Rollback
 from veil.chain.rpc import Answer, Header, LogEntry, Rpc, RpcRefused
 from veil.errors import ChainUnavailable, HeadMismatch
+from veil.store.collector import collector_paused
 from veil.types import Address
 
 logger = logging.getLogger(__name__)
@@ -290,7 +291,7 @@ class Informer:
     def _logs_of(self, cursor: _Cursor, answer: Answer) -> list[RawLog] | None:
         """The registry's logs, or None when the range was too large and is smaller now."""
         try:
-            entries = answer.value(list[LogEntry])
+            found = _logs_in(answer)
         except RpcRefused as error:
             if cursor.range_blocks == 1:
                 raise
@@ -298,7 +299,7 @@ class Informer:
             logger.info("%s; now %d blocks at a time", error.message, cursor.range_blocks)
             return None
         cursor.range_blocks = min(cursor.range_blocks * 2, RANGE_MAX_BLOCKS)
-        return [log for log in map(logs.parse, entries) if logs.in_chain(log)]
+        return found
 
     async def _mismatch(self, cursor: _Cursor, target: Header, head: Head | None, pending: list[RawLog]) -> list[Item]:
         """Start the range over if the block is gone by now, or from where both endpoints agree; raise if it lasts."""
@@ -331,21 +332,11 @@ class Informer:
         cursor.mismatches = cursor.headless = 0
         cursor.told_by_another = False
         times = await self._times(cursor, pending)
-        blocks: dict[int, tuple[Block, tuple[ChainEvent, ...]]] = {}
-        for mark in marks:
-            number = int(mark.number, 16)
-            blocks[number] = (Block(number, _bytes(mark.hash), int(mark.timestamp, 16)), ())
-        for (number, block_hash), group in groupby(pending, key=lambda log: (log.block, log.block_hash)):
-            blocks[number] = (Block(number, block_hash, times[number]), tuple(map(logs.decode, group)))
-        items: list[Item] = []
-        done = 0
-        for number, (block, events) in sorted(blocks.items()):
-            done += len(events)
-            items.append(BlockEvents(block, events, heads[done]))
-            cursor.remember(number, block.hash, heads[done])
+        blocks = _blocks(marks, pending, heads, times)
+        for done in blocks:
+            cursor.remember(done.block.number, done.block.hash, done.head)
         cursor.move(int(marks[-1].number, 16), heads[-1])
-        items.append(Finalized(Finality.LATEST, cursor.tip))
-        return items
+        return [*blocks, Finalized(Finality.LATEST, cursor.tip)]
 
     async def _times(self, cursor: _Cursor, pending: list[RawLog]) -> dict[int, int]:
         """The blocks' timestamps: in the logs where the endpoint puts them there, else from the headers."""
@@ -391,6 +382,12 @@ def _marks(tip: int, end: int) -> list[int]:
     return [end - depth for depth in MARK_DEPTHS if end - depth > tip]
 
 
+@collector_paused()
+def _logs_in(answer: Answer) -> list[RawLog]:
+    return [log for log in map(logs.parse, answer.value(list[LogEntry])) if logs.in_chain(log)]
+
+
+@collector_paused()
 def _heads(head: Head, pending: Sequence[RawLog]) -> list[Head]:
     """The heads before, between and after the logs; fewer than that where a log is missing or out of order."""
     heads = [head]
@@ -399,6 +396,25 @@ def _heads(head: Head, pending: Sequence[RawLog]) -> list[Head]:
             break
         heads.append(logs.fold(heads[-1], log))
     return heads
+
+
+@collector_paused()
+def _blocks(
+    marks: Sequence[Header], pending: Sequence[RawLog], heads: Sequence[Head], times: Mapping[int, int]
+) -> list[BlockEvents]:
+    """The blocks of ``marks`` and those of ``pending``, in order, each with its events and the head after them."""
+    found: dict[int, tuple[Block, tuple[ChainEvent, ...]]] = {}
+    for mark in marks:
+        number = int(mark.number, 16)
+        found[number] = (Block(number, _bytes(mark.hash), int(mark.timestamp, 16)), ())
+    for (number, block_hash), group in groupby(pending, key=lambda log: (log.block, log.block_hash)):
+        found[number] = (Block(number, block_hash, times[number]), tuple(map(logs.decode, group)))
+    result: list[BlockEvents] = []
+    done = 0
+    for _, (block, events) in sorted(found.items()):
+        done += len(events)
+        result.append(BlockEvents(block, events, heads[done]))
+    return result
 
 
 def _bytes(text: str) -> bytes:

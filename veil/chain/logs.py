@@ -7,10 +7,10 @@ layouts are few, fixed by the ABI (checked by a test), and the generic decoder i
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
-from eth_hash.auto import keccak
+import msgspec
+from eth_hash.backends.pysha3 import keccak256 as keccak
 from eth_typing import ABIEvent
 from eth_utils.abi import event_abi_to_log_topic
 from eth_utils.address import to_checksum_address
@@ -25,8 +25,7 @@ STATUSES = (None, NodeStatus.PENDING, NodeStatus.ACTIVE, NodeStatus.CORDONED, No
 """The contract's enum, in its order."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawLog:
+class RawLog(msgspec.Struct, frozen=True, gc=False):
     """One log in bytes."""
 
     block: int
@@ -43,15 +42,17 @@ class RawLog:
 def parse(entry: LogEntry) -> RawLog:
     """The bytes of a JSON log. Raises HeadMismatch for anything that is none."""
     try:
-        return RawLog(
-            int(entry.block_number, 16),
-            bytes.fromhex(entry.block_hash[2:]),
-            int(entry.block_timestamp, 16) if entry.block_timestamp else None,
-            tuple(bytes.fromhex(topic[2:]) for topic in entry.topics),
-            bytes.fromhex(entry.data[2:]),
-        )
+        block, block_hash, timestamp_s = _block(entry.block_number, entry.block_hash, entry.block_timestamp)
+        topics = tuple([bytes.fromhex(topic[2:]) for topic in entry.topics])
+        return RawLog(block, block_hash, timestamp_s, topics, bytes.fromhex(entry.data[2:]))
     except ValueError as error:
         raise HeadMismatch(f"the RPC endpoint gave a log that is none: {error}", hint="ask another endpoint") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _block(number: str, block_hash: str, timestamp: str | None) -> tuple[int, bytes, int | None]:
+    """Logs of one block come one after the other."""
+    return int(number, 16), bytes.fromhex(block_hash[2:]), int(timestamp, 16) if timestamp else None
 
 
 def in_chain(log: RawLog) -> bool:

@@ -28,7 +28,7 @@ class RpcRefused(ChainUnavailable):
         self.code = code
 
 
-class LogEntry(msgspec.Struct, frozen=True, rename="camel"):
+class LogEntry(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One log as ``eth_getLogs`` gives it; numbers are hexadecimal text."""
 
     topics: list[str]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from veil.errors import DeadlineExceeded
+from veil.store.collector import collector_paused
 from veil.store.database import open_cache, transaction
 from veil.store.rows import BlockRow, Cursor, EpochRow, ImagesRow, LogRow, NamespaceRow, NodeRow, ObjectRow
 from veil.store.schema import STORE_SCHEMA, STORE_VERSION
@@ -91,7 +92,7 @@ class Projection:
         Raises StorageUnavailable when the disk does not take it.
         """
         try:
-            with transaction(self._database):
+            with collector_paused(), transaction(self._database):
                 writer = Writer(self._database, self._objects)
                 yield writer
                 writer.finish()

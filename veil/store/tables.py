@@ -61,7 +61,7 @@ class Tables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._undo: list[tuple[int, str, bytes, bytes | None]] = []
+        self._undo: list[tuple[int, str, Row, Row | None]] = []
 
     def read(self, table: Table, *key: Any) -> Row | None:
         row: Row | None = self._connection.execute(f"{_SELECT[table.name]} WHERE {table.where}", key).fetchone()
@@ -82,16 +82,18 @@ class Tables:
         self._connection.execute(_DELETE[table.name], key)
 
     def _remember(self, table: Table, key: Row, block: int, *, new: bool = False) -> None:
-        before = None if new else self.read(table, *key)
-        encoded = None if before is None else msgspec.msgpack.encode(before)
-        self._undo.append((block, table.name, msgspec.msgpack.encode(key), encoded))
+        self._undo.append((block, table.name, key, None if new else self.read(table, *key)))
 
     def keep(self, after_block: int) -> None:
         """Write down how to undo what was written, as far as it was done by blocks above ``after_block``.
 
         During a long catching-up most of it never has to be.
         """
-        wanted = [record for record in self._undo if record[0] > after_block]
+        wanted = [
+            (block, name, msgspec.msgpack.encode(key), None if before is None else msgspec.msgpack.encode(before))
+            for block, name, key, before in self._undo
+            if block > after_block
+        ]
         self._connection.executemany("INSERT INTO undo (block, tab, key, before) VALUES (?, ?, ?, ?)", wanted)
         self._undo.clear()
 
