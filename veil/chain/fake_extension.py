@@ -20,6 +20,8 @@ from veil.chain.records import (
     Owner,
     Right,
     StakeTerms,
+    role_address,
+    role_id,
 )
 from veil.errors import Conflict, InvalidInput, LimitExceeded, NotFound
 from veil.types import Address, Digest, Epoch, ObjectId, PeerId, Shard
@@ -70,8 +72,7 @@ class FakeExtension:
     async def set_namespace_owner_role(self, namespace: bytes, role: bytes) -> None:
         if not any(role):
             raise InvalidInput("role is zero")
-        preimage = abi_encode(["string", "bytes32"], ["veil.role", role])
-        self._hand(namespace, Address("0x" + bytes(keccak(preimage))[:20].hex()), role)
+        self._hand(namespace, role_address(role), role)
 
     def _hand(self, namespace: bytes, owner: Address, role: bytes) -> None:
         def change(state: State) -> list[ChainEvent]:
@@ -368,7 +369,7 @@ class FakeExtension:
             if state.has_role(role, account) == held:
                 return []
             (state.roles.add if held else state.roles.discard)((role, account))
-            return [state.other("RoleChanged")]
+            return [state.emit(lambda rv: ports.RoleChanged(rv=rv, role=role_id(role), account=account, held=held))]
 
         self.ledger.write(change, while_paused=True)
 

@@ -3,19 +3,18 @@
 An upgrade is two transactions, ``delay`` apart: whoever does not agree with the new code has that time to leave.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 
 from veil.chain.binding import Binding
 from veil.chain.client import RegistryChain
 from veil.chain.deploy import ADMIN, deploy_code
+from veil.chain.reading import read_registry
 from veil.chain.records import role_id
 from veil.chain.reverts import ROLES
-from veil.chain.rpc import LogEntry, RpcRefused
+from veil.chain.rpc import RpcRefused
 from veil.errors import Conflict, Forbidden, NotFound
 from veil.types import Address
 
@@ -24,8 +23,6 @@ IMPLEMENTATION_SLOT = "0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca5
 
 NONE = bytes(32)
 """No predecessor, no salt: an operation is named by what it does."""
-
-_GRANTED, _REVOKED = ("0x" + keccak(f"Role{done}(bytes32,address,address)".encode()).hex() for done in ("Granted", "Revoked"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +74,14 @@ async def implementation(chain: RegistryChain) -> Address:
 
 
 async def role_holders(chain: RegistryChain) -> dict[str, list[Address]]:
-    """Who holds which role, from the events: the contract keeps no list."""
-    where = {"address": chain.registry, "fromBlock": hex(chain.deploy_block), "topics": [[_GRANTED, _REVOKED]]}
-    held: dict[str, dict[Address, bool]] = defaultdict(dict)
-    names = {"0x" + role_id(name).hex(): name for name in ROLES}
-    for log in await chain.endpoints.current().call(list[LogEntry], "eth_getLogs", where):
-        name = names.get(log.topics[1], log.topics[1])
-        held[name][Address(to_checksum_address("0x" + log.topics[2][-40:]))] = log.topics[0] == _GRANTED
-    return {name: [account for account, holds in held[name].items() if holds] for name in sorted(held)}
+    """Who holds which role, from the events, which are checked against ``head()``: the contract keeps no list."""
+    projection = await read_registry(chain)
+    try:
+        names = {role_id(name): name for name in ROLES}
+        held = {names.get(role, "0x" + role.hex()): accounts for role, accounts in projection.roles().items()}
+    finally:
+        projection.close()
+    return dict(sorted(held.items()))
 
 
 async def schedule_upgrade(chain: RegistryChain) -> tuple[Address, Operation | None]:

@@ -208,6 +208,9 @@ _READERS: dict[str, Callable[[RawLog], ChainEvent]] = {
     "AccessChanged": lambda log: ports.AccessChanged(
         rv=log.rv, namespace=log.topics[2][:16], account=_address(log.topics[3]), rights=_number(log, 0)
     ),
+    "RoleChanged": lambda log: ports.RoleChanged(
+        rv=log.rv, role=log.topics[2], account=_address(log.topics[3]), held=bool(_number(log, 0))
+    ),
     "HomePeersChanged": _home_peers,
     "DecisionLimitChanged": lambda log: ports.DecisionLimitChanged(
         rv=log.rv, namespace=log.topics[2][:16], per_epoch=_number(log, 0)

@@ -158,6 +158,16 @@ class AccessChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoleChanged:
+    """``account`` holds ``role`` (32 bytes) from now on, or no longer."""
+
+    rv: int
+    role: bytes
+    account: Address
+    held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HomePeersChanged:
     rv: int
     namespace: bytes
@@ -226,7 +236,7 @@ class EpochRetired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherEvent:
-    """An event of the registry that the projection does not need (stake, notes, disputes, roles): counted in the chain."""
+    """An event of the registry that the projection does not need (stake, notes, disputes, pauses): counted in the chain."""
 
     rv: int
     name: str
@@ -244,6 +254,7 @@ ChainEvent = (
     | PolicyChanged
     | NamespaceOwnerChanged
     | AccessChanged
+    | RoleChanged
     | HomePeersChanged
     | DecisionLimitChanged
     | NodeLabelsChanged

@@ -42,6 +42,7 @@ from veil.chain.ports import (
     OtherEvent,
     PlacementsAppended,
     PolicyChanged,
+    RoleChanged,
     Rollback,
 )
 from veil.errors import Untrusted
@@ -176,6 +177,8 @@ def _apply_event(event: ChainEvent, block: Block, writer: Writer, cluster: Clust
             space = writer.object(KINDS["Namespace"], ObjectId(namespace + bytes(16)))
             if space is not None:
                 writer.put_rights(namespace, space.owner, event.account, event.rights)
+        case RoleChanged(role=role, account=account, held=held):
+            writer.put_role(role, account, held=held)
         case ImageRootChanged(root=root, images=images):
             writer.put_images(ImagesRow(root=root, images=images))
         case ImageCommitted(name=name, manifest=manifest):

@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 
+from eth_abi.abi import encode as abi_encode
 from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
 
 from veil.types import Address, Digest, PeerId
 from veil.wire.codec import encode
@@ -17,6 +19,12 @@ def role_id(name: str) -> bytes:
     if re.fullmatch(r"0x[0-9a-f]{64}", name):
         return bytes.fromhex(name[2:])
     return bytes(32) if name == "DEFAULT_ADMIN_ROLE" else bytes(keccak(name.encode()))
+
+
+def role_address(role: bytes) -> Address:
+    """What stands for ``role`` (32 bytes) as the owner of a namespace; no account has that address."""
+    preimage = abi_encode(["string", "bytes32"], ["veil.role", role])
+    return Address(to_checksum_address(bytes(keccak(preimage))[:20]))
 
 
 class Right(IntFlag):

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable
 
 from veil.chain.ports import NodeStatus
-from veil.chain.records import Right
+from veil.chain.records import Right, role_address
 from veil.errors import WireInvalid
 from veil.node.envelopes import envelope_of
 from veil.store.projection import Projection
 from veil.store.rows import LogRow, NodeRow, ObjectRow
 from veil.store.transcripts import TRANSCRIPT_RETENTION_S
-from veil.types import ObjectId, PeerId
+from veil.types import Address, ObjectId, PeerId
 from veil.wire.nodes import KeyEpoch, Profile
 from veil.wire.objects import KINDS
 from veil.wire.policy import ClusterPolicy, read_policy
@@ -101,4 +101,10 @@ class NodeView:
         if node is None or space is None or not node.proven or node.status == NodeStatus.GONE:
             return False
         given = Right(self._projection.rights(object_id[:16], space.owner, node.operator))
-        return node.operator == space.owner or Right.VIEW in given
+        return Right.VIEW in given or self._owns(space.owner, node.operator)
+
+    def _owns(self, owner: Address, account: Address) -> bool:
+        """Whether ``account`` is ``owner``, or holds the role that it stands for."""
+        return owner == account or any(
+            role_address(role) == owner and account in holders for role, holders in self._projection.roles().items()
+        )

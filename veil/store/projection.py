@@ -29,6 +29,7 @@ from veil.store.tables import (
     OBJECTS,
     POLICY,
     RIGHTS,
+    ROLES,
     TABLES,
     TERMS,
     Row,
@@ -158,6 +159,13 @@ class Projection:
         """What ``owner`` lets whom do, those without any left out."""
         rows = self._tables.scan(RIGHTS, "namespace = ? AND owner = ? AND rights != 0", namespace, owner)
         return {row[2]: row[3] for row in rows}
+
+    def roles(self) -> dict[bytes, list[Address]]:
+        """Who holds each role (32 bytes) of the registry that anybody holds."""
+        found: dict[bytes, list[Address]] = {}
+        for role, account, _ in self._tables.scan(ROLES, "held"):
+            found.setdefault(role, []).append(account)
+        return found
 
     # images
 

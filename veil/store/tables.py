@@ -36,6 +36,7 @@ _NODE = ("peer", "operator", "status", "proven", "info", "down_incarnation", "re
 NODES = Table("nodes", (*_NODE, "vouched", "vouched_by"), 1)
 NAMESPACES = Table("namespaces", ("namespace", "homes", "decision_limit"), 1)
 RIGHTS = Table("rights", ("namespace", "owner", "account", "rights"), 3)
+ROLES = Table("roles", ("role", "account", "held"), 2)
 IMAGES = Table("images", ("one", "root", "images"), 1)
 MANIFESTS = Table("manifests", ("name", "manifest"), 1)
 EPOCHS = Table("epochs", ("epoch", "digest", "active"), 1)
@@ -43,7 +44,7 @@ POLICY = Table("policy", ("one", "policy"), 1)
 LOG = Table("log", ("shard", "sequence", "root", "count", "data", "sender", "block"), 2)
 TERMS = Table("terms", ("term", "accumulator", "members"), 1)
 
-_ALL = (BLOCKS, OBJECTS, NODES, NAMESPACES, RIGHTS, IMAGES, MANIFESTS, EPOCHS, POLICY, LOG, TERMS)
+_ALL = (BLOCKS, OBJECTS, NODES, NAMESPACES, RIGHTS, ROLES, IMAGES, MANIFESTS, EPOCHS, POLICY, LOG, TERMS)
 TABLES = {table.name: table for table in _ALL}
 
 _SELECT = {t.name: f"SELECT {', '.join(t.columns)} FROM {t.name}" for t in TABLES.values()}  # noqa: S608

@@ -19,6 +19,7 @@ from veil.store.tables import (
     OBJECTS,
     POLICY,
     RIGHTS,
+    ROLES,
     TERMS,
     UNDO_BLOCKS,
     Row,
@@ -140,6 +141,10 @@ class Writer:
     def put_rights(self, namespace: bytes, owner: Address, account: Address, rights: int) -> None:
         """What ``owner`` lets ``account`` do, a :class:`veil.chain.records.Right`."""
         self._tables.write(RIGHTS, (namespace, owner, account, rights), block=self._block)
+
+    def put_role(self, role: bytes, account: Address, *, held: bool) -> None:
+        """Whether ``account`` holds ``role`` (32 bytes)."""
+        self._tables.write(ROLES, (role, account, int(held)), block=self._block)
 
     def put_images(self, row: ImagesRow) -> None:
         self._tables.write(IMAGES, (1, row.root, row.images), block=self._block)

@@ -41,6 +41,7 @@ from veil.chain.ports import (
     PlacementsAppended,
     PolicyChanged,
     Registry,
+    RoleChanged,
     Rollback,
 )
 from veil.chain.records import DisputeStatus, EpochRecord, EpochStatus, Right, StakeTerms, role_id
@@ -582,8 +583,15 @@ async def roles_and_pauses_are_in_the_head_chain(bench: Bench) -> None:
     await admin.set_paused(True)
     await admin.set_paused(False)
     view = await replay(other)
-    names = [event.name for event in view.since(first) if isinstance(event, OtherEvent)]
-    assert names == ["RoleChanged", "RoleAdminSet", "RoleChanged", "RoleChanged", "PauseChanged", "PauseChanged"]
+    team, lead = role_id("TEAM"), role_id("LEAD")
+    assert view.since(first) == [
+        RoleChanged(rv=first + 1, role=team, account=other.operator, held=True),
+        OtherEvent(rv=first + 2, name="RoleAdminSet"),
+        RoleChanged(rv=first + 3, role=lead, account=other.operator, held=True),
+        RoleChanged(rv=first + 4, role=team, account=other.operator, held=False),
+        OtherEvent(rv=first + 5, name="PauseChanged"),
+        OtherEvent(rv=first + 6, name="PauseChanged"),
+    ]
     assert view.head == await admin.head()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from veil.chain import logs, rpc
 from veil.chain.client import RegistryChain
-from veil.chain.ports import EMPTY_HEAD, BlockEvents, Finality, Finalized, Head, ObjectApplied, OtherEvent, Rollback
+from veil.chain.ports import EMPTY_HEAD, BlockEvents, Finality, Finalized, Head, ObjectApplied, OtherEvent, RoleChanged, Rollback
 from veil.chain.rpc import LogEntry
 from veil.chain.signer import LocalSigner
 from veil.errors import ChainUnavailable, ConfigInvalid, Conflict, Forbidden, HeadMismatch, Refused
@@ -40,7 +40,7 @@ async def fill(chain: RegistryChain, count: int) -> None:
 
 
 async def collect(chain: RegistryChain, head: Head, *, timeout_s: float = 8) -> list[Any]:
-    """The events up to ``head`` that the projection needs, rolled back ones taken out."""
+    """The events up to ``head`` but those of roles and pauses, rolled back ones taken out."""
     blocks: list[BlockEvents] = []
     async with asyncio.timeout(timeout_s):
         async for item in chain.follow(from_block=0, from_head=EMPTY_HEAD):
@@ -50,7 +50,7 @@ async def collect(chain: RegistryChain, head: Head, *, timeout_s: float = 8) -> 
                 blocks.append(item)
                 if item.head == head:
                     break
-    return [event for block in blocks for event in block.events if not isinstance(event, OtherEvent)]
+    return [event for block in blocks for event in block.events if not isinstance(event, OtherEvent | RoleChanged)]
 
 
 def _ours(found: list[Any], twist: Any) -> list[Any]:

@@ -25,7 +25,7 @@ from veil.chain.ports import (
     Rollback,
 )
 from veil.chain.projector import BATCH_MAX, Change, apply, follow
-from veil.chain.records import Right
+from veil.chain.records import Right, role_id
 from veil.errors import DeadlineExceeded, HeadMismatch, StorageUnavailable, VeilError
 from veil.identity import Identity
 from veil.store.projection import Projection
@@ -547,6 +547,9 @@ async def test_what_the_registry_says_beside_its_objects(chains: list[FakeChain]
         await admin.set_decision_limit(half, 5)
         await admin.set_node_labels(peer, Digest(b"l" * 32))
         await admin.set_image_root(Digest(b"r" * 32), Digest(b"i" * 32))
+        await admin.grant_role("TEAM", owner.operator)
+        await admin.grant_role("TEAM", other.operator)
+        await admin.revoke_role("TEAM", owner.operator)
         await admin.commit_image(Digest(b"n" * 32), Digest(b"m" * 32))
         await caught_up(admin, projection)
         assert projection.namespace(half) == NamespaceRow(namespace=half, homes=(peer,), decision_limit=5)
@@ -558,6 +561,7 @@ async def test_what_the_registry_says_beside_its_objects(chains: list[FakeChain]
         assert (node.vouched, node.vouched_by) == (b"l" * 32, admin.operator)
         assert projection.images() == ImagesRow(root=Digest(b"r" * 32), images=Digest(b"i" * 32))
         assert projection.manifest(Digest(b"n" * 32)) == b"m" * 32
+        assert projection.roles() == {role_id("TEAM"): [other.operator]}
         full = content(projection)
         again = await replayed(admin)
         assert content(again) == full

@@ -9,7 +9,7 @@ import pytest
 from node_world import HELLO, OPERATOR, SeededRandom, World
 
 from veil.agent.keys import InstanceKey
-from veil.chain.records import Right
+from veil.chain.records import Right, role_address, role_id
 from veil.errors import AlreadyExists, Forbidden, InvalidInput, LimitExceeded, MeshUnavailable, NotFound, VeilError
 from veil.identity import Identity, peer_id_text
 from veil.node.logs import NEXT, READER_IDLE_S, READERS_MAX, MeshLogs
@@ -19,6 +19,7 @@ from veil.store.rows import NodeRow
 from veil.types import Address, PeerId
 from veil.wire.codec import decode, encode
 from veil.wire.logs import LOG_CHUNK_MAX_BYTES, LogChunk, LogNext, LogOpen
+from veil.wire.objects import KINDS, object_id
 
 pytestmark = pytest.mark.looptime
 
@@ -131,6 +132,15 @@ async def test_a_node_whose_operator_may_view_the_namespace_reads_too(reading: R
     with pytest.raises(MeshUnavailable):  # it may ask; its mesh is not started here
         await reading.read(logs, peer=world.other.peer_id)
     assert decode(await reading.winner._serve_open(viewer.peer_id, question(follow=False)), LogChunk).data == b"one\n"
+    world.write(lambda writer: writer.put_rights(HELLO[:16], OPERATOR, account, Right.NONE))
+    team = role_id("TEAM")
+    world.write(lambda writer: writer.put_role(team, account, held=True))
+    with pytest.raises(Forbidden):
+        await reading.winner._serve_open(viewer.peer_id, question(b"m" * 16))
+    space = world.projection.object(KINDS["Namespace"], object_id("default", ""))
+    assert space is not None
+    world.write(lambda writer: writer.put_object(replace(space, owner=role_address(team))))
+    await reading.winner._serve_open(viewer.peer_id, question(b"m" * 16))
     world.write(lambda writer: writer.put_node(replace(row, proven=False)))
     with pytest.raises(Forbidden):
         await reading.winner._serve_open(viewer.peer_id, question())
