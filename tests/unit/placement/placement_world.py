@@ -175,6 +175,7 @@ class Node:
         for workload in world.workloads:
             self.view.add(*workload.rows())
         self.view.decisions_max = world.decisions_max
+        self.view.namespace_limit = world.namespace_limit
         self.view.read()
         local = Local(
             identity=self.identity,
@@ -259,6 +260,7 @@ class World:
         evil=None,
         killed=(),
         decisions_max=10_000,
+        namespace_limit=0,
         falls=None,
         fallen_s=1e9,
         capacity=NODE,
@@ -286,6 +288,9 @@ class World:
         self.kept_down = {}
         self.released = {}
         self.decisions_max = decisions_max
+        self.namespace_limit = namespace_limit
+        self.decided_in = {}
+        """By member and namespace, the rounds that the member released."""
         self.decided = {}
         """By member and candidate, the rounds that the member released with that candidate in them."""
         self.true_orders = {}
@@ -438,6 +443,10 @@ class World:
             raise Broken(f"seed {self.seed}: a release with an omitted candidate")
         self.watch_exclusions(node, entry)
         self.watch_silence(node, entry)
+        space = self.decided_in.setdefault((node.number, opened.object_id[:16]), set())
+        space.add(opened.round)
+        if 0 < self.namespace_limit < len(space):
+            raise Broken(f"seed {self.seed}: more decisions in one namespace than the registry allows")
         for peer in entry.commits:
             rounds = self.decided.setdefault((node.number, peer), set())
             rounds.add(opened.round)

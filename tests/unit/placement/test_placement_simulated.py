@@ -373,6 +373,20 @@ def test_no_candidate_is_in_more_decisions_than_the_policy_allows():
     assert stopped, "it is told why nothing is placed any more"
 
 
+def test_no_namespace_has_more_decisions_than_the_registry_allows():
+    def world(customise, **more):
+        return lambda seed: World(seed, customise=customise, replicas=(1,) * 6, namespace_limit=3, **more)
+
+    calm = {"faults": NoFaults(), "quiet_at": 0}
+    assert caught(world(counts_no_candidates, **calm), "in one namespace", until_s=40, must_settle=False) is not None
+    stopped = 0
+    for seed in seeds(max(6, HISTORIES // 6)):
+        run = world(None)(seed)
+        run.run(until_s=40, must_settle=False)
+        stopped += any(reasons.NAMESPACE_LIMIT in node.reports.history for node in run.nodes)
+    assert stopped, "it is told why nothing is placed any more"
+
+
 def copies(node):
     """Commits for ever to telemetry that another node made for an earlier round (given to it by a member in the conspiracy)."""
     world, encryptor = node.world, node.core.local.epoch.encryptor
