@@ -9,7 +9,7 @@ by doing what it always does.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -17,7 +17,7 @@ from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
 from veil.agent.image_gc import ImageGc
 from veil.agent.images import EveryImage, ImagePolicy, Images, ImageState
-from veil.agent.keys import DesiredInstance, InstanceKey
+from veil.agent.keys import DesiredInstance, InstanceKey, container_id
 from veil.agent.logs import Logs
 from veil.agent.networks import Network, Networks
 from veil.agent.probe_calls import ProbeCalls
@@ -50,7 +50,7 @@ from veil.errors import (
     Unavailable,
     VeilError,
 )
-from veil.runtime.ports import ContainerSpec, EventKind, Runtime
+from veil.runtime.ports import ContainerSpec, EventKind, ExecSession, Runtime
 from veil.store.journal import RestartRow
 from veil.types import Clock, Random, SystemRandom
 from veil.wire.rounds import InstanceStatus
@@ -199,6 +199,20 @@ class Agent:
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 yield piece
+
+    async def open_exec(self, key: InstanceKey, container: str, command: Sequence[str], *, tty: bool) -> ExecSession:
+        """A command in a container of the Instance; its name may be left out when there is one.
+
+        Raises NotFound, InvalidInput, ContainerFailed.
+        """
+        desired = (self._desired or {}).get(key)
+        if desired is None:
+            raise NotFound("this node does not run the Instance", hint="it has moved: look again with `veil get instances`")
+        listed = desired.spec.get("containers")
+        names = [str(one.get("name", "")) for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+        if container not in names and (container or len(names) != 1):
+            raise InvalidInput(f"which container? There are {', '.join(sorted(names))}", hint="name one with --container")
+        return await self._runtime.open_exec(container_id(key, container or names[0]), command, tty=tty)
 
     def _only_container(self, key: InstanceKey) -> str:
         """Its name if the template has one besides init containers, or empty."""

@@ -13,10 +13,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from veil.api import access, bodies, logs, rights, watches
+from veil.api import access, bodies, execs, logs, rights, watches
 from veil.api.kinds import Kind
 from veil.api.openapi import V2_PROTOBUF
-from veil.api.ports import Auditor, Caller, Drainer, LogSource
+from veil.api.ports import Auditor, Caller, Drainer, ExecSource, LogSource
 from veil.api.status import Rejected, code_and_reason, status_of
 from veil.api.tables import table
 from veil.api.targets import AUDITS, Options, Target, is_true, parse_options, parse_target
@@ -71,6 +71,7 @@ class Door:
         log_source: LogSource,
         auditor: Auditor,
         drainer: Drainer,
+        exec_source: ExecSource,
         clock: Clock,
         discovery: Mapping[str, Obj],
         openapi: Mapping[str, bytes],
@@ -82,6 +83,7 @@ class Door:
         self._logs = log_source
         self._auditor = auditor
         self._drainer = drainer
+        self._execs = exec_source
         self._clock = clock
         self._discovery = {path: msgspec.json.encode(document) for path, document in discovery.items()}
         self._openapi = openapi
@@ -135,6 +137,8 @@ class Door:
             return await self._log(request, target)
         if target.subresource in AUDITS:
             return await self._audit(request, target)
+        if target.subresource == "exec":
+            return await self._exec(request, target)
         if target.subresource == "drain":
             return self._drain(request, target)
         match (request.method, bool(target.name)):
@@ -199,6 +203,12 @@ class Door:
         instance = self._store.get("Instance", target.namespace, target.name)
         pieces = logs.open_logs(self._logs, instance, request.query, self._clock)
         return await logs.respond(request, pieces, self._closing)
+
+    async def _exec(self, request: web.Request, target: Target) -> web.StreamResponse:
+        rights.check_exec(self._caller)
+        self._verbs.read(self._caller, target)
+        instance = self._store.get("Instance", target.namespace, target.name)
+        return await execs.respond(request, self._execs, instance, self._closing)
 
     async def _audit(self, request: web.Request, target: Target) -> web.Response:
         """By name alone: a placement that is too old to be listed can still be audited."""

@@ -73,6 +73,7 @@ def _entries(kind: Kind) -> list[Obj]:
         entries += [{"name": f"{resource.plural}/{name}", **shared, "verbs": ["get"]} for name in AUDITS]
     if kind.logs:
         entries.append({"name": f"{resource.plural}/log", **shared, "verbs": ["get"]})
+        entries.append({"name": f"{resource.plural}/exec", **shared, "verbs": ["create", "get"]})
     return entries
 
 

@@ -6,7 +6,7 @@ Nothing in ``veil`` imports this module. What is written is given generations an
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from veil.api.server import ApiServer
 from veil.client.api import ApiClient
 from veil.client.blocking import unix_config
 from veil.errors import NotFound, VeilError
+from veil.runtime.fake import FakeSession
+from veil.runtime.ports import ExecSession
 from veil.store.objects import RV_BLOCK, Obj, ObjectStore
 
 
@@ -99,6 +101,21 @@ class FakeLogs:
             self.more = asyncio.Event()
 
 
+class FakeExecs:
+    """Implements :class:`veil.api.ports.ExecSource`: every command gives its input back in upper case, and ends with 7."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, str, tuple[str, ...], bool, FakeSession]] = []
+        self.faults: list[VeilError] = []
+
+    async def open_exec(self, instance: Obj, *, container: str, command: Sequence[str], tty: bool) -> ExecSession:
+        if self.faults:
+            raise self.faults.pop(0)
+        session = FakeSession()
+        self.opened.append((instance["metadata"]["name"], container, tuple(command), tty, session))
+        return session
+
+
 class FakeDrainer:
     """Implements :class:`veil.api.ports.Drainer`: each call gives back the next of ``left``, then nothing."""
 
@@ -143,7 +160,8 @@ class FakeNode:
         self.logs = FakeLogs()
         self.auditor = FakeAuditor()
         self.drainer = FakeDrainer()
-        self.server = ApiServer(self.store, self.writer, self.logs, self.auditor, self.drainer)
+        self.execs = FakeExecs()
+        self.server = ApiServer(self.store, self.writer, self.logs, self.auditor, self.drainer, self.execs)
         self.hidden: set[str] = set()
         self.socket = directory / "api.sock"
         self.controllers_socket = directory / "controllers.sock"

@@ -1,9 +1,10 @@
 """What the API needs of the rest of the node: a way to write chain-held objects, and logs."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from veil.runtime.ports import ExecSession
 from veil.store.objects import Obj
 
 
@@ -56,6 +57,14 @@ class LogSource(Protocol):
 
         Raises NotFound, Forbidden, Unavailable, at the latest before the first piece.
         """
+        ...
+
+
+class ExecSource(Protocol):
+    """Commands in an Instance's container, wherever it runs."""
+
+    async def open_exec(self, instance: Obj, *, container: str, command: Sequence[str], tty: bool) -> ExecSession:
+        """``container`` empty: the only one. Raises NotFound, Forbidden, InvalidInput, ContainerFailed, Unavailable."""
         ...
 
 

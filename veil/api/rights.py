@@ -76,6 +76,12 @@ def check_drain(caller: Caller) -> None:
         raise Forbidden("draining is not for controllers", hint="use the node's own API")
 
 
+def check_exec(caller: Caller) -> None:
+    """Raises Forbidden. Only people are let into containers."""
+    if caller.controllers:
+        raise Forbidden("commands are not for controllers", hint="use the node's own API")
+
+
 def check_audit(caller: Caller) -> None:
     """Raises Forbidden. Transcripts are for the node's own people; the controllers have no use for them."""
     if caller.controllers:

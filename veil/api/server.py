@@ -17,7 +17,7 @@ from aiohttp import web
 from veil.api import access, openapi, watches
 from veil.api.app import Door
 from veil.api.discovery import documents
-from veil.api.ports import Auditor, Caller, Drainer, LogSource, ObjectWriter
+from veil.api.ports import Auditor, Caller, Drainer, ExecSource, LogSource, ObjectWriter
 from veil.api.verbs import Verbs
 from veil.errors import ConfigInvalid
 from veil.manifest.schemas import KINDS as SCHEMA_KINDS
@@ -44,6 +44,7 @@ class ApiServer:
         logs: LogSource,
         auditor: Auditor,
         drainer: Drainer,
+        execs: ExecSource,
         *,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -52,6 +53,7 @@ class ApiServer:
         self._logs = logs
         self._auditor = auditor
         self._drainer = drainer
+        self._execs = execs
         self._clock = clock or SystemClock()
         self._verbs = Verbs(store, writer, self._clock, random or SystemRandom())
         self._discovery = documents()
@@ -104,6 +106,7 @@ class ApiServer:
             log_source=self._logs,
             auditor=self._auditor,
             drainer=self._drainer,
+            exec_source=self._execs,
             clock=self._clock,
             discovery=self._discovery,
             openapi=self._openapi,

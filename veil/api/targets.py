@@ -70,7 +70,7 @@ def parse_target(raw_path: str) -> Target:
 
 def _subresources(kind: Kind) -> tuple[str, ...]:
     """What its objects have beside their status."""
-    return (("log",) if kind.logs else ()) + (("drain",) if kind.drains else ()) + (AUDITS if kind.audits else ())
+    return (("log", "exec") if kind.logs else ()) + (("drain",) if kind.drains else ()) + (AUDITS if kind.audits else ())
 
 
 def parse_options(query: Mapping[str, str], user_agent: str = "") -> Options:

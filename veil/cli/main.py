@@ -22,6 +22,7 @@ VERBS = {
     "delete": "delete objects",
     "describe": "show an object in detail: conditions, instances, placement",
     "doctor": "check a node and its surroundings",
+    "exec": "run a command in a container",
     "explain": "show the fields of a kind",
     "get": "list objects",
     "kubeconfig": "print the kubeconfig for kubectl and other tools",

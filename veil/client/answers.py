@@ -65,10 +65,19 @@ def error_of_status(status: Obj, code: int = 0) -> VeilError:
     reason = status.get("reason")
     if reason == "Invalid" and fields:
         return ManifestInvalid(fields, hint=hint)
-    for kind in _classes(VeilError):
-        if kind.__name__ == reason and kind is not ManifestInvalid:
-            return kind(message, hint=hint)
+    if (kind := _class_of(str(reason))) is not None:
+        return kind(message, hint=hint)
     return _BY_CODE.get(int(status.get("code", code) or code), VeilError)(message, hint=hint)
+
+
+def error_of_class(name: str, message: str, hint: str) -> VeilError:
+    """The error whose class is ``name``; a plain one of the house when it is none of its classes."""
+    return (_class_of(name) or VeilError)(message, hint=hint)
+
+
+def _class_of(name: str) -> type[VeilError] | None:
+    """ManifestInvalid is made of its fields, so it is none that a name would be enough for."""
+    return next((kind for kind in _classes(VeilError) if kind.__name__ == name and kind is not ManifestInvalid), None)
 
 
 def change_of(line: bytes) -> Change:

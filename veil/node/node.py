@@ -45,6 +45,7 @@ from veil.node.draining import Draining
 from veil.node.endpoint import Endpoint
 from veil.node.epoch_loading import EpochLoader
 from veil.node.epochs import EpochKeeper
+from veil.node.execs import MeshExecs
 from veil.node.following import ChainFollower
 from veil.node.health import Condition, Health, Verdict
 from veil.node.logs import MeshLogs
@@ -214,6 +215,7 @@ class Node:
             verify=self.chain.verify_placement,
         )
         self.logs = MeshLogs(identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, random=self._random)
+        self.execs = MeshExecs(identity=self.identity, mesh=self.mesh, agent=self.agent, view=self.view, random=self._random)
 
     def _make_doors(self) -> None:
         """Where others come in, and what they are told."""
@@ -226,7 +228,7 @@ class Node:
             store=self.store,
             keys=lambda: _epoch_keys(self.epochs.parts),
         )
-        self.api = ApiServer(self.store, self.admission, self.logs, self.auditing, self)
+        self.api = ApiServer(self.store, self.admission, self.logs, self.auditing, self, self.execs)
         self.controllers = ControllersChild(self.endpoint.controllers_socket, directory / "controllers.log")
         self.replication = Replication(
             mesh=self.mesh,
@@ -361,6 +363,7 @@ class Node:
     async def _close(self) -> None:
         await self.api.close()
         await self.logs.close()
+        await self.execs.close()
         await self.placement.close()
         await self.agent.close()
         await self.epochs.close()

@@ -17,7 +17,18 @@ from pathlib import Path
 from veil.errors import ContainerFailed, DeadlineExceeded, ImageUnavailable, NotFound, RuntimeUnavailable, VeilError
 from veil.runtime.ids import check_id
 from veil.runtime.netns import tcp_socket
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, EventKind, ExecResult, Image, RuntimeEvent, Stats
+from veil.runtime.ports import (
+    Container,
+    ContainerSpec,
+    ContainerState,
+    Disk,
+    EventKind,
+    ExecResult,
+    ExecSession,
+    Image,
+    RuntimeEvent,
+    Stats,
+)
 from veil.runtime.reference import parse_reference
 from veil.types import Clock
 
@@ -63,6 +74,8 @@ class FakeMachine:
         self.disk_total_bytes, self.disk_used_bytes, self.image_bytes = 100 << 30, 10 << 30, 5 << 30
         self.behaviours: dict[tuple[str, ...], Behaviour] = {}
         self.execs: dict[tuple[str, ...], ExecResult] = {}
+        self.sessions: list[tuple[str, tuple[str, ...], bool, FakeSession]] = []
+        """What was opened by ``open_exec``: container, command, terminal or not."""
         """Results of exec by command. Others give exit code 0 and no output; a code below 0 never ends."""
         self.usage: dict[str, Stats] = {}
         self.losing_events = False
@@ -261,6 +274,15 @@ class FakeRuntime:
             raise DeadlineExceeded(f"container {id}: {command[0]} did not end within {timeout_s} s")
         return ExecResult(exit_code=result.exit_code, output=result.output[:max_output_bytes])
 
+    async def open_exec(self, id: str, command: Sequence[str], *, tty: bool = False) -> ExecSession:
+        """A command that gives its input back, upper case, and ends with 7 when the input ends."""
+        self.machine.enter("open_exec", id)
+        if self._record(id).view.state is not ContainerState.RUNNING:
+            raise ContainerFailed(f"container {id} is not running", hint="start it first")
+        session = FakeSession()
+        self.machine.sessions.append((id, tuple(command), tty, session))
+        return session
+
     async def open_socket(self, id: str) -> socket.socket:
         """A fake container has no network: the socket is in the machine's."""
         self.machine.enter("open_socket", id)
@@ -311,6 +333,44 @@ class FakeRuntime:
     def _kill(self, id: str) -> None:
         self.machine.signals.append((id, "KILL"))
         self.machine.finish(id, SIGKILL_CODE)
+
+
+class FakeSession:
+    """Implements ExecSession: gives its input back in upper case, and ends with 7 when the input ends."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, int]] = []
+        self.closed = False
+        self._pieces: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
+        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def write(self, data: bytes) -> None:
+        if not self._code.done():
+            self._pieces.put_nowait((1, data.upper()))
+
+    async def end_input(self) -> None:
+        self._end(7)
+
+    async def read(self) -> tuple[int, bytes] | None:
+        piece = await self._pieces.get()
+        if piece is None:
+            self._pieces.put_nowait(None)
+        return piece
+
+    async def resize(self, columns: int, rows: int) -> None:
+        self.sizes.append((columns, rows))
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._code)
+
+    async def close(self) -> None:
+        self.closed = True
+        self._end(SIGKILL_CODE)
+
+    def _end(self, code: int) -> None:
+        if not self._code.done():
+            self._code.set_result(code)
+            self._pieces.put_nowait(None)
 
 
 def _append(path: Path, data: bytes) -> None:

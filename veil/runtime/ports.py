@@ -123,6 +123,34 @@ class RuntimeEvent:
     exit_code: int | None = None
 
 
+class ExecSession(Protocol):
+    """A command that runs inside a container, with its input and its output as they come."""
+
+    async def write(self, data: bytes) -> None:
+        """Input; waits while the command does not read. What comes after its end is dropped."""
+        ...
+
+    async def end_input(self) -> None:
+        """No more input."""
+        ...
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """Some output and its stream, 1 for stdout (and for all that a terminal shows), 2 for stderr; None at the end."""
+        ...
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Of its terminal. Without one, and after its end, nothing happens."""
+        ...
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended and its output was read or dropped."""
+        ...
+
+    async def close(self) -> None:
+        """Kill it if it runs, and forget it."""
+        ...
+
+
 class Runtime(Protocol):
     """One container runtime. Raises RuntimeUnavailable when it does not answer, ImageUnavailable, ContainerFailed, NotFound."""
 
@@ -175,6 +203,10 @@ class Runtime(Protocol):
         self, id: str, command: Sequence[str], *, timeout_s: float = 60.0, max_output_bytes: int = 1 << 20
     ) -> ExecResult:
         """Raises ContainerFailed when the container does not run, DeadlineExceeded (the command is killed then)."""
+        ...
+
+    async def open_exec(self, id: str, command: Sequence[str], *, tty: bool = False) -> ExecSession:
+        """Begin a command that people speak with. Raises ContainerFailed, also where the driver has no such thing; NotFound."""
         ...
 
     async def open_socket(self, id: str) -> socket.socket:

@@ -27,7 +27,18 @@ from veil.runtime.detached import ProcessId, kill_session, read_record, recorded
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
 from veil.runtime.netns import tcp_socket
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, EventKind, ExecResult, Image, RuntimeEvent, Stats
+from veil.runtime.ports import (
+    Container,
+    ContainerSpec,
+    ContainerState,
+    Disk,
+    EventKind,
+    ExecResult,
+    ExecSession,
+    Image,
+    RuntimeEvent,
+    Stats,
+)
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +191,10 @@ class ProcessRuntime:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+
+    async def open_exec(self, id: str, command: Sequence[str], *, tty: bool = False) -> ExecSession:
+        """There are none: a command is run by :meth:`exec`."""
+        raise ContainerFailed("plain processes have no commands to speak with", hint="run the node with containerd for that")
 
     async def open_socket(self, id: str) -> socket.socket:
         """Plain processes have the machine's network."""

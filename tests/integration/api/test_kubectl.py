@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from veil.api.fake import FakeNode, a_node, a_workload, an_instance
-from veil.errors import ChainUnavailable
+from veil.errors import ChainUnavailable, ContainerFailed
 from veil.node.instance_events import InstanceEvents
 from veil.types import SystemClock
 
@@ -118,6 +118,18 @@ async def test_nodes_are_cordoned(served: FakeNode, kubectl: Run) -> None:
     assert (await kubectl("get", "nodes.veil.dev", "node-1", "-o", "jsonpath={.status.phase}")).out == "Active"
     described = await kubectl("describe", "node", "node-1")
     assert (described.code, "dedicated=gpu:NoSchedule" in described.out) == (0, True)
+
+
+async def test_exec(served: FakeNode, kubectl: Run) -> None:
+    await kubectl("apply", "-f", "-", stdin=text())
+    served.store.put(an_instance(node="n1"))
+    ran = await kubectl("exec", "-i", "hello-1-0", "-c", "main", "--", "tr", "a-z", "A-Z", stdin="one\ntwo\n")
+    assert (ran.code, ran.out) == (7, "ONE\nTWO\n")
+    assert served.execs.opened[0][:4] == ("hello-1-0", "main", ("tr", "a-z", "A-Z"), False)
+    assert served.execs.opened[0][4].closed
+    served.execs.faults.append(ContainerFailed("sh does not start", hint="check the command"))
+    refused = await kubectl("exec", "hello-1-0", "--", "sh")
+    assert (refused.code, "sh does not start" in refused.err) == (1, True)
 
 
 async def test_events(served: FakeNode, kubectl: Run) -> None:

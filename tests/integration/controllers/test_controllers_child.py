@@ -173,7 +173,7 @@ async def test_the_api_goes_away_and_comes_back(child: Child) -> None:
     await child.node.server.close()
     await asyncio.sleep(0.5)
     node = child.node
-    node.server = ApiServer(node.store, node.writer, node.logs, node.auditor, node.drainer)
+    node.server = ApiServer(node.store, node.writer, node.logs, node.auditor, node.drainer, node.execs)
     await child.node.server.listen_unix(child.node.socket)
     await child.node.server.listen_controllers(child.node.controllers_socket, lambda obj: True)
     async with child.node.client() as client:

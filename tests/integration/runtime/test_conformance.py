@@ -214,6 +214,28 @@ async def test_exec_needs_a_running_container(bench: Bench) -> None:
         await bench.runtime.exec("idle", TALKING_EXEC)
 
 
+async def test_a_command_to_speak_with(bench: Bench) -> None:
+    await bench.run("talk")
+    if bench.runtime.name in ("process", "docker"):
+        with pytest.raises(ContainerFailed):
+            await bench.runtime.open_exec("talk", ["cat"])
+        pytest.skip(f"{bench.runtime.name} has no commands to speak with")
+    session = await bench.runtime.open_exec("talk", ["sh", "-c", "tr a-z A-Z; exit 7"])
+    for word in (b"one\n", b"two\n" * 50_000):
+        await session.write(word)
+    await session.end_input()
+    said = b""
+    while (piece := await session.read()) is not None:
+        assert piece[0] == 1
+        said += piece[1]
+    assert said == b"ONE\n" + b"TWO\n" * 50_000
+    assert await session.wait() == 7
+    await session.write(b"too late")
+    await session.close()
+    with pytest.raises(NotFound):
+        await bench.runtime.open_exec("never-was", ["cat"])
+
+
 async def test_a_socket_is_in_the_containers_network(bench: Bench, unused_port: int) -> None:
     if bench.runtime.name == "fake":
         pytest.skip("a fake container listens to nothing")

@@ -11,7 +11,7 @@ from admission_world import EPOCH, HELLO, cluster, envelope_of, valid
 from eth_utils.address import to_checksum_address
 
 from veil.api import copies, sealing
-from veil.api.fake import FakeAuditor, FakeDrainer, FakeLogs, a_workload
+from veil.api.fake import FakeAuditor, FakeDrainer, FakeExecs, FakeLogs, a_workload
 from veil.api.server import ApiServer
 from veil.chain.records import Right
 from veil.client.api import ApiClient
@@ -423,7 +423,7 @@ async def test_a_lost_push_is_tried_with_another_member(world: Any) -> None:
 
 async def test_over_http_a_workload_lives_from_creation_to_deletion(world: Any, tmp_path: Path) -> None:
     node = world.first
-    server = ApiServer(node.store, node.admission, FakeLogs(), FakeAuditor(), FakeDrainer())
+    server = ApiServer(node.store, node.admission, FakeLogs(), FakeAuditor(), FakeDrainer(), FakeExecs())
     await server.listen_unix(tmp_path / "s")
     try:
         async with ApiClient(unix_config(tmp_path / "s")) as client:
@@ -451,7 +451,7 @@ async def test_over_http_a_workload_lives_from_creation_to_deletion(world: Any, 
 async def test_only_another_template_is_a_new_template_generation(world: Any, tmp_path: Path) -> None:
     """And nobody but the node says which it is."""
     node, name = world.first, "veil.dev/template-generation"
-    server = ApiServer(node.store, node.admission, FakeLogs(), FakeAuditor(), FakeDrainer())
+    server = ApiServer(node.store, node.admission, FakeLogs(), FakeAuditor(), FakeDrainer(), FakeExecs())
     await server.listen_unix(tmp_path / "s")
 
     def shown(obj: Obj) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from cli_ran import Veil
 
 from veil.api.fake import FakeNode, a_node, a_workload, an_instance
 from veil.cli import cordon
-from veil.errors import ChainUnavailable, Conflict, DeadlineExceeded
+from veil.errors import ChainUnavailable, Conflict, DeadlineExceeded, InvalidInput
 
 
 @pytest.fixture
@@ -291,3 +291,35 @@ async def test_cordon_and_uncordon(served: FakeNode, veil: Veil) -> None:
     assert (await veil("node", "uncordon", "node-1", "--dir", str(served.socket.parent))).out == "node/node-1 uncordoned\n"
     assert (await veil("node", "cordon", "node-9")).code == 1
     assert "--dir" in (await veil("node", "cordon", "node-1", "--keystore", "admin.key")).err
+
+
+# commands in containers
+
+
+async def test_exec_ends_as_the_command_does(
+    served: FakeNode, veil: Veil, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    served.store.put(an_instance())
+    ran = await veil("exec", "hello-1-0", "-c", "main", "--", "cat", "-n")
+    assert (ran.code, ran.out) == (7, "")
+    assert served.execs.opened[-1][:4] == ("hello-1-0", "main", ("cat", "-n"), False)
+    given = tmp_path / "input"
+    given.write_bytes(b"some words\n" * 20_000)
+    with given.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        ran = await veil("exec", "-i", "hello-1-0", "--", "tr", "a-z", "A-Z")
+    assert (ran.code, ran.out) == (7, "SOME WORDS\n" * 20_000)
+    with given.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        ran = await veil("exec", "-it", "hello-1-0", "--", "sh")
+    assert "no terminal" in ran.err
+    assert served.execs.opened[-1][3] is False
+
+
+async def test_exec_says_what_is_wrong(served: FakeNode, veil: Veil) -> None:
+    served.store.put(an_instance())
+    served.execs.faults.append(InvalidInput("which container? There are a, b", hint="name one with --container"))
+    ran = await veil("exec", "hello-1-0", "--", "sh")
+    assert (ran.code, "There are a, b" in ran.err, "--container" in ran.err) == (1, True, True)
+    ran = await veil("exec", "nobody-1-0", "--", "sh")
+    assert (ran.code, "not found" in ran.err) == (1, True)

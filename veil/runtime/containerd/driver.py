@@ -26,6 +26,7 @@ from veil.runtime.containerd.connection import Connection, ShimGone
 from veil.runtime.containerd.execution import execute
 from veil.runtime.containerd.images import Image, Images
 from veil.runtime.containerd.schema import message
+from veil.runtime.containerd.sessions import open_session
 from veil.runtime.containerd.shims import bury
 from veil.runtime.containerd.snapshots import Snapshots
 from veil.runtime.containerd.spec import User, resources, runtime_spec
@@ -34,7 +35,7 @@ from veil.runtime.containerd.user import layer_roots, needs_files, resolve_user
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
 from veil.runtime.netns import tcp_socket_of
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, ExecResult, RuntimeEvent, Stats
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, ExecResult, ExecSession, RuntimeEvent, Stats
 from veil.runtime.ports import Image as NamedImage
 
 CONNECT_DEADLINE_S = 15.0
@@ -177,6 +178,11 @@ class ContainerdRuntime:
         await self._running(id)
         process = json.loads(record.spec.value)["process"]
         return await execute(self._tasks, id, process, command, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
+
+    async def open_exec(self, id: str, command: Sequence[str], *, tty: bool = False) -> ExecSession:
+        record = await self._get_record(id)
+        await self._running(id)
+        return await open_session(self._tasks, id, json.loads(record.spec.value)["process"], command, tty=tty)
 
     async def open_socket(self, id: str) -> socket.socket:
         await self._get_record(id)

@@ -32,7 +32,7 @@ async def execute(
     """``process`` is the container's own (user, capabilities, environment). Raises DeadlineExceeded, ContainerFailed."""
     exec_id = f"exec-{secrets.token_hex(8)}"
     with _fifo(max_output_bytes) as output:
-        await tasks.add_process(id, exec_id, {**process, "args": list(command), "terminal": False}, output.path)
+        await tasks.add_process(id, exec_id, {**process, "args": list(command), "terminal": False}, output.path, output.path)
         try:
             await tasks.start(id, exec_id)
             code = await _wait(tasks, id, exec_id, command, timeout_s)

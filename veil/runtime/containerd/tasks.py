@@ -84,12 +84,33 @@ class Tasks:
         """Remove an ended task. Raises NotFound, Conflict when it still runs."""
         await self._call("Delete", deadline_s=START_DEADLINE_S, container_id=id)
 
-    async def add_process(self, id: str, exec_id: str, process: dict[str, Any], output: Path) -> None:
-        spec = _json_any("Process", process)
-        path = str(output)
+    async def add_process(
+        self,
+        id: str,
+        exec_id: str,
+        process: dict[str, Any],
+        stdout: Path,
+        stderr: Path | None,
+        stdin: Path | None = None,
+    ) -> None:
+        """An exec, not yet started. ``stderr`` None: it has a terminal, which has one output."""
+        paths = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         await self._call(
-            "Exec", deadline_s=START_DEADLINE_S, container_id=id, exec_id=exec_id, spec=spec, stdout=path, stderr=path
+            "Exec",
+            deadline_s=START_DEADLINE_S,
+            container_id=id,
+            exec_id=exec_id,
+            spec=_json_any("Process", process),
+            terminal=stderr is None,
+            **{name: str(path) for name, path in paths.items() if path is not None},
         )
+
+    async def resize(self, id: str, exec_id: str, columns: int, rows: int) -> None:
+        await self._call("ResizePty", container_id=id, exec_id=exec_id, width=columns, height=rows)
+
+    async def close_input(self, id: str, exec_id: str) -> None:
+        """The shim holds the input open for as long as it is not told this."""
+        await self._call("CloseIO", container_id=id, exec_id=exec_id, stdin=True)
 
     async def delete_process(self, id: str, exec_id: str) -> None:
         """Remove an ended exec; its output has been written when this returns."""

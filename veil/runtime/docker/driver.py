@@ -26,7 +26,7 @@ from veil.runtime.docker.timestamps import NS_PER_S
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
 from veil.runtime.netns import tcp_socket_of
-from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, ExecResult, Image, RuntimeEvent, Stats
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, Disk, ExecResult, ExecSession, Image, RuntimeEvent, Stats
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +145,10 @@ class DockerRuntime:
         await self._running(id)
         name = self._name(id)
         return await execute(self._connection, name, id, command, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
+
+    async def open_exec(self, id: str, command: Sequence[str], *, tty: bool = False) -> ExecSession:
+        """There are none: a command is run by :meth:`exec`."""
+        raise ContainerFailed("the docker runtime has no commands to speak with", hint="run the node with containerd for that")
 
     async def open_socket(self, id: str) -> socket.socket:
         pid = (await self._running(id)).pid
