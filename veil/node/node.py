@@ -7,18 +7,15 @@ loops that look at the whole and do what is missing.
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
-from functools import partial
 from typing import Any
-
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
 
 from veil.agent.agent import Agent
 from veil.agent.capacity import MeasuredCapacity
 from veil.agent.keys import InstanceKey
 from veil.agent.pressure import PERIOD_S as PRESSURE_S
-from veil.agent.pressure import Pressure, Pressures
+from veil.agent.pressure import Pressures
 from veil.agent.volumes import Volumes
 from veil.api.admission import Admission
 from veil.api.sealing import EpochKeys
@@ -27,10 +24,9 @@ from veil.api.tls import server_context
 from veil.chain.client import RegistryChain
 from veil.chain.keystore import open_signer
 from veil.config import NodeSettings
-from veil.errors import ChainUnavailable, ConfigInvalid, Forbidden, RuntimeUnavailable
+from veil.errors import ConfigInvalid, Forbidden
 from veil.identity import Identity, peer_id_text
 from veil.mesh.client import LibP2PMesh
-from veil.mesh.ports import PeerState
 from veil.node.allowed_images import AllowedImages
 from veil.node.assembler import Assembler
 from veil.node.auditing import Auditing
@@ -47,13 +43,15 @@ from veil.node.epoch_loading import EpochLoader
 from veil.node.epochs import EpochKeeper
 from veil.node.execs import MeshExecs
 from veil.node.following import ChainFollower
-from veil.node.health import Condition, Health, Verdict
+from veil.node.health import Health
 from veil.node.logs import MeshLogs
 from veil.node.loop import LevelLoop
 from veil.node.membership import Membership, bootstrap_addresses
+from veil.node.own_conditions import NodeConditions
 from veil.node.replication import Replication
 from veil.node.reports import InstanceReports, rfc3339
 from veil.node.runtimes import make_networks, make_runtime
+from veil.node.starting import until_available
 from veil.node.view import NodeView
 from veil.node.wanted import drop_foreign_instances, visible_to_controllers, wanted_replicas
 from veil.placement.policies import Traits
@@ -76,9 +74,6 @@ PRUNE_S = 600.0
 DEMAND_S = 15.0
 COPIES_S = 15.0
 """Admission makes demands and copies; these only complete what it could not, so they are in no hurry and not in its way."""
-
-START_RETRY_MAX_S = 5.0
-"""What users of Kubernetes select one node by."""
 
 
 class Node:
@@ -107,7 +102,7 @@ class Node:
     async def run(self, stop: asyncio.Event) -> None:
         """Start, run until ``stop`` is set, end in order. Containers go on. Raises what a part cannot recover from."""
         for start in (self.chain.start, self.runtime.start_driver):
-            if not await _until_available(start, stop):
+            if not await until_available(start, stop):
                 await self.chain.close()
                 self.journal.close()
                 return
@@ -251,7 +246,7 @@ class Node:
             claims=self.claims,
             bootstrap=self._bootstrap,
         )
-        self.health = Health(self.store, self._own_name, self._conditions(), self._now, self._facts)
+        self.health = Health(self.store, self._own_name, self._conditions().all(), self._now, self._facts)
 
     def _make_loops(self) -> None:
         self._assembling = LevelLoop("assemble objects", self.assembler.sync, period_s=RESYNC_S)
@@ -450,6 +445,21 @@ class Node:
         row = self.projection.node(self.identity.peer_id)
         return row.name if row is not None and row.proven else ""
 
+    def _conditions(self) -> NodeConditions:
+        return NodeConditions(
+            peer=self.identity.peer_id,
+            projection=self.projection,
+            follower=self.follower,
+            endpoints=self.chain.endpoints,
+            mesh=self.mesh,
+            epochs=self.epochs,
+            budget=self.budget,
+            disk=self.disk,
+            runtime=self.runtime,
+            pressures=self.pressures,
+            controllers=self.controllers,
+        )
+
     def _now(self) -> str:
         return rfc3339(self._clock.now_s())
 
@@ -466,74 +476,6 @@ class Node:
         named = {"meshd": self.mesh.pid or 0, "evald": self.epochs.evaluator_pid, "controllers": self.controllers.pid}
         return {name: pid for name, pid in named.items() if pid}
 
-    # conditions
-
-    def _conditions(self) -> list[Condition]:
-        return [
-            Condition("Registered", "Active", "NotActive", self._registered),
-            Condition("ChainSynced", "CaughtUp", "NotSynced", self._synced),
-            Condition("ChainEndpointsAgree", "Agree", "EndpointLeft", self._endpoints_agree),
-            Condition("MeshJoined", "MembersSeen", "Alone", self._joined),
-            Condition("KeysReady", "EpochComplete", "EpochIncomplete", self._keyed),
-            Condition("NextKeysReady", "Prepared", "NotPrepared", self._prepared),
-            Condition("BudgetLeft", "Enough", "NearlySpent", self._budgeted),
-            Condition("FheReady", "InClass", "EvaluatorAway", self._evaluates),
-            Condition("JournalWritable", "Writable", "NotWritable", self._journal_writable),
-            Condition("ClockRight", "AgreesWithChain", "DiffersFromChain", self._clock_right),
-            Condition("RuntimeReady", "Answers", "Away", self._runtime_answers),
-            Condition("DiskFree", "Enough", "DiskPressure", partial(self._relaxed, Pressure.DISK)),
-            Condition("MemoryFree", "Enough", "MemoryPressure", partial(self._relaxed, Pressure.MEMORY)),
-            Condition("PidsFree", "Enough", "PidPressure", partial(self._relaxed, Pressure.PIDS)),
-            Condition("ControllersRunning", "Running", "NotRunning", self._controlled),
-        ]
-
-    async def _relaxed(self, pressure: Pressure) -> str:
-        return "nothing new is placed here until it has been over for a while" if pressure in self.pressures.active else ""
-
-    async def _registered(self) -> str:
-        row = self.projection.node(self.identity.peer_id)
-        if row is None:
-            return "the registry does not have this peer: `veil node register`"
-        if not row.proven:
-            return "the registry has no valid proof of possession of this peer"
-        return "" if row.status == "Active" else f"the registry says {row.status}"
-
-    async def _synced(self) -> str:
-        return self.follower.problem
-
-    async def _endpoints_agree(self) -> str:
-        return "; ".join(self.chain.endpoints.complaints)
-
-    async def _joined(self) -> str:
-        others = [member for member in self.mesh.members() if member.peer != self.identity.peer_id]
-        alive = any(member.state is PeerState.ALIVE for member in others)
-        return "" if alive or not others else f"none of {len(others)} other members answers"
-
-    async def _keyed(self) -> str:
-        return self.epochs.problem
-
-    async def _prepared(self) -> Verdict:
-        return self.epochs.prepared
-
-    async def _budgeted(self) -> str:
-        return self.budget.problem
-
-    async def _evaluates(self) -> Verdict:
-        return self.epochs.fhe
-
-    async def _journal_writable(self) -> str:
-        return self.disk.problem
-
-    async def _clock_right(self) -> str:
-        return self.follower.clock_problem
-
-    async def _runtime_answers(self) -> str:
-        await self.runtime.version()
-        return ""
-
-    async def _controlled(self) -> str:
-        return "" if self.controllers.pid else "the controllers' process is not running"
-
 
 def _epoch_keys(parts: EpochParts | None) -> EpochKeys | None:
     """What sealing for an epoch needs."""
@@ -546,30 +488,3 @@ def _epoch_keys(parts: EpochParts | None) -> EpochKeys | None:
         threshold=epoch.threshold,
         encryptor=parts.encryptor,
     )
-
-
-async def _until_available(start: Callable[[], Coroutine[Any, Any, None]], stop: asyncio.Event) -> bool:
-    """Wait for what is away at the start: a node outlives its chain and its runtime. False when ``stop`` was set meanwhile."""
-    starting = asyncio.create_task(_start_again(start))
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            return False
-        starting.result()
-        return True
-    finally:
-        for task in (starting, stopping):
-            task.cancel()
-        await asyncio.gather(starting, stopping, return_exceptions=True)
-
-
-async def _start_again(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async for attempt in AsyncRetrying(
-        retry=retry_if_exception_type((ChainUnavailable, RuntimeUnavailable)),
-        wait=wait_random_exponential(multiplier=0.2, max=START_RETRY_MAX_S),
-        before_sleep=before_sleep_log(log, logging.WARNING),
-        reraise=True,
-    ):
-        with attempt:
-            await start()

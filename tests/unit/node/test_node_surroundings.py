@@ -22,7 +22,8 @@ from veil.node.controllers import RESTART_MAX_S, STABLE_S, STOP_GRACE_S, Control
 from veil.node.disk import FREE_MIN_BYTES, Disk
 from veil.node.endpoint import Endpoint
 from veil.node.health import Condition, Health, Verdict
-from veil.node.node import Node, _until_available
+from veil.node.node import Node
+from veil.node.starting import until_available
 from veil.store.journal import Journal
 
 pytestmark = pytest.mark.looptime
@@ -287,7 +288,7 @@ async def test_what_is_away_at_the_start_is_waited_for() -> None:
         if tries < 4:
             raise ChainUnavailable("away")
 
-    assert await _until_available(start, asyncio.Event())
+    assert await until_available(start, asyncio.Event())
     assert tries == 4
 
 
@@ -297,7 +298,7 @@ async def test_a_node_that_waits_for_its_chain_can_be_stopped() -> None:
 
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(60, stop.set)
-    assert not await _until_available(start, stop)
+    assert not await until_available(start, stop)
     assert asyncio.get_running_loop().time() < 61
 
 
@@ -306,4 +307,4 @@ async def test_what_no_waiting_helps_against_ends_the_start() -> None:
         raise ConfigInvalid("no contract there")
 
     with pytest.raises(ConfigInvalid):
-        await _until_available(start, asyncio.Event())
+        await until_available(start, asyncio.Event())
