@@ -124,8 +124,9 @@ soak-mesh: setup ## 10 nodes for an hour at 10 % packet loss; reports false deat
 	@$(SUDO) unshare --net $(CURDIR)/$(BIN)/python -m bench.mesh_soak --minutes $(SOAK_MESH_MINUTES) --loss $(SOAK_MESH_LOSS)
 
 .PHONY: soak-runtime
-soak-runtime: setup ## 500 instances wanted at random for 5 minutes while everything under them is killed
-	@SOAK_RUNTIME_S=300 SOAK_RUNTIME_INSTANCES=500 nice $(PYTEST) -s tests/integration/agent/test_agent_soak.py
+soak-runtime: setup ## 500 instances wanted at random for 5 minutes while everything under them is killed; all orders of kills
+	@SOAK_RUNTIME_S=300 SOAK_RUNTIME_INSTANCES=500 SOAK_RUNTIME_ORDERS=24 nice $(PYTEST) -s \
+		tests/integration/agent/test_agent_soak.py tests/integration/agent/test_agent_kill_orders.py
 
 e2e: setup ## a whole cluster
 	@$(PYTEST) tests/e2e || { echo "==> once more, what failed"; $(PYTEST) --last-failed --last-failed-no-failures none tests/e2e; }

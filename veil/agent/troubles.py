@@ -34,8 +34,11 @@ class Troubles:
     def set(self, key: InstanceKey, container: str, trouble: Trouble) -> None:
         self._by_key.setdefault(key, {})[container] = trouble
 
-    def failed(self, key: InstanceKey, container: str, error: VeilError | OSError) -> None:
-        """One more attempt failed. The runtime's words go to the log, without figures; the status has words of its own."""
+    def failed(self, key: InstanceKey, container: str, error: VeilError | OSError, *, disk_full: bool = False) -> None:
+        """One more attempt failed (``disk_full``: on a full disk, whatever it says).
+
+        The runtime's words go to the log, without figures; the status has words of its own.
+        """
         if isinstance(error, VeilError):
             reason, words = error.reason, error.message
         else:
@@ -47,7 +50,7 @@ class Troubles:
         )
         before = self._by_key.get(key, {}).get(container)
         shown = IMAGE_PULL if image else CONTAINER_ERROR
-        if _disk_is_full(error):
+        if disk_full or _disk_is_full(error):
             shown, message = DISK_PRESSURE, f"container {container} waits: the node's disk is full"
         self.set(key, container, again(before, reason=shown, message=message, now_s=self._clock.now_s()))
 

@@ -23,28 +23,33 @@ from veil.wire.objects import ContainerResources, Resources
 PLUGINS = Path("/usr/lib/cni")
 
 
+def node_of(directory: Path) -> str:
+    """The name of the node of one test alone, however many run on the machine."""
+    return "n-" + hashlib.sha256(bytes(directory)).hexdigest()[:16]
+
+
+def connect(private: PrivateContainerd) -> ContainerdRuntime:
+    return ContainerdRuntime(
+        private.socket,
+        namespace="agent",
+        snapshotter=private.snapshotter,
+        runc_root=private.runc_root,
+        cgroup_parent=private.cgroup_parent,
+    )
+
+
 class Machine:
     """An agent on a namespace of its own."""
 
     def __init__(self, private: PrivateContainerd, directory: Path) -> None:
         self.private = private
         self.directory = directory
-        self.node = "n-" + hashlib.sha256(bytes(directory)).hexdigest()[:16]
-        """Of this test alone, however many run on the machine."""
+        self.node = node_of(directory)
         self.subnet = IPv4Network(f"10.63.{int(self.node[2:4], 16)}.0/24")
-        self.runtime = self.connect()
+        self.runtime = connect(private)
         self.networks = networks_in(directory / "networks", subnet=self.subnet, plugins=PLUGINS)
         self.journal = Journal(directory / "journal.db")
         self.agent = self.new_agent()
-
-    def connect(self) -> ContainerdRuntime:
-        return ContainerdRuntime(
-            self.private.socket,
-            namespace="agent",
-            snapshotter=self.private.snapshotter,
-            runc_root=self.private.runc_root,
-            cgroup_parent=self.private.cgroup_parent,
-        )
 
     def new_agent(self) -> Agent:
         return Agent(

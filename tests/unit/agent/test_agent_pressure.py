@@ -109,3 +109,14 @@ async def test_a_full_disk_is_no_fault_of_the_container(host: Any, operation: st
     assert host.status().message == "container main waits: the node's disk is full"
     await host.until(lambda: host.status().phase == "Running", 60)
     assert host.status().restarts == 0
+
+
+@pytest.mark.looptime
+async def test_a_full_disk_is_found_where_the_runtime_does_not_say_so(host: Any) -> None:
+    host.machine.fail_next("start", ContainerFailed("unable to store init state: %!w(<nil>)"), times=2)
+    host.machine.disk_used_bytes = host.machine.disk_total_bytes - 1000
+    host.want(host.instance())
+    await host.until(lambda: host.status().reason == "DiskPressure")
+    host.machine.disk_used_bytes = 0
+    await host.until(lambda: host.status().reason == "ContainerError", 60)
+    await host.until(lambda: host.status().phase == "Running", 60)
