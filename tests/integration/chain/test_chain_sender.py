@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_hash.auto import keccak
 
 from veil.chain.devchain import DevChain
 from veil.chain.endpoints import Endpoints
@@ -21,6 +20,21 @@ from veil.types import Address
 
 pytestmark = pytest.mark.chain
 NOBODY = Address("0x" + "22" * 20)
+
+
+class HandClock:
+    """Moves when it is set, and by ``step_s`` whenever it is read."""
+
+    def __init__(self, step_s: float = 0.0) -> None:
+        self.s = 0.0
+        self._step_s = step_s
+
+    def now_s(self) -> float:
+        return self.monotonic_s()
+
+    def monotonic_s(self) -> float:
+        self.s += self._step_s
+        return self.s
 
 
 @dataclass
@@ -108,28 +122,23 @@ async def test_one_that_became_too_cheap_while_it_was_forgotten_is_replaced(pool
 
 async def test_an_older_version_may_be_the_one_that_is_mined(pool: Pool) -> None:
     """By a miner who never heard of the replacement."""
-    signed: list[bytes] = []
-    sign = pool.signer.sign_transaction
-
-    async def recorded(transaction: dict[str, Any]) -> bytes:
-        signed.append(await sign(transaction))
-        return signed[-1]
-
-    pool.signer.sign_transaction = recorded  # type: ignore[method-assign]
-    sending = asyncio.create_task(pool.sender(replace_after_s=1.0, check_every_s=60).send(NOBODY, b""))
+    clock = HandClock()
+    sending = asyncio.create_task(pool.sender(replace_after_s=1.0, check_every_s=60, clock=clock).send(NOBODY, b""))
+    (first,) = await pool.until_waiting(1)
+    raw = await pool.rpc.call(str, "eth_getRawTransactionByHash", first["hash"])
+    clock.s = 2.0  # once only: a second replacement would take the place of the first version again
     async with asyncio.timeout(10):
-        while len(signed) < 2 or len(await pool.waiting()) < 1:
+        while (second := (await pool.until_waiting(1))[0])["hash"] == first["hash"]:
             await asyncio.sleep(0.02)
-    for version in await pool.waiting():
-        await pool.rpc.find(object, "anvil_dropTransaction", version["hash"])
-    await pool.rpc.find(object, "eth_sendRawTransaction", "0x" + signed[0].hex())
+    await pool.rpc.find(object, "anvil_dropTransaction", second["hash"])
+    await pool.rpc.find(object, "eth_sendRawTransaction", raw)
     await pool.mine()
-    assert (await sending).tx_hash == keccak(signed[0])
+    assert "0x" + (await sending).tx_hash.hex() == first["hash"]
 
 
 async def test_fees_grow_within_bounds(pool: Pool) -> None:
     """Also when nothing is ever mined."""
-    sending = asyncio.create_task(pool.sender(replace_after_s=0.05, deadline_s=4).send(NOBODY, b""))
+    sending = asyncio.create_task(pool.sender(replace_after_s=0.05, deadline_s=1.5, clock=HandClock(0.06)).send(NOBODY, b""))
     (first,) = await pool.until_waiting(1)
     with pytest.raises(DeadlineExceeded, match="not mined"):
         await sending
@@ -156,11 +165,7 @@ async def test_a_nonce_that_nobody_uses_is_filled(pool: Pool) -> None:
     await pool.until_waiting(2)
     other.cancel()
     await pool.rpc.find(object, "anvil_dropTransaction", lost["hash"])
-    async with asyncio.timeout(10):
-        while len(await pool.waiting()) < 2:
-            await pool.mine()
-            await asyncio.sleep(0.05)
-    filler, ours = await pool.waiting()
+    filler, ours = await pool.until_waiting(2)
     assert (filler["to"], int(filler["value"], 16)) == (pool.signer.address.lower(), 0)
     assert ours["input"] == "0x02"
     await pool.mine()
