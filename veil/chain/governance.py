@@ -116,6 +116,14 @@ async def change_role_admin(chain: RegistryChain, role: str, admin_role: str, *,
     return await _do(chain, await _way(chain, ADMIN, f"change who administers {role}"), call)
 
 
+async def pay_pool(chain: RegistryChain, to: Address, amount_wei: int, *, execute: bool) -> Operation | None:
+    """Credit ``to`` with a part of what was forfeited. As :func:`change_role`."""
+    call = chain.encode("payPool", to, amount_wei)
+    if execute:
+        return await _execute(chain, ADMIN, call, f"payment of {amount_wei} wei to {to}")
+    return await _do(chain, await _way(chain, ADMIN, "pay out of the pool"), call)
+
+
 async def role_admin(chain: RegistryChain, role: str) -> str:
     """The role whose holders grant and revoke ``role``, by its name where that is known."""
     found = bytes(await chain.read("getRoleAdmin", role_id(role)))

@@ -17,7 +17,7 @@ from veil.cli.registry import (
     registry,
     signer_of,
 )
-from veil.cli.values import ADDRESS, utc
+from veil.cli.values import ADDRESS, ETHER, ether, utc
 
 if TYPE_CHECKING:
     from veil.chain.client import RegistryChain
@@ -159,3 +159,33 @@ async def _upgrade(code: "Address | None", keystore: Path | str | None, director
             "operation": scheduled.id.hex(),
             "readyAt": utc(scheduled.ready_at_s),
         }
+
+
+@cluster.command("pay-pool")
+@click.argument("account", type=ADDRESS)
+@click.argument("amount", type=ETHER)
+@click.option("--execute", is_flag=True, help="do what the same command scheduled, after the timelock's delay")
+@output_option
+@keystore_option
+@directory_option
+def pay_pool(account: "Address", amount: int, execute: bool, output: str, keystore: Path | str | None, directory: Path) -> None:
+    """Credit ACCOUNT with AMOUNT (in ether) of what stakes and bonds forfeited. It gets it with `veil node withdraw`."""
+
+    async def act() -> dict[str, Any]:
+        from veil.chain import governance
+
+        async with registry(directory, keystore) as chain:
+            operation = await governance.pay_pool(chain, account, amount, execute=execute)
+            fields: dict[str, Any] = {"state": "Paid", "account": account}
+            if operation is not None and not execute:
+                fields |= {"state": "Scheduled", "timelock": operation.timelock, "readyAt": utc(operation.ready_at_s)}
+            left, owed = await chain.slashed_pool(), await chain.credit_of(account)
+            return fields | {"poolEther": ether(left), "creditEther": ether(owed)}
+
+    fields = asyncio.run(act())
+    if output == "json":
+        click.echo(json.dumps(fields, indent=2))
+        return
+    print_fields(fields)
+    if fields["state"] == "Scheduled":
+        click.echo("after that: the same command with --execute", err=True)

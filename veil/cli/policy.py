@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from veil.cli.registry import directory_option, keystore_option, output_option, print_fields, registry, registry_read
+from veil.cli.values import ANY_ETHER, ether
 
 if TYPE_CHECKING:
     from veil.chain.client import RegistryChain
@@ -110,6 +111,39 @@ def allow_image(
         click.echo(json.dumps(fields, indent=2))
     else:
         print_fields(fields)
+
+
+@policy.command("stake-terms")
+@click.option("--min-stake", "min_stake_wei", type=ANY_ETHER, help="in ether: below it no node is Active")
+@click.option("--dispute-bond", "dispute_bond_wei", type=ANY_ETHER, help="in ether: what opening a dispute takes at least")
+@click.option("--unbond-period-s", type=click.IntRange(0, 365 * 24 * 3600), help="how long a stake is liable after its node left")
+@click.option("--resolve-period-s", type=click.IntRange(0, 365 * 24 * 3600), help="until then an arbiter decides a dispute")
+@output_option
+@keystore_option
+@directory_option
+def stake_terms(output: str, keystore: "Path | str | None", directory: Path, **given: int | None) -> None:
+    """Show the terms of stakes and disputes, or change what is given, from now on: a node that is leaving keeps its date."""
+    changes = {name: value for name, value in given.items() if value is not None}
+    fields = asyncio.run(_terms(changes, keystore, directory))
+    if output == "json":
+        click.echo(json.dumps(fields, indent=2))
+    else:
+        print_fields(fields)
+
+
+async def _terms(changes: dict[str, int], keystore: "Path | str | None", directory: Path) -> dict[str, Any]:
+    from dataclasses import replace
+
+    async with registry(directory, keystore) as chain:
+        if changes:
+            await chain.set_stake_terms(replace(await chain.stake_terms(), **changes))
+        found = await chain.stake_terms()
+        return {
+            "minStakeEther": ether(found.min_stake_wei),
+            "disputeBondEther": ether(found.dispute_bond_wei),
+            "unbondPeriodSeconds": found.unbond_period_s,
+            "resolvePeriodSeconds": found.resolve_period_s,
+        }
 
 
 @policy.command("pin-image")

@@ -48,13 +48,17 @@ class _Ether(click.ParamType[int]):
 
     name = "ether"
 
+    def __init__(self, *, least_wei: int = 1) -> None:
+        self._least_wei = least_wei
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             amount = Decimal(value) * WEI_PER_ETHER
         except InvalidOperation:
             self.fail(f"{value!r} is no amount of ether, such as 0.5", param, ctx)
-        if not amount.is_finite() or amount <= 0 or amount != int(amount):
-            self.fail(f"{value!r}: more than 0, at most 18 decimals", param, ctx)
+        if not amount.is_finite() or amount < self._least_wei or amount != int(amount):
+            least = "more than 0" if self._least_wei else "0 or more"
+            self.fail(f"{value!r}: {least}, at most 18 decimals", param, ctx)
         return int(amount)
 
 
@@ -88,6 +92,8 @@ class _Content(click.ParamType[bytes]):
 
 
 ADDRESS, PEER, ETHER, DIGEST, CONTENT = _Address(), _Peer(), _Ether(), _Digest(), _Content()
+ANY_ETHER = _Ether(least_wei=0)
+"""Also none."""
 
 
 def ether(amount_wei: int) -> str:

@@ -195,6 +195,17 @@ async def test_policy_is_set_and_read(place: Place) -> None:
     assert await place.node("policy", "get") == changed
 
 
+async def test_terms_of_stakes_are_set_and_read(place: Place) -> None:
+    before = await place.node("policy", "stake-terms")
+    assert (before["minStakeEther"], before["disputeBondEther"]) == ("0", "0.01")
+    await place.refused(1, "POLICY_ADMIN", "policy", "stake-terms", "--min-stake", "2")
+    await place.refused(1, "0 or more", "policy", "stake-terms", "--min-stake", "-1")
+    changed = await place.as_admin("policy", "stake-terms", "--min-stake", "2", "--dispute-bond", "0")
+    assert changed == {**before, "minStakeEther": "2", "disputeBondEther": "0"}
+    await place.node("node", "register")
+    await place.refused(1, "2000000000000000000 are needed", "node", "approve", place.peer, "--keystore", str(place.admin))
+
+
 async def test_limits_of_decisions_are_set_and_read(place: Place) -> None:
     await place.refused(1, "POLICY_ADMIN", "policy", "limit", "team", "--decisions", "7")
     await place.refused(1, "whose limit", "policy", "limit", "--decisions", "7")
@@ -313,6 +324,12 @@ async def test_a_dispute_is_opened_decided_and_paid_out(place: Place) -> None:
     await place.refused(1, "ARBITER", "node", "slash", place.peer, "0.5", "--reason", str(reason))
     slashed = await place.as_admin("node", "slash", place.peer, "0.5", "--reason", str(reason))
     assert (slashed["stakeEther"], slashed["poolEther"]) == ("0.25", "0.75")
+    pay = ("cluster", "pay-pool", place_account := LocalSigner.generate().address, "0.5")
+    await place.refused(1, "PROPOSER_ROLE", *pay)
+    assert (await place.as_admin(*pay))["state"] == "Scheduled"
+    await place.wait(DELAY_S + 1)
+    paid = await place.as_admin(*pay, "--execute")
+    assert (paid["state"], paid["account"], paid["creditEther"], paid["poolEther"]) == ("Paid", place_account, "0.5", "0.25")
     await place.refused(1, "no dispute", "dispute", "show", "11" * 32)
     await place.refused(1, "is no digest", "dispute", "show", "11")
 
