@@ -45,6 +45,14 @@ class Deployed:
         missing = [number for number, header in zip(numbers, headers, strict=True) if header.optional(Header) is None]
         assert not missing, f"anvil lost the blocks {missing} in a reorg of {depth}"
 
+    async def reorg_amid(self, depth: int) -> None:
+        """The same while transactions come in. They wait in the pool, as anvil loses blocks that are mined during a reorg."""
+        await self.rpc.find(object, "evm_setAutomine", False)
+        await self.mine()  # returns when no other block is being made any more
+        await self.reorg(depth)
+        await self.rpc.find(object, "evm_setAutomine", True)
+        await self.mine()
+
     async def mine(self, blocks: int = 1) -> None:
         await self.rpc.find(object, "anvil_mine", hex(blocks))
 

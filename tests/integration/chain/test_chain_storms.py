@@ -8,7 +8,7 @@ import asyncio
 import importlib.util
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ MOVES = 25
 SPACE = object_id("default", "")
 FAULT_SHARE = 0.06
 """Of the answers, how many are wrong, late or missing."""
+OF_LOGS = ("drop", "repeat", "change")
+KINDS = (*OF_LOGS, "late", "close")
 
 
 def _load(name: str) -> Any:
@@ -91,17 +93,19 @@ async def projecting(chain: RegistryChain) -> AsyncIterator[Projection]:
 class Faults:
     """Now and then: a log dropped, repeated, changed; an answer late; a connection closed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, kinds: Sequence[str] = KINDS, share: float = FAULT_SHARE) -> None:
         self._random = random.Random(seed)
+        self._kinds, self._share = kinds, share
         self.on = True
+        self.seen = 0
         self.count: dict[str, int] = {}
 
     def __call__(self, method: str, _params: list[Any], answer: dict[str, Any]) -> Any:
-        if not self.on or self._random.random() >= FAULT_SHARE:
+        self.seen += 1
+        has_logs = method == "eth_getLogs" and bool(answer.get("result"))
+        kinds = [kind for kind in self._kinds if has_logs or kind not in OF_LOGS]
+        if not self.on or not kinds or self._random.random() >= self._share:
             return answer
-        kinds = ["late", "close"]
-        if method == "eth_getLogs" and answer.get("result"):
-            kinds = ["drop", "repeat", "change", "late", "close"]
         kind = self._random.choice(kinds)
         self.count[kind] = self.count.get(kind, 0) + 1
         if kind == "close":
@@ -137,7 +141,7 @@ class Storm:
 
     async def move(self) -> None:
         moves = [self.write, self.write, self.write, self.both, self.append, self.reorg, self.reorg, self.mine, self.nodes]
-        chosen = self._random.choice([*moves, self.pause, self.out_of_gas, self.delete, self.policy])
+        chosen = self._random.choice([*moves, self.pause, self.out_of_gas, self.delete, self.policy, self.amid, self.gap])
         self.made.append(chosen.__name__)
         with suppress(Refused):
             await chosen()
@@ -183,6 +187,23 @@ class Storm:
     async def reorg(self) -> None:
         await self._deployed.reorg(self._random.randint(1, DEPTH_MAX))
 
+    async def amid(self) -> None:
+        """A reorg while transactions are on their way: what it takes back is sent again, or is refused by then."""
+        calls = [self._apply(writer, self._key()) for writer in self._writers for _ in range(3)]
+
+        async def reorg() -> None:
+            await asyncio.sleep(self._random.uniform(0, 0.1))
+            await self._deployed.reorg_amid(self._random.randint(1, DEPTH_MAX))
+
+        for result in await asyncio.gather(reorg(), *calls, return_exceptions=True):
+            assert result is None or isinstance(result, Refused), result
+
+    async def gap(self) -> None:
+        """A transaction whose nonce comes after one that nobody has used yet."""
+        await transaction_after_a_gap(self._deployed, self._writers[0], self._key())
+        await self.write()
+        await self.write()
+
     async def mine(self) -> None:
         await self._deployed.mine(self._random.randint(1, 5))
 
@@ -200,6 +221,19 @@ class Storm:
             await self._writers[0]._sender.send(self._deployed.registry, call, gas=60_000)
 
 
+async def transaction_after_a_gap(deployed: Any, chain: RegistryChain, key: Any) -> None:
+    """Into the pool, where it waits for the nonce before its own."""
+    signer = deployed.signers[0]
+    nonce = int(await deployed.rpc.call(str, "eth_getTransactionCount", signer.address, "pending"), 16) + 1
+    call = chain._binding.encode("applyObject", 2, key, 0, b"after a gap", 0)
+    fees = {"maxFeePerGas": 100 * 10**9, "maxPriorityFeePerGas": 10**9, "gas": 400_000, "type": 2}
+    chain_id = int(await deployed.rpc.call(str, "eth_chainId"), 16)
+    raw = await signer.sign_transaction(
+        {"to": deployed.registry, "value": 0, "data": call, "nonce": nonce, "chainId": chain_id, **fees}
+    )
+    await deployed.rpc.call(str, "eth_sendRawTransaction", "0x" + raw.hex())
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_any_moves_with_reorgs_between_them(deployed: Any, seed: int) -> None:
     print(f"seed {seed}")
@@ -208,6 +242,8 @@ async def test_any_moves_with_reorgs_between_them(deployed: Any, seed: int) -> N
     async with liar(deployed.chain.rpc_url, faults) as url:
         reader = await deployed.client(rpc_url=url)
         writers = [await deployed.client(), await deployed.client()]
+        for writer in writers:
+            writer.sender._check_every_s = 0.2
         async with projecting(reader) as projection:
             storm = Storm(deployed, seed, writers, projection)
             for _ in range(MOVES):
@@ -218,6 +254,36 @@ async def test_any_moves_with_reorgs_between_them(deployed: Any, seed: int) -> N
             print(f"seed {seed}: {storm.made}, {faults.count}, head {projection.head()[0]}")
             await equals_a_replay(projection, truth)
         await reader.close()
+
+
+@pytest.mark.parametrize("kind", ["drop", "repeat", "change", "late", "close"])
+async def test_a_fault_of_the_endpoint_leaves_no_trace(deployed: Any, kind: str) -> None:
+    """It comes with every third answer, to a store that is empty and to one that is not."""
+    writer, truth = await deployed.client(), await deployed.client()
+    await writer.apply_object(1, SPACE, Generation(0), b"space")
+    faults = Faults(1, kinds=[kind], share=1 / 3)
+    faults.on = False
+    async with liar(deployed.chain.rpc_url, faults) as url:
+        reader = await deployed.client(rpc_url=url)
+        faults.on = True
+        async with projecting(reader) as projection:
+            while faults.count.get(kind, 0) < 3:
+                await writer.apply_object(2, object_id("default", f"w{faults.seen}"), Generation(0), b"x")
+                await equals_a_replay(projection, truth)
+        await reader.close()
+
+
+async def test_a_gap_of_nonces_leaves_no_trace(deployed: Any) -> None:
+    """The later transaction is mined once its turn comes, and read like any other."""
+    chain = await deployed.client()
+    await chain.apply_object(1, SPACE, Generation(0), b"space")
+    async with projecting(chain) as projection:
+        await transaction_after_a_gap(deployed, chain, object_id("default", "late"))
+        await equals_a_replay(projection, chain)
+        assert projection.object(2, object_id("default", "late")) is None
+        await chain.apply_object(2, object_id("default", "first"), Generation(0), b"x")
+        await projection.wait_until(lambda: projection.object(2, object_id("default", "late")) is not None, 20)
+        await equals_a_replay(projection, chain)
 
 
 async def test_every_depth_from_one_to_twenty(deployed: Any) -> None:
