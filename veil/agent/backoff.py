@@ -2,6 +2,9 @@
 
 The first restart is immediate, then the pauses double from 10 s to 300 s; a run of 10 minutes makes the next restart
 immediate again. What is needed for that is kept in the journal, so that a restart of the node is no way out of a crash loop.
+
+Times are the wall clock's, because they outlive this process and because the runtime's are. A clock that is set back must make
+nothing wait until it has caught up: what lies in the future by more than can be counts as over.
 """
 
 from dataclasses import dataclass, replace
@@ -9,6 +12,8 @@ from dataclasses import dataclass, replace
 BACKOFF_FIRST_S = 10.0
 BACKOFF_MAX_S = 300.0
 BACKOFF_RESET_S = 600.0
+CLOCK_MARGIN_S = 2.0
+"""How far an end that has been seen may lie in the future by rounding alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +44,11 @@ def restarted(history: History, *, ended_s: float, now_s: float) -> History:
     return History(count=history.count + 1, last_s=now_s, backoff_s=following_s)
 
 
-def due_s(history: History, *, ended_s: float) -> float:
+def due_s(history: History, *, ended_s: float, now_s: float) -> float:
     """From when on it may be started again, Unix seconds. An unknown end (0) counts as the moment after its start."""
     ended_s = ended_s or history.last_s
+    if ended_s > now_s + CLOCK_MARGIN_S:
+        return now_s
     return ended_s + _pause_s(history, ended_s)
 
 
@@ -57,6 +64,10 @@ class Trouble:
     message: str
     attempts: int
     until_s: float
+
+    def holds(self, now_s: float) -> bool:
+        """Whether it is too early for the next attempt."""
+        return now_s < self.until_s <= now_s + BACKOFF_MAX_S
 
 
 def again(before: Trouble | None, *, reason: str, message: str, now_s: float) -> Trouble:

@@ -89,7 +89,7 @@ class Images:
             return self._judged(image, manifest)
         trouble = self._troubles.get(image)
         if image not in self._pulls:
-            if trouble is not None and trouble.until_s > self._clock.now_s():
+            if trouble is not None and trouble.holds(self._clock.now_s()):
                 return ImageState.FAILED
             self._pulls[image] = asyncio.get_running_loop().create_task(self._pull(image), name=f"pull {image}")
         self._waiting.setdefault(image, set()).add(key)

@@ -94,7 +94,8 @@ class Probing:
     async def _repeat(self, run: _Run, check: Check, probe: Probe) -> None:
         """Returns once a startup probe has succeeded, or when the run is to be stopped."""
         tally = Tally(probe)
-        await asyncio.sleep(max(0.0, run.container.started_s + probe.initial_delay_s - self._clock.now_s()))
+        left_s = run.container.started_s + probe.initial_delay_s - self._clock.now_s()
+        await asyncio.sleep(min(max(0.0, left_s), probe.initial_delay_s))  # the clock may have been set back
         while run.health.failed is None:
             due_s = self._clock.monotonic_s() + probe.period_s
             verdict = await self._once(run, check, tally)

@@ -66,7 +66,7 @@ def decide(
     for planned in next_containers(plan, there, histories) if plan else ():
         assert plan is not None
         trouble = troubles.get(planned.name)
-        if trouble is not None and trouble.until_s > now_s:
+        if trouble is not None and trouble.holds(now_s):
             wakes.append(trouble.until_s)
             continue
         policy = policy_of(plan, planned)
@@ -137,7 +137,7 @@ def _container(
 
 def _restart(planned: Planned, container: Container | None, history: History, now_s: float) -> list[Action] | float:
     ended_s = container.finished_s if container is not None else 0.0
-    due = due_s(history, ended_s=ended_s)
+    due = due_s(history, ended_s=ended_s, now_s=now_s)
     if due > now_s:
         return due
     restart = Action(verb=Verb.RESTART, id=planned.spec.id, container=planned.name, ended_s=ended_s)

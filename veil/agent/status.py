@@ -212,7 +212,8 @@ def _waiting(sight: _Sight, pulling: Collection[str], now_s: float) -> tuple[str
     if image in pulling:
         return PULLING, f"image {image} is being fetched"
     if history.started and (container is None or container.state is not ContainerState.CREATED):
-        if due_s(history, ended_s=container.finished_s if container is not None else 0.0) > now_s:
+        ended_s = container.finished_s if container is not None else 0.0
+        if due_s(history, ended_s=ended_s, now_s=now_s) > now_s:
             return CRASH_LOOP, f"{sight.end}; the next try waits longer each time"
         return RESTARTING, f"{sight.end} and is started again"
     return CONTAINER_CREATING, f"{sight.name} is being created"

@@ -28,8 +28,11 @@ EPOCH_S = 1_700_000_000.0
 class LoopClock:
     """The event loop's time, which looptime moves."""
 
+    jump_s = 0.0
+    """By how much the wall clock was set forward; back, when it is negative."""
+
     def now_s(self) -> float:
-        return EPOCH_S + asyncio.get_running_loop().time()
+        return EPOCH_S + self.jump_s + asyncio.get_running_loop().time()
 
     def monotonic_s(self) -> float:
         return asyncio.get_running_loop().time()

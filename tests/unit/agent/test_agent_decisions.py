@@ -93,7 +93,7 @@ def test_pauses_double_up_to_the_limit_and_restarts_are_counted() -> None:
     history, pauses, now_s = first_start(History(), NOW), [], NOW
     for _ in range(8):
         ended_s = now_s + 1
-        due = due_s(history, ended_s=ended_s)
+        due = due_s(history, ended_s=ended_s, now_s=ended_s)
         pauses.append(due - ended_s)
         now_s = due
         history = restarted(history, ended_s=ended_s, now_s=now_s)
@@ -104,12 +104,12 @@ def test_pauses_double_up_to_the_limit_and_restarts_are_counted() -> None:
 @pytest.mark.parametrize(("ran_s", "pause_s"), [(BACKOFF_RESET_S - 1, 80), (BACKOFF_RESET_S, 0)])
 def test_a_long_run_resets_the_pause(ran_s: float, pause_s: float) -> None:
     history = History(count=4, last_s=NOW, backoff_s=80)
-    assert due_s(history, ended_s=NOW + ran_s) == NOW + ran_s + pause_s
+    assert due_s(history, ended_s=NOW + ran_s, now_s=NOW + ran_s) == NOW + ran_s + pause_s
     assert restarted(history, ended_s=NOW + ran_s, now_s=NOW + 1000).backoff_s == (160 if pause_s else 10)
 
 
 def test_an_end_at_an_unknown_time_is_taken_as_right_after_the_start() -> None:
-    assert due_s(History(count=1, last_s=NOW, backoff_s=10), ended_s=0) == NOW + 10
+    assert due_s(History(count=1, last_s=NOW, backoff_s=10), ended_s=0, now_s=NOW) == NOW + 10
 
 
 def test_failed_attempts_wait_longer_and_longer() -> None:
