@@ -56,7 +56,7 @@ lint: setup ## ruff, mypy strict, the layers
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 unit: setup ## no process, no socket, no sleep
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -n logical --dist worksteal tests/unit
 
 # Real parts race with each other on a busy machine. What fails is run once more on its own; it stays in the output to be looked
 # into, and fails for good if it fails again. Each part has a process of its own: native libraries of one (Concrete's threads) do

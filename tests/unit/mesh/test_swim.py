@@ -220,7 +220,7 @@ def test_whose_connections_break_all_at_once_and_are_made_again_is_not_declared_
                 network.carry_out(other, network.swims[other].connected(victim, network.now_s))
                 network.carry_out(victim, network.swims[victim].connected(other, network.now_s))
         network.run(20)
-        assert network.states(victim) == {ALIVE}
+        assert network.states(victim) <= {ALIVE, SUSPECT}, "of 30 at 10 % loss somebody may just suspect it"
     assert network.deaths() == []
 
 
