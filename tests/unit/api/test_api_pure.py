@@ -254,7 +254,7 @@ def test_paths_are_taken_apart() -> None:
         "/apis/veil.dev/v1/workloads",
         "/apis/veil.dev/v1alpha1/nodes/n/log",
         "/apis/veil.dev/v1alpha1/namespaces/a/nodes",
-        "/api/v1/namespaces/a/pods/b/exec",
+        "/api/v1/namespaces/a/pods/b/exec/more",
         "/api/v1/namespaces/a/pods/b/log/more",
         "/other",
     ],
