@@ -286,6 +286,30 @@ async def test_a_gap_of_nonces_leaves_no_trace(deployed: Any) -> None:
         await equals_a_replay(projection, chain)
 
 
+async def test_a_transaction_that_is_taken_back_before_its_receipt_is_read(deployed: Any) -> None:
+    """Its sender has not heard that it was mined, and the pool does not have it any more: it is sent again."""
+    hidden, key = [True], object_id("default", "twice")
+
+    def hide(method: str, _params: list[Any], answer: dict[str, Any]) -> dict[str, Any]:
+        return {**answer, "result": None} if hidden[0] and method == "eth_getTransactionReceipt" else answer
+
+    chain = await deployed.client()
+    await chain.apply_object(1, SPACE, Generation(0), b"space")
+    async with liar(deployed.chain.rpc_url, hide) as url, projecting(chain) as projection:
+        writer = await deployed.client(rpc_url=url)
+        writer.sender._check_every_s = writer.sender._replace_after_s = 1e9
+        writing = asyncio.create_task(writer.apply_object(2, key, Generation(0), b"x"))
+        await projection.wait_until(lambda: projection.object(2, key) is not None, 20)
+        await deployed.reorg(1)
+        await projection.wait_until(lambda: projection.object(2, key) is None, 20)
+        hidden[0] = False
+        writer.sender._check_every_s = 0.0
+        assert await asyncio.wait_for(writing, 30) == 1
+        await equals_a_replay(projection, chain)
+        assert projection.object(2, key) is not None
+        await writer.close()
+
+
 async def test_every_depth_from_one_to_twenty(deployed: Any) -> None:
     """Each depth with the registry's events in every block that it takes back, and new ones on the other branch."""
     chain = await deployed.client()
