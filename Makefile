@@ -60,10 +60,12 @@ unit: setup ## no process, no socket, no sleep
 
 # Real parts race with each other on a busy machine. What fails is run once more on its own; it stays in the output to be looked
 # into, and fails for good if it fails again. Each part has a process of its own: native libraries of one (Concrete's threads) do
-# not meet another's, and a process that crashes costs its part alone. Parts that mostly wait (for back-off, for blocks) have several.
+# not meet another's, and a process that crashes costs its part alone. Parts that mostly wait (for back-off, for blocks) or
+# compute on one thread half of the time (ceremonies, simulated circuits) have several.
 PARTS := $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/integration/*/))))
 integration: setup ## each part against the real thing: anvil, libp2p, Concrete, containerd, kubectl
-	@for part in $(PARTS); do echo "==> $$part"; case $$part in agent|chain) several="-n 3 --dist worksteal" ;; *) several= ;; esac; \
+	@for part in $(PARTS); do echo "==> $$part"; case $$part in agent|chain) several="-n 3 --dist worksteal" ;; \
+		fhe) several="-n 2 --dist loadfile" ;; *) several= ;; esac; \
 		$(PYTEST) $$several tests/integration/$$part || { echo "==> once more, what failed of $$part"; \
 		$(PYTEST) --last-failed --last-failed-no-failures all tests/integration/$$part; }; done
 
