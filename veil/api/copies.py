@@ -24,6 +24,10 @@ class Copies:
         self._random = random
         self._holders: dict[Digest, set[PeerId]] = {}
 
+    def is_alive(self, peer: PeerId) -> bool:
+        """Whether ``peer`` is this node, or one that may still answer."""
+        return peer == self._mesh.peer_id or self._others().get(peer) in (PeerState.ALIVE, PeerState.SUSPECT)
+
     def receivers(self, homes: Collection[PeerId]) -> list[PeerId]:
         """The other members alive, home nodes first, the rest in random order.
 

@@ -17,11 +17,11 @@ from veil.api.sealing import EpochKeys
 from veil.chain.ports import Chain
 from veil.errors import Conflict, Refused, Unavailable, VeilError
 from veil.identity import Identity
-from veil.mesh.ports import Mesh, PeerState
+from veil.mesh.ports import Mesh
 from veil.store.journal import Binding
 from veil.store.projection import Projection
 from veil.store.rows import ObjectRow
-from veil.types import Digest, Epoch, Generation, ObjectId, PeerId
+from veil.types import Digest, Epoch, Generation, ObjectId
 from veil.wire.codec import decode, sha256
 from veil.wire.objects import KINDS, DemandEnvelope, Envelope, SealedPart, demand_id, encode_envelope
 
@@ -120,7 +120,7 @@ class Demands:
             resources=await self._part(envelope.resources),
             template=await self._part(envelope.template) if envelope.template else None,
         )
-        turn = whose_turn(parts.homes, self._is_alive)
+        turn = whose_turn(parts.homes, self._copies.is_alive)
         if turn == self._identity.peer_id:
             made = await by_home(parts, keys, self._identity)
         elif turn is None and binding is not None:
@@ -139,10 +139,6 @@ class Demands:
         )
         await self.anchor(demand, replace=turn is not None)
         return True
-
-    def _is_alive(self, peer: PeerId) -> bool:
-        states = {member.peer: member.state for member in self._mesh.members()}
-        return peer == self._identity.peer_id or states.get(peer) in (PeerState.ALIVE, PeerState.SUSPECT)
 
     async def _part(self, digest: bytes) -> SealedPart:
         return decode(await self._mesh.get(Digest(digest)), SealedPart)

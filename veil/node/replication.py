@@ -9,7 +9,7 @@ from typing import Any
 
 from veil.api.copies import Copies
 from veil.api.resharing import whose_turn
-from veil.mesh.ports import Mesh, PeerState
+from veil.mesh.ports import Mesh
 from veil.node.envelopes import envelope_of
 from veil.node.reports import rfc3339
 from veil.store.objects import Obj, ObjectStore
@@ -51,7 +51,7 @@ class Replication:
         for row in self._projection.objects(KINDS["Workload"]):
             envelope = envelope_of(row)
             homes = self._homes(row.object_id)
-            if row.deleting or envelope is None or whose_turn(homes, self._is_alive) != self._mesh.peer_id:
+            if row.deleting or envelope is None or whose_turn(homes, self._copies.is_alive) != self._mesh.peer_id:
                 continue
             digests = self._digests(row, envelope, epochs)
             wanted |= digests
@@ -66,10 +66,6 @@ class Replication:
                 named = decode(demand.envelope, DemandEnvelope)
                 found += [named.demand, named.shared_resources, named.shared_template]
         return {Digest(digest) for digest in found if digest}
-
-    def _is_alive(self, peer: PeerId) -> bool:
-        alive = (PeerState.ALIVE, PeerState.SUSPECT)
-        return any(member.peer == peer and member.state in alive for member in self._mesh.members())
 
     def _show(self, envelope: Envelope, complete: bool) -> None:
         """The condition is shown from the first time that copies are missing."""
