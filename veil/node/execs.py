@@ -14,15 +14,15 @@ from veil.agent.agent import Agent
 from veil.agent.keys import InstanceKey
 from veil.client.answers import error_of_class
 from veil.errors import AlreadyExists, Forbidden, LimitExceeded, NotFound, VeilError
-from veil.identity import Identity, parse_peer_id, peer_id_text
+from veil.identity import Identity, peer_id_text
 from veil.mesh.ports import Mesh
+from veil.node.placed import placed
 from veil.node.view import NodeView
 from veil.runtime.ports import ExecSession
 from veil.store.objects import Obj
 from veil.types import Generation, ObjectId, PeerId, Random
 from veil.wire.codec import decode, encode
 from veil.wire.execs import ERROR_MAX_CHARS, EXEC_CHUNK_MAX_BYTES, ExecInput, ExecNext, ExecOpen, ExecOutput
-from veil.wire.objects import object_id
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +63,8 @@ class MeshExecs:
 
     async def open_exec(self, instance: Obj, *, container: str, command: Sequence[str], tty: bool) -> ExecSession:
         """Raises NotFound while the Instance is placed nowhere, Forbidden, InvalidInput, ContainerFailed, Unavailable."""
-        peer_text = instance.get("status", {}).get("peer", "")
-        if not peer_text:
-            raise NotFound(f"Instance {instance['metadata']['name']} is not placed yet", hint="see `veil describe instance`")
-        spec, peer = instance["spec"], parse_peer_id(peer_text)
-        wanted = object_id(instance["metadata"]["namespace"], spec["workload"])
-        key = InstanceKey(wanted, Generation(spec["generation"]), int(spec["replica"]))
+        peer, key = placed(instance)
+        wanted = key.object_id
         if peer == self._identity.peer_id:
             return await self._agent.open_exec(key, container, command, tty=tty)
         if (homes := self._view.homes(wanted)) and self._identity.peer_id not in homes:

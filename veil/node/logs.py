@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from veil.agent.agent import Agent
 from veil.agent.keys import InstanceKey
 from veil.errors import AlreadyExists, Forbidden, LimitExceeded, NotFound, VeilError
-from veil.identity import Identity, parse_peer_id
+from veil.identity import Identity
 from veil.mesh.ports import Mesh
+from veil.node.placed import placed
 from veil.node.view import NodeView
 from veil.store.objects import Obj
 from veil.types import Generation, ObjectId, PeerId, Random
 from veil.wire.codec import decode, encode
 from veil.wire.logs import LOG_CHUNK_MAX_BYTES, LogChunk, LogNext, LogOpen
-from veil.wire.objects import object_id
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +66,7 @@ class MeshLogs:
         previous: bool = False,
     ) -> AsyncIterator[bytes]:
         """Raises NotFound while the Instance is placed nowhere, Forbidden, Unavailable."""
-        peer_text = instance.get("status", {}).get("peer", "")
-        if not peer_text:
-            raise NotFound(f"Instance {instance['metadata']['name']} is not placed yet", hint="see `veil describe instance`")
-        spec = instance["spec"]
-        key = InstanceKey(
-            object_id(instance["metadata"]["namespace"], spec["workload"]), Generation(spec["generation"]), int(spec["replica"])
-        )
-        peer = parse_peer_id(peer_text)
+        peer, key = placed(instance)
         if peer == self._identity.peer_id:
             pieces = self._agent.logs(
                 key,
