@@ -10,7 +10,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(autouse=True, scope="session")
 def _tally():
-    from placement_world import FIRST_SEED, TALLY
+    from placement_nodes import FIRST_SEED, TALLY
 
     yield
     print(f"\nfrom seed {FIRST_SEED}: " + ", ".join(f"{count} {what}" for what, count in TALLY.items()))
+
+
+@pytest.fixture
+def table():
+    """A cluster of four nodes with one workload, at the moment before its round."""
+    from placement_table import Table
+
+    return Table()

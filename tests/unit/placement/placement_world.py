@@ -1,241 +1,31 @@
 """A seeded simulator of whole clusters: virtual time, a chain with a fence, nodes that crash, and a network that may do anything.
 
-It performs the effects of real :class:`veil.placement.core.Core` objects and watches from outside: the log, what each node
-holds, and every partial decryption. It knows nothing of how placement decides.
+It performs the effects of real :class:`veil.placement.core.Core` objects and counts from outside who holds what;
+:class:`placement_watch.Watch` looks at messages and partial decryptions.
 """
 
-import hashlib
 import heapq
-import os
-from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
-from itertools import pairwise
 from random import Random as Dice
 
 from placement_doubles import (
-    CIRCUITS,
-    CLUSTER,
-    FIRST_BLOCK,
-    GIB,
-    DiceRandom,
-    MemoryJournal,
-    Reports,
-    SimpleCapacity,
-    StaticView,
     VirtualClock,
     Workload,
     evaluate_now,
     identity_of,
     key_epoch_of,
     node_row,
-    parts_of,
 )
+from placement_nodes import DRAIN_AT_S, NODE, SETTINGS, SMALL, TALLY, Broken, Chain, Faults, Node
+from placement_watch import Watch
 
 from veil.errors import Untrusted, VeilError
-from veil.fhe.decision import order_of
-from veil.fhe.ports import Figures
-from veil.placement import reasons
-from veil.placement.core import Core
-from veil.placement.effects import REFETCH_S, ROUND, Append, AskRenewal, Evaluate, Fetch, Send
-from veil.placement.eligibility import anchored, eligible
-from veil.placement.local import Local
-from veil.placement.messages import open_any, open_passed
+from veil.placement.effects import REFETCH_S, Append, AskRenewal, Evaluate, Fetch, Send
 from veil.placement.ports import ReplicaKey, Wanted
 from veil.placement.ranking import shard_of
 from veil.placement.renewals import binding_key
-from veil.placement.settings import DEV
 from veil.store.rows import LogRow
-from veil.types import RoundId
 from veil.wire.codec import encode, sha256
-from veil.wire.rounds import Commit, Missing, Offer, Open, Passed, Telemetry, Withheld, transcript_root
-from veil.wire.signed import open_signed
-
-SETTINGS = replace(DEV, lease_s=8.0, tick_s=0.4, finality="safe", cover_tick_s=0.0, backoff_max_s=8.0, offer_s=3.0, release_s=5.0)
-FINAL_LAG = 1
-DRAIN_AT_S = 12.0
-SMALL = Figures(cpu_milli=500, memory_bytes=GIB, disk_bytes=GIB, gpu_count=0)
-NODE = Figures(cpu_milli=2000, memory_bytes=8 * GIB, disk_bytes=64 * GIB, gpu_count=0)
-
-
-WATCHED = [kind.__struct_config__.tag.encode() for kind in (Telemetry, Commit, Missing)]
-
-
-class Broken(AssertionError):
-    """An invariant does not hold."""
-
-
-HISTORIES = int(os.environ.get("VEIL_SIM_HISTORIES", "60"))
-FIRST_SEED = int(os.environ.get("VEIL_SIM_SEED", "0"))
-TALLY = Counter()
-"""What all worlds of this process did, so that a long run can say what it looked at."""
-
-
-def seeds(count=HISTORIES):
-    """As many histories, in a row from the first seed."""
-    return range(FIRST_SEED, FIRST_SEED + max(1, count))
-
-
-class Faults:
-    """How bad the world is. All are probabilities per message, append or second."""
-
-    def __init__(self, dice, scale=1.0):
-        self.lose = dice.choice([0, 0.05, 0.2]) * scale
-        self.repeat = dice.choice([0, 0.1, 0.3]) * scale
-        self.late = dice.choice([0, 0.1, 0.2]) * scale
-        self.forge = dice.choice([0, 0.05]) * scale
-        self.crash = dice.choice([0, 0.02, 0.05]) * scale
-        self.die = dice.choice([0, 0.0005]) * scale
-        """Per effect: of what a machine asked for at one moment, only the first part is begun."""
-        self.answer_lost = dice.choice([0, 0.3]) * scale
-        self.tx_lost = dice.choice([0, 0.1]) * scale
-        self.reorg = dice.choice([0, 0.1]) * scale
-        self.false_death = dice.choice([0, 0.03]) * scale
-        self.lag_s = dice.choice([0.1, 1.0, 2.5])
-
-
-class Chain:
-    """Blocks of appends, with the fence of the registry."""
-
-    def __init__(self):
-        self.blocks = [[]]
-        self.pending = []
-
-    @property
-    def number(self):
-        return FIRST_BLOCK + len(self.blocks) - 1
-
-    def rows(self, height):
-        return [row for block in self.blocks[: max(0, height - FIRST_BLOCK + 1)] for row in block]
-
-    def last(self, shard):
-        return max((row.sequence for block in self.blocks for row in block if row.shard == shard), default=0)
-
-    def submit(self, row, answer):
-        self.pending.append((row, answer))
-
-    def mine(self):
-        self.blocks.append([])
-        pending, self.pending = self.pending, []
-        for row, answer in pending:
-            if row.sequence != self.last(row.shard) + 1:
-                answer("conflict")
-                continue
-            TALLY["appends"] += 1
-            self.blocks[-1].append(replace(row, block=self.number))
-            answer("appended")
-
-    def reorg(self):
-        """The last block is another one: its appends come again later, or never."""
-        return self.blocks.pop() if len(self.blocks) > 3 else []
-
-
-class LaggingView(StaticView):
-    """What one node has read of the chain."""
-
-    def __init__(self, chain, peers, key_epoch):
-        super().__init__(peers, key_epoch=key_epoch)
-        self.chain = chain
-        self.final_lag = FINAL_LAG
-
-    def read(self):
-        """Catch up; true when something is new."""
-        self.block = self.chain.number
-        logs = {}
-        for row in self.chain.rows(self.block):
-            logs.setdefault(row.shard, {})[row.sequence] = row
-        changed, self.logs = logs != self.logs, logs
-        return changed
-
-
-class Node:
-    """One machine: its journal and runtime survive crashes, its core does not."""
-
-    def __init__(self, world, number):
-        self.world, self.number = world, number
-        self.identity = identity_of(number)
-        self.peer = self.identity.peer_id
-        self.journal = MemoryJournal()
-        self.core = None
-        self.up_since = 0.0
-        self.confirmed = {}
-        self.fetching = {}
-        self.reports = Reports()
-        self.life = 0
-        self.seen_dead = set()
-        """Whom this node holds to be gone: views of that differ for a while."""
-
-    def start(self):
-        world = self.world
-        self.life += 1
-        self.up_since = world.now
-        self.capacity = SimpleCapacity(world.clock, world.capacity)
-        self.view = LaggingView(world.chain, world.peers, world.key_epoch)
-        self.view.home_peers = {w.id: (world.nodes[0].peer,) for w in world.workloads} if world.nodes else {}
-        for workload in world.workloads:
-            self.view.add(*workload.rows())
-        self.view.decisions_max = world.decisions_max
-        self.view.namespace_limit = world.namespace_limit
-        self.view.read()
-        local = Local(
-            identity=self.identity,
-            cluster=CLUSTER,
-            view=self.view,
-            clock=world.clock,
-            random=DiceRandom(world.dice),
-            liveness=self,
-            settings=world.settings,
-            epoch=parts_of(world.key_epoch, self.peer),
-        )
-        bound_before = [b for b in self.journal.bindings.all() if b.state == "bound"]
-        self.confirmed = {binding_key(binding): float("-inf") for binding in bound_before}
-        self.fetching = {}
-        self.core = Core(local, self.journal, self.capacity, self.reports, self.changed)
-        world.customise(self)
-        self.watch_decryptor(local)
-        self.after_start = self.core.look_again(view_changed=True)
-
-    def watch_decryptor(self, local):
-        decryptor = local.epoch.decryptor
-        if decryptor is None:
-            return
-        partial = decryptor.partial
-
-        def watched(result, members):
-            self.world.on_partial(self, result, members)
-            return partial(result, members)
-
-        decryptor.partial = watched
-
-    def crash(self):
-        self.core = None
-        self.life += 1
-
-    def gone(self, peer):
-        return peer in self.seen_dead
-
-    def changed(self):
-        self.world.moved = True
-        for binding in self.journal.bindings.all():
-            if binding.state == "bound":
-                self.confirmed.setdefault(binding_key(binding), self.world.now)
-            if binding.state == "superseded":
-                self.world.after(0.2, self.stop, binding_key(binding), self.life)
-
-    def stop(self, key, life):
-        if self.core is not None and life == self.life:
-            self.world.perform(self, self.core.release(key))
-
-    def live(self):
-        """Replicas that run here and whose holder is in touch, as seen from outside."""
-        if self.core is None:
-            return []
-        lease = self.world.settings.lease_s
-        return [
-            binding_key(binding)
-            for binding in self.journal.bindings.all()
-            if binding.state == "bound" and self.world.now - self.confirmed.get(binding_key(binding), -1e9) < lease
-        ]
 
 
 class World:
@@ -286,30 +76,11 @@ class World:
         self.moved = False
         self.down_until = {}
         self.kept_down = {}
-        self.released = {}
         self.decisions_max = decisions_max
         self.namespace_limit = namespace_limit
-        self.decided_in = {}
-        """By member and namespace, the rounds that the member released."""
-        self.decided = {}
-        """By member and candidate, the rounds that the member released with that candidate in them."""
-        self.true_orders = {}
-        self.evaluated = {}
-        """By round, the nodes that evaluated it."""
-        self.offered = set()
-        """By round, the nodes that an offer was made to."""
-        self.delivered = {}
-        """When a member got whose telemetry for which round, in which of its lives."""
-        self.committed, self.searched = {}, {}
-        """When a candidate's commitment came to a member itself, and when whose it was told to look for."""
-        self.named = {}
-        """When it said itself that it does not decide with that node."""
-        self.offers = {}
-        """How many offers were made that somebody had checked, and that nobody had."""
+        self.watch = Watch(self)
         self.stolen = []
         self.handed_over = []
-        self.vectors = {}
-        """By member, over its crashes: whose telemetry, for which round, its releases were about."""
         self.replays = []
         self.broken = ""
         TALLY["histories"] += 1
@@ -419,69 +190,6 @@ class World:
                     )
                 running[key] = node.number
 
-    def on_partial(self, node, result, members):
-        """Called before every partial decryption: what is decrypted, and may it be?"""
-        TALLY["partials"] += 1
-        entry = next((e for e in node.core.member._requests.values() if e.result == result), None)
-        if entry is None:
-            raise Broken("a release of something that was not evaluated here")
-        opened = entry.open
-        if opened.circuit not in CIRCUITS:
-            raise Broken(f"seed {self.seed}: a release for an unregistered circuit")
-        purpose = (opened.object_id, opened.replicas, opened.circuit, sha256(result))
-        known, quorums = self.released.setdefault((node.number, opened.round), (purpose, [set(members)]))
-        if known != purpose:
-            raise Broken(f"seed {self.seed}: a release for a spent round")
-        if set(members) not in quorums:
-            quorums.append(set(members))
-        if len(quorums) > 2 or not all(a < b for a, b in pairwise(quorums)):
-            raise Broken(f"seed {self.seed}: partials for a third quorum, or for one that is not the first enlarged")
-        if opened.round not in node.journal.rounds.spent:
-            raise Broken(f"seed {self.seed}: a release that is not in the journal")
-        able = eligible(node.view, anchored(node.view, opened.object_id).envelope)
-        if able - set(opened.candidates) - set(opened.excluded):
-            raise Broken(f"seed {self.seed}: a release with an omitted candidate")
-        self.watch_exclusions(node, entry)
-        self.watch_silence(node, entry)
-        space = self.decided_in.setdefault((node.number, opened.object_id[:16]), set())
-        space.add(opened.round)
-        if 0 < self.namespace_limit < len(space):
-            raise Broken(f"seed {self.seed}: more decisions in one namespace than the registry allows")
-        for peer in entry.commits:
-            rounds = self.decided.setdefault((node.number, peer), set())
-            rounds.add(opened.round)
-            if len(rounds) > self.decisions_max:
-                raise Broken(f"seed {self.seed}: more decisions with one candidate than allowed")
-            vector = node.core.member._telemetry.get((peer, RoundId(opened.round)))
-            seen = self.vectors.setdefault(node.number, {})
-            first = seen.setdefault(sha256(vector or b""), (peer, opened.round))
-            if vector is not None and first != (peer, opened.round):
-                raise Broken(f"seed {self.seed}: a release on a copied ciphertext")
-
-    def watch_exclusions(self, node, entry):
-        """A release over a round that leaves somebody out: no member takes for a reason what it has seen to be none."""
-        for why in entry.exclusions:
-            TALLY[f"left out as {why.reason}"] += 1
-            if why.reason == reasons.GONE and not node.core.local.liveness.gone(why.peer):
-                raise Broken(f"seed {self.seed}: a candidate is excluded as gone that the member sees alive")
-            if why.reason == reasons.REFUSED and (why.round, why.peer) not in self.offered:
-                raise Broken(f"seed {self.seed}: a candidate is excluded that refused no offer")
-            of = (node.number, node.life, why.peer, why.round)
-            here_s, said_s = self.delivered.get(of, float("inf")), self.named.get(of, self.now)
-            if why.reason == reasons.TELEMETRY_MISSING and here_s < said_s:
-                raise Broken(f"seed {self.seed}: a candidate is excluded as silent whose telemetry the member has")
-
-    def watch_silence(self, node, entry):
-        """A release over inputs without some candidate's commitment: the member has looked for it too, and not found it."""
-        round, enough_s = entry.open.round, self.settings.commit_s / 4
-        at_s, searched = self.searched.get((node.number, node.life, round), (float("inf"), set()))
-        for peer in set(entry.open.candidates) - set(entry.commits):
-            TALLY["did not commit"] += 1
-            if peer not in searched or self.now < at_s + enough_s:
-                raise Broken(f"seed {self.seed}: a release without a candidate that nobody looked for")
-            if self.committed.get((node.number, node.life, peer, round), float("inf")) <= at_s + enough_s:
-                raise Broken(f"seed {self.seed}: a release without a candidate whose commitment the member has")
-
     # what happens by itself
 
     def tick(self, node):
@@ -574,7 +282,7 @@ class World:
                 return
             match effect:
                 case Send():
-                    self.watch(node, effect)
+                    self.watch.sent(node, effect)
                     self.send(node, effect.peer, encode(effect.message), effect.protocol, self.now + effect.deadline_s)
                 case AskRenewal():
                     self.ask(node, effect)
@@ -584,37 +292,6 @@ class World:
                     self.fetch(node, effect.digest)
                 case Append():
                     self.append(node, effect)
-
-    def watch(self, node, effect):
-        """Called for every message of ``node``: an offer goes to the node that the true decision names, whatever members say.
-
-        Only an offer that says itself that nobody checked may be the work of a liar.
-        """
-        message, _ = (
-            open_any(effect.message.signer, encode(effect.message), CLUSTER) if effect.protocol == ROUND else (None, None)
-        )
-        if isinstance(message, Withheld) and message.reason in reasons.SPOILT:
-            for peer in message.peers:
-                self.named.setdefault((node.number, node.life, peer, message.round), self.now)
-        if not isinstance(message, Offer):
-            return
-        self.offered.add((opened_of(message.open).round, effect.peer))
-        true = self.true_orders.get(message.transcript, [])
-        self.offers[message.checked] = self.offers.get(message.checked, 0) + 1
-        if message.checked and true[message.place : message.place + 1] != [effect.peer]:
-            raise Broken(f"seed {self.seed}: a checked offer to a node that the decision does not name there")
-
-    def remember_truth(self, node, effect):
-        """The true order of an evaluation's candidates: a fake result is in clear."""
-        entry = node.core.member._requests.get(effect.round)
-        if entry is None:
-            return
-        transcript = transcript_root(entry.request.open, entry.request.inputs, sha256(entry.result))
-        spec = CIRCUITS.get(entry.open.circuit)
-        if spec is not None:
-            bits = entry.result[-spec.result_bits :]
-            places = order_of(spec.shape, list(bits), len(entry.open.candidates))
-            self.true_orders[transcript] = [entry.open.candidates[place] for place in places]
 
     def travel_s(self):
         return self.dice.uniform(0.3, 4.0) if self.chance(self.faults.late) else self.dice.uniform(0.001, 0.03)
@@ -654,28 +331,11 @@ class World:
         if receiver.core is None or life not in (None, receiver.life):
             return
         if protocol == "round/1":
-            self.remember_delivery(receiver, sender, payload)
+            self.watch.delivery(receiver, sender, payload)
             self.perform(receiver, receiver.core.receive(sender, payload))
         else:
             with suppress(Untrusted):
                 receiver.core.receive_pending(sender, payload)
-
-    def remember_delivery(self, receiver, sender, payload):
-        """What a member gets to see of candidates, whoever passes it on."""
-        if not any(tag in payload for tag in WATCHED):
-            return
-        with suppress(Untrusted):
-            message, signed = open_any(sender, payload, CLUSTER)
-            if isinstance(message, Passed):
-                message, signed = open_passed(message, CLUSTER), message.message
-            of = (receiver.number, receiver.life, signed.signer)
-            if isinstance(message, Telemetry):
-                self.delivered.setdefault((*of, message.round), self.now)
-            elif isinstance(message, Commit) and signed.signer == sender:
-                self.committed.setdefault((*of, message.round), self.now)
-            elif isinstance(message, Missing) and message.what == "commitments":
-                searched = set(message.peers)
-                self.searched.setdefault((receiver.number, receiver.life, opened_of(message.open).round), (self.now, searched))
 
     def ask(self, node, effect):
         receiver = self.by_peer[effect.peer]
@@ -709,10 +369,10 @@ class World:
             ).result
         except VeilError:
             result = None
-        self.evaluated.setdefault(effect.round, set()).add(node.number)
+        self.watch.evaluated.setdefault(effect.round, set()).add(node.number)
         effects = node.core.on_evaluated(effect.round, result)
         if result is not None:
-            self.remember_truth(node, effect)
+            self.watch.truth(node, effect)
         self.perform(node, effects)
 
     def fetch(self, node, wanted):
@@ -753,11 +413,3 @@ class World:
     def appended(self, node, life, effect, outcome):
         if node.core is not None and node.life == life:
             self.perform(node, node.core.on_append(effect.shard, effect.sequence, outcome))
-
-
-def opened_of(signed):
-    return open_signed(signed, CLUSTER, Open)
-
-
-def hash_of(text):
-    return hashlib.sha256(text.encode()).digest()

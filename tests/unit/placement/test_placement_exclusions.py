@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from placement_doubles import CLUSTER
-from placement_table import Asked, Table, body_of
+from placement_table import Asked, body_of
 
 from veil.errors import SignatureInvalid, WireInvalid
 from veil.placement import reasons
@@ -17,11 +17,6 @@ LEFT_OUT = 3
 """Holds no share, so that the committee is whole without it."""
 
 FIRST, SECOND = RoundId(b"round number one"), RoundId(b"round number two")
-
-
-@pytest.fixture
-def table():
-    return Table()
 
 
 class Rounds:

@@ -7,8 +7,9 @@ its seed.
 import msgspec
 import pytest
 from placement_doubles import GIB, identity_of, use_cheap_signatures
-from placement_world import HISTORIES as ALL
-from placement_world import Faults, World, seeds
+from placement_nodes import HISTORIES as ALL
+from placement_nodes import Faults, seeds
+from placement_world import World
 from test_placement_simulated import NoFaults, caught
 
 from veil.fhe.ports import Figures
@@ -81,7 +82,7 @@ def test_with_five_members_a_liar_changes_nothing_and_is_named():
         liars = {liar for node in world.nodes if node.core for liar in node.core.desk._liars}
         assert liars <= {(1, LIAR + 1)}, seed
         named += bool(liars)
-        assert world.offers.get(False, 0) == 0, seed
+        assert world.watch.offers.get(False, 0) == 0, seed
     assert named > HISTORIES // 3
 
 
@@ -93,7 +94,7 @@ def test_with_five_members_a_liar_changes_nothing_in_a_hostile_world():
 def test_one_member_more_than_needed_evaluates_and_another_only_when_one_is_silent():
     world = wide(3, None, faults=NoFaults(), quiet_at=0)
     world.run(until_s=60)
-    assert {len(nodes) for nodes in world.evaluated.values()} == {4}
+    assert {len(nodes) for nodes in world.watch.evaluated.values()} == {4}
 
     def mute(node):
         if node.number == LIAR:
@@ -101,15 +102,15 @@ def test_one_member_more_than_needed_evaluates_and_another_only_when_one_is_sile
 
     world = wide(3, mute, faults=NoFaults(), quiet_at=0)
     world.run(until_s=60)
-    assert {len(nodes) for nodes in world.evaluated.values()} <= {4, 5}
-    assert any(len(nodes) == 5 for nodes in world.evaluated.values())
-    assert world.offers.get(False, 0) == 0, "four answer in the end"
+    assert {len(nodes) for nodes in world.watch.evaluated.values()} <= {4, 5}
+    assert any(len(nodes) == 5 for nodes in world.watch.evaluated.values())
+    assert world.watch.offers.get(False, 0) == 0, "four answer in the end"
 
 
 def test_one_node_that_holds_the_whole_key_decides_and_says_that_nobody_checked():
     world = World(2, committee=1, threshold=1, faults=NoFaults(), quiet_at=0)
     world.run(until_s=60)
-    assert world.offers.keys() == {False}
+    assert world.watch.offers.keys() == {False}
     for seed in seeds(HISTORIES // 3):
         World(seed, committee=1, threshold=1).run()
 
@@ -126,7 +127,7 @@ def test_with_three_members_lies_are_noticed_and_nothing_is_placed_by_them():
 def test_without_the_liar_the_other_two_go_on_unchecked():
     world = narrow(5, lies, faults=NoFaults(), quiet_at=0, killed=((LIAR, 10.0, 1e9),))
     world.run(until_s=200)
-    assert world.offers[False] > 0
+    assert world.watch.offers[False] > 0
 
 
 def test_a_combiner_that_believes_anybody_is_found_out():

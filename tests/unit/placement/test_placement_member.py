@@ -18,11 +18,6 @@ from veil.wire.rounds import Commit, Inputs, Open, Release, Telemetry, Withheld,
 from veil.wire.signed import open_signed
 
 
-@pytest.fixture
-def table():
-    return Table()
-
-
 def answer(table, number=0, *, asked=None, silent=(), **request):
     """``silent`` did not commit, also not when it was looked for."""
     asked = asked or Asked(table, number)

@@ -1,17 +1,11 @@
 """Two key epochs at once: what was begun in the last one ends in it, and nothing of one is read as the other's."""
 
-import pytest
 from placement_doubles import key_epoch_of, parts_of
-from placement_table import Asked, Table
+from placement_table import Asked
 
 from veil.placement import reasons
 from veil.placement.opening import is_member
 from veil.wire.rounds import Release, Withheld
-
-
-@pytest.fixture
-def table():
-    return Table()
 
 
 def rotate(table, local, number=0, *, overlap=True):

@@ -9,7 +9,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 from placement_doubles import CIRCUITS, CLUSTER, use_cheap_signatures
-from placement_world import HISTORIES, Broken, Faults, World, seeds
+from placement_nodes import HISTORIES, Broken, Faults, seeds
+from placement_world import World
 
 from veil.placement import desk, reasons
 from veil.placement.append import ShardAppends
