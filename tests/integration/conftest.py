@@ -1,10 +1,11 @@
 """A private containerd and an image for the tests that want the real thing."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from image_registry import Registry, serving
 
 from veil.runtime import daemon
 from veil.runtime.daemon import PrivateContainerd
@@ -31,3 +32,9 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateContain
         yield one
     finally:
         asyncio.run(one.stop())
+
+
+@pytest.fixture
+async def registry(archive: Path) -> AsyncIterator[Registry]:
+    async with serving(archive) as one:
+        yield one

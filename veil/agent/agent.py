@@ -50,7 +50,9 @@ from veil.errors import (
     Unavailable,
     VeilError,
 )
+from veil.runtime.credentials import Login
 from veil.runtime.ports import ContainerSpec, EventKind, ExecSession, Runtime
+from veil.runtime.reference import parse_reference
 from veil.store.journal import RestartRow
 from veil.types import Clock, Random, SystemRandom
 from veil.wire.rounds import InstanceStatus
@@ -345,14 +347,15 @@ class Agent:
         if plan.network and not await self._network_ready(key, plan.network, planned.name):
             return False
         image = planned.spec.image
+        login = plan.logins.find(parse_reference(image).registry)
         if action.verb is Verb.CREATE:
-            if self._images.ensure(image, key) is not ImageState.PRESENT:
-                return self._wait_for_image(key, planned)
+            if self._images.ensure(image, key, login) is not ImageState.PRESENT:
+                return self._wait_for_image(key, planned, login)
             self._logs.prepare(key.text, planned.name)
             await self._create(key, planned.spec)
             return True
-        if not self._images.may_start(image, key):
-            return self._wait_for_image(key, planned)
+        if not self._images.may_start(image, key, login):
+            return self._wait_for_image(key, planned, login)
         self._put_log_aside(key, action)
         self._remember_start(key, action)
         async with self._starts:
@@ -360,10 +363,9 @@ class Agent:
         self._troubles.over(key, planned.name)
         return True
 
-    def _wait_for_image(self, key: InstanceKey, planned: Planned) -> bool:
+    def _wait_for_image(self, key: InstanceKey, planned: Planned, login: Login | None) -> bool:
         """Until it is here, and allowed."""
-        image = planned.spec.image
-        if image not in self._images.pulling and (trouble := self._images.trouble(image)) is not None:
+        if (trouble := self._images.trouble(planned.spec.image, login)) is not None:
             self._troubles.set(key, planned.name, trouble)
         return False
 

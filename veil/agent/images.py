@@ -15,6 +15,7 @@ from veil.agent.keys import InstanceKey
 from veil.agent.queue import without_figures
 from veil.agent.status import IMAGE_PULL
 from veil.errors import DigestMismatch, ImageUnavailable, RuntimeUnavailable, VeilError
+from veil.runtime.credentials import Login
 from veil.runtime.ports import Runtime
 from veil.types import Clock
 
@@ -58,6 +59,11 @@ class EveryImage:
         return None
 
 
+class _Wanted(NamedTuple):
+    image: str
+    login: Login | None
+
+
 class ImageState(StrEnum):
     PRESENT = "present"
     PULLING = "pulling"
@@ -65,62 +71,68 @@ class ImageState(StrEnum):
 
 
 class Images:
-    """Which images are here. ``wake`` is called with every Instance that waited when its pull is over."""
+    """Which images are here. ``wake`` is called with every Instance that waited when its pull is over.
+
+    What is here for one login is not here for another: whether it may have the image, the registry says.
+    """
 
     def __init__(self, runtime: Runtime, clock: Clock, wake: Callable[[InstanceKey], None], policy: ImagePolicy) -> None:
         self._runtime = runtime
         self._policy = policy
         self._clock = clock
         self._wake = wake
-        self._present: dict[str, tuple[float, str]] = {}
+        self._present: dict[_Wanted, tuple[float, str]] = {}
         """Since when, and the manifest that it stands for."""
-        self._pulls: dict[str, asyncio.Task[None]] = {}
-        self._waiting: dict[str, set[InstanceKey]] = {}
-        self._troubles: dict[str, Trouble] = {}
+        self._pulls: dict[_Wanted, asyncio.Task[None]] = {}
+        self._waiting: dict[_Wanted, set[InstanceKey]] = {}
+        self._troubles: dict[_Wanted, Trouble] = {}
         self._slots = asyncio.Semaphore(PULLS_AT_ONCE)
 
-    def ensure(self, image: str, key: InstanceKey) -> ImageState:
-        """Have it pulled if need be. FAILED: :meth:`trouble` says why and until when it is not tried again.
+    def ensure(self, image: str, key: InstanceKey, login: Login | None = None) -> ImageState:
+        """Have it pulled if need be, with the Instance's own ``login`` if it has one.
 
-        What the cluster does not allow is FAILED too, once it is here and its manifest known.
+        FAILED: :meth:`trouble` says why and until when it is not tried again. What the cluster does not allow is FAILED too,
+        once it is here and its manifest known.
         """
-        since_s, manifest = self._present.get(image, (None, ""))
+        wanted = _Wanted(image, login)
+        since_s, manifest = self._present.get(wanted, (None, ""))
         if since_s is not None and self._clock.monotonic_s() - since_s < PRESENT_FOR_S:
-            return self._judged(image, manifest)
-        trouble = self._troubles.get(image)
-        if image not in self._pulls:
+            return self._judged(wanted, manifest)
+        trouble = self._troubles.get(wanted)
+        if wanted not in self._pulls:
             if trouble is not None and trouble.holds(self._clock.now_s()):
                 return ImageState.FAILED
-            self._pulls[image] = asyncio.get_running_loop().create_task(self._pull(image), name=f"pull {image}")
-        self._waiting.setdefault(image, set()).add(key)
+            self._pulls[wanted] = asyncio.get_running_loop().create_task(self._pull(wanted), name=f"pull {image}")
+        self._waiting.setdefault(wanted, set()).add(key)
         return ImageState.PULLING
 
-    def may_start(self, image: str, key: InstanceKey) -> bool:
+    def may_start(self, image: str, key: InstanceKey, login: Login | None = None) -> bool:
         """Whether a container of ``image`` that is there may be started; false also while that is not known yet."""
-        return not self._policy.restricts or self.ensure(image, key) is ImageState.PRESENT
+        return not self._policy.restricts or self.ensure(image, key, login) is ImageState.PRESENT
 
-    def _judged(self, image: str, manifest: str) -> ImageState:
-        refusal = self._policy.refusal(image, manifest)
+    def _judged(self, wanted: _Wanted, manifest: str) -> ImageState:
+        refusal = self._policy.refusal(wanted.image, manifest)
         if refusal is None:
-            self._troubles.pop(image, None)
+            self._troubles.pop(wanted, None)
             return ImageState.PRESENT
-        if image not in self._troubles:
-            log.warning("image %s may not run: %s", image, refusal.reason)
+        if wanted not in self._troubles:
+            log.warning("image %s may not run: %s", wanted.image, refusal.reason)
         until_s = self._clock.now_s() + REFUSED_FOR_S
-        self._troubles[image] = Trouble(reason=refusal.reason, message=refusal.message, attempts=1, until_s=until_s)
+        self._troubles[wanted] = Trouble(reason=refusal.reason, message=refusal.message, attempts=1, until_s=until_s)
         return ImageState.FAILED
 
-    def trouble(self, image: str) -> Trouble | None:
-        """Why it is not here, from the first failure until a pull succeeds."""
-        return self._troubles.get(image)
+    def trouble(self, image: str, login: Login | None = None) -> Trouble | None:
+        """Why it is not here, from the first failure until a pull succeeds; None also while it is on its way."""
+        wanted = _Wanted(image, login)
+        return None if wanted in self._pulls else self._troubles.get(wanted)
 
     @property
     def pulling(self) -> frozenset[str]:
-        return frozenset(self._pulls)
+        return frozenset(wanted.image for wanted in self._pulls)
 
     def missing(self, image: str) -> None:
         """It was thought present and is not."""
-        self._present.pop(image, None)
+        self._present = {wanted: what for wanted, what in self._present.items() if wanted.image != image}
 
     def some_removed(self) -> None:
         """Nothing is thought present any more: those that are cost a look each."""
@@ -132,21 +144,22 @@ class Images:
             pull.cancel()
         await asyncio.gather(*pulls, return_exceptions=True)
 
-    async def _pull(self, image: str) -> None:
+    async def _pull(self, wanted: _Wanted) -> None:
+        image = wanted.image
         try:
             async with self._slots:
-                manifest = await self._runtime.pull(image)
-            self._present[image] = (self._clock.monotonic_s(), manifest)
-            self._troubles.pop(image, None)
+                manifest = await self._runtime.pull(image, wanted.login)
+            self._present[wanted] = (self._clock.monotonic_s(), manifest)
+            self._troubles.pop(wanted, None)
         except RuntimeUnavailable:
             log.debug("image %s: the runtime does not answer", image)  # who waits finds out, and when it is back
         except VeilError as error:
             log.warning("image %s: %s: %s", image, error.reason, without_figures(error.message))
             own_words = isinstance(error, (ImageUnavailable, DigestMismatch))
             told = error.message if own_words else f"image {image} cannot be fetched: {error.reason}"
-            before = self._troubles.get(image)
-            self._troubles[image] = again(before, reason=IMAGE_PULL, message=told, now_s=self._clock.now_s())
+            before = self._troubles.get(wanted)
+            self._troubles[wanted] = again(before, reason=IMAGE_PULL, message=told, now_s=self._clock.now_s())
         finally:
-            del self._pulls[image]
-            for key in self._waiting.pop(image, ()):
+            del self._pulls[wanted]
+            for key in self._waiting.pop(wanted, ()):
                 self._wake(key)

@@ -15,11 +15,13 @@ from typing import Any
 from veil.agent.keys import DesiredInstance, container_id, container_labels
 from veil.agent.networks import Network, network_of
 from veil.agent.probes import Probes, probes_of
-from veil.agent.volumes import Volume, mounts_of, volumes_of
+from veil.agent.volumes import Volume, VolumeKind, mounts_of, volumes_of
 from veil.errors import InvalidInput
-from veil.manifest.rules import CONTAINERS_MAX
+from veil.manifest.rules import CONTAINERS_MAX, LOGIN_FILE
 from veil.rollout.names import instance_name
+from veil.runtime.credentials import Logins
 from veil.runtime.ports import ContainerSpec
+from veil.types import Secret
 from veil.wire.objects import ContainerResources
 
 GRACE_DEFAULT_S = 30
@@ -60,6 +62,8 @@ class InstancePlan:
     """One for all containers; None for loopback alone or the machine's."""
     memory_bytes: int = 0
     """What all containers may use together; 0 = no limit."""
+    logins: Logins = Logins()
+    """Its own, for the registries of its images."""
 
     @property
     def everything(self) -> tuple[Planned, ...]:
@@ -85,8 +89,10 @@ def plan_instance(
         limits = [figures.get(str(container["name"]), ContainerResources()) for container in containers]
         whole = _together(limits)
         volumes = volumes_of(template, volumes_home)
+        mounted = {str(mount["name"]) for one in (*containers, *inits) for mount in one.get("volumeMounts") or ()}
         own_name = instance_name(desired.workload, desired.key.generation, desired.key.replica)
         network = network_of(template, network_home, desired.namespace, (own_name, desired.workload))
+        logins = Logins(tuple(_login_file(volumes[str(named["name"])]) for named in template.get("imagePullSecrets") or ()))
         planned = tuple(
             _planned(desired, container, limit, volumes, network, node, grace_s, log_paths)
             for container, limit in zip(containers, limits, strict=True)
@@ -102,10 +108,17 @@ def plan_instance(
         grace_s=grace_s,
         containers=planned,
         inits=tuple(replace(planned, init=True) for planned in first),
-        volumes=tuple(volumes.values()),
+        volumes=tuple(volume for volume in volumes.values() if volume.name in mounted),
         network=network,
         memory_bytes=whole.memory_bytes,
+        logins=logins,
     )
+
+
+def _login_file(volume: Volume) -> Secret:
+    if volume.kind is not VolumeKind.SECRET:
+        raise ValueError("logins that are no secret")
+    return Secret(volume.files[LOGIN_FILE].encode())
 
 
 def _together(limits: list[ContainerResources]) -> ContainerResources:

@@ -1,5 +1,6 @@
 """What a valid object must keep to beyond its schema. Each broken rule is a path and what is wrong there."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ TEMPLATE_MAX_BYTES = BODY_MAX_BYTES - 2 * PAD_BYTES
 
 PARSERS = {"cpu": parse_cpu, "memory": parse_bytes, "ephemeral-storage": parse_bytes, "nvidia.com/gpu": parse_count}
 """How each resource's quantity is read."""
+
+LOGIN_FILE = "config.json"
+"""The file of a secret that imagePullSecrets names: what docker login writes."""
 
 VOLUME_KINDS = ("emptyDir", "config", "secret", "hostPath")
 PROBE_ACTIONS = ("exec", "httpGet", "tcpSocket")
@@ -119,10 +123,25 @@ def _volumes(template: dict[str, Any], path: Path, *, sealed: bool) -> Iterator[
             yield (*path, "volumes", index, "secret"), "would be published with the template: set spec.confidential"
         if ".." in volume.get("hostPath", {}).get("path", "").split("/"):
             yield (*path, "volumes", index, "hostPath", "path"), 'must not have ".." in it'
+    yield from _logins(template.get("imagePullSecrets", []), volumes, (*path, "imagePullSecrets"))
     known = [volume["name"] for volume in volumes]
     for kind in ("containers", "initContainers"):
         for index, container in enumerate(template.get(kind, [])):
             yield from _mounts(container.get("volumeMounts", []), known, (*path, kind, index, "volumeMounts"))
+
+
+def _logins(named: list[dict[str, Any]], volumes: list[dict[str, Any]], path: Path) -> Iterator[Broken]:
+    secrets = {volume["name"]: volume["secret"]["files"] for volume in volumes if "secret" in volume}
+    for index, entry in enumerate(named):
+        if LOGIN_FILE not in secrets.get(entry["name"], {}):
+            yield (*path, index, "name"), f"must name a volume with a secret that has the file {LOGIN_FILE}"
+            continue
+        try:
+            read = json.loads(secrets[entry["name"]][LOGIN_FILE])
+        except ValueError:
+            read = None
+        if not isinstance(read, dict) or not isinstance(read.get("auths"), dict):
+            yield (*path, index, "name"), f"{LOGIN_FILE} of that secret is not as docker login writes it: it has no auths"
 
 
 def _mounts(mounts: list[dict[str, Any]], known: list[str], path: Path) -> Iterator[Broken]:

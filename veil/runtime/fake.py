@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from veil.errors import ContainerFailed, DeadlineExceeded, ImageUnavailable, NotFound, RuntimeUnavailable, VeilError
+from veil.runtime.credentials import Login
 from veil.runtime.ids import check_id
 from veil.runtime.netns import tcp_socket
 from veil.runtime.ports import (
@@ -70,6 +71,8 @@ class FakeMachine:
         self.records: dict[str, _Record] = {}
         self.images: dict[str, str] = {}
         self.missing_images: set[str] = set()
+        self.private_images: dict[str, Login] = {}
+        """Those that a registry gives to this login alone, whether they are here or not."""
         self.pulled: set[str] = set()
         self.disk_total_bytes, self.disk_used_bytes, self.image_bytes = 100 << 30, 10 << 30, 5 << 30
         self.behaviours: dict[tuple[str, ...], Behaviour] = {}
@@ -186,8 +189,10 @@ class FakeRuntime:
         self.machine.enter("version")
         return "fake 1"
 
-    async def pull(self, image: str) -> str:
+    async def pull(self, image: str, login: Login | None = None) -> str:
         self.machine.enter("pull", image)
+        if image in self.machine.private_images and login != self.machine.private_images[image]:
+            raise ImageUnavailable(f"image {image}: wants a login", hint="check it")
         if image in self.machine.missing_images:
             raise ImageUnavailable(f"image {image}: not found", hint="check its name")
         self.machine.pulled.add(image)

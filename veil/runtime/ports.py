@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from veil.runtime.credentials import Login
+
 
 class ContainerState(StrEnum):
     """A container's life. ``UNKNOWN`` = the record is there and its process's end was not seen."""
@@ -167,8 +169,13 @@ class Runtime(Protocol):
 
     async def version(self) -> str: ...
 
-    async def pull(self, image: str) -> str:
-        """Make ``image`` present; gives back its manifest digest (``sha256:…``). Present already = no network."""
+    async def pull(self, image: str, login: Login | None = None) -> str:
+        """Make ``image`` present; gives back its manifest digest (``sha256:…``). Present already = no network.
+
+        ``login`` is the caller's own and goes before the driver's. An image that was fetched with one is *guarded*: being
+        here is not enough then, the registry has to give it to each caller anew. That it gave it to a ``login`` is
+        remembered for the driver's life.
+        """
         ...
 
     async def import_image(self, name: str, archive: Path) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from veil.errors import ContainerFailed, DeadlineExceeded, NotFound
+from veil.runtime.credentials import Login
 from veil.runtime.detached import ProcessId, kill_session, read_record, recorded, spawn
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
@@ -81,7 +82,7 @@ class ProcessRuntime:
     async def version(self) -> str:
         return f"process {os.uname().release}"
 
-    async def pull(self, image: str) -> str:
+    async def pull(self, image: str, login: Login | None = None) -> str:
         """Images are ignored: nothing is fetched, so there is no digest (empty)."""
         return ""
 

@@ -122,7 +122,7 @@ class RegistrySource:
     async def _authenticate(self, challenge: str) -> None:
         """As the registry wants it: the login itself, or a token for it; without a login a token for nobody in particular."""
         kind = challenge.partition(" ")[0].lower()
-        if kind == "basic" and self._login is not None and self._login.password:
+        if kind == "basic" and self._login is not None and self._login.password.reveal():
             self._authorization = self._login.basic
             return
         fields = dict(_CHALLENGE.findall(challenge))
@@ -136,15 +136,15 @@ class RegistrySource:
         """Docker's token authentication; with an identity token OAuth 2's refresh."""
         assert self._session is not None
         login = self._login
-        if login is not None and login.identity_token:
-            form = {**fields, "grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "veil"}
+        if login is not None and (refresh := login.identity_token.reveal().decode()):
+            form = {**fields, "grant_type": "refresh_token", "refresh_token": refresh, "client_id": "veil"}
             request = self._session.post(realm, data=form, allow_redirects=False)
         else:
             headers = {"Authorization": login.basic} if login is not None else {}
             request = self._session.get(realm, params=fields, headers=headers, allow_redirects=False)
         async with request as response:
             if response.status != 200:
-                whose = "anonymous" if login is None else f"of {login.username or 'the identity token'}"
+                whose = "anonymous" if login is None else f"of {login.words}"
                 raise self._unavailable(f"no token {whose}: status {response.status}")
             answer = await response.json(content_type=None)
         token = str(answer.get("token") or answer.get("access_token") or "")
@@ -155,7 +155,7 @@ class RegistrySource:
     def _unavailable(self, why: str) -> ImageUnavailable:
         return ImageUnavailable(
             f"image {self._reference}: {why}",
-            hint="check its name, the way to the registry, and the login in VEIL_REGISTRY_CREDENTIALS",
+            hint="check its name, the way to the registry, and the login (the workload's imagePullSecrets, or VEIL_REGISTRY_CREDENTIALS)",
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from containerd_machine import Machine, desired
+from image_registry import LOGIN, Registry, auths
 
 from veil.errors import RuntimeUnavailable
 from veil.runtime.images import BUSYBOX_IMAGE
@@ -121,6 +122,31 @@ async def test_volumes_are_shared_kept_through_restarts_and_gone_with_their_inst
             await asyncio.sleep(0.02)
     assert in_memory() == []
     assert (shared / "there").read_text() == "of the node\n"
+
+
+async def test_an_instances_own_registry_login_is_its_own(machine: Machine, registry: Registry, caplog: Any) -> None:
+    """Two Instances of one private image: who brings the login runs, who does not waits, though the image is there."""
+    registry.wants_basic = LOGIN
+    container = {"name": "main", "image": f"{registry.address}/a/b:1", "command": ["sleep", "1000"]}
+    template = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+    own = {
+        **template,
+        "volumes": [{"name": "login", "secret": {"files": {"config.json": auths(registry)}}}],
+        "imagePullSecrets": [{"name": "login"}],
+    }
+    first, second = desired(1, 2).values()
+    wanted = {first.key: replace(first, spec=own)}
+    machine.agent.set_desired(wanted)
+    await machine.until(lambda pids: f"{first.key.text}-main" in pids)
+    machine.agent.set_desired({**wanted, second.key: replace(second, spec=template)})
+    async with asyncio.timeout(30):
+        while (status := machine.agent.statuses().get(second.key)) is None or status.reason != "ImagePullBackOff":
+            await asyncio.sleep(0.02)
+    assert set(await machine.pids()) == {f"{first.key.text}-main"}
+    secret = re.compile("ann|sesame|" + re.escape(LOGIN.removeprefix("Basic ")))
+    assert not secret.search(caplog.text + repr(machine.agent.statuses()))
+    kept = [path for path in machine.directory.rglob("*") if path.is_file() and secret.search(path.read_bytes().decode("latin-1"))]
+    assert kept == [], "a login that no container mounts is in no file"
 
 
 async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Machine) -> None:

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from image_registry import LOGIN, Registry, auths
 from private_dockerd import PrivateDockerd
 
+from veil.errors import ImageUnavailable
+from veil.runtime.credentials import Logins
 from veil.runtime.docker import DockerRuntime
 from veil.runtime.images import BUSYBOX_IMAGE
 from veil.runtime.ports import ContainerSpec, ContainerState, EventKind, RuntimeEvent
+from veil.types import Secret
 
 pytestmark = [pytest.mark.runtime, pytest.mark.timeout(120)]
 
@@ -87,3 +91,24 @@ async def test_the_daemon_is_killed_and_comes_back(
     hearing.cancel()
     await asyncio.gather(hearing, return_exceptions=True)
     await runtime.close()
+
+
+async def test_an_image_of_one_callers_login_is_no_others(connect_docker: Callable[[], DockerRuntime], registry: Registry) -> None:
+    registry.wants_basic, name = LOGIN, f"{registry.address}/a/b:1"
+    own = Logins((Secret(auths(registry).encode()),)).find(registry.address)
+    runtime = connect_docker()
+    await runtime.start_driver()
+    with pytest.raises(ImageUnavailable):
+        await runtime.pull(name)
+    digest = await runtime.pull(name, own)
+    registry.asked.clear()
+    assert await runtime.pull(name, own) == digest
+    assert registry.asked == [], "it was given to this login"
+    await runtime.close()
+    after_a_restart = connect_docker()
+    await after_a_restart.start_driver()
+    with pytest.raises(ImageUnavailable):
+        await after_a_restart.pull(name)
+    assert await after_a_restart.pull(name, own) == digest
+    await after_a_restart.remove_image(name)
+    await after_a_restart.close()

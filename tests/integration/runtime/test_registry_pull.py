@@ -1,132 +1,22 @@
 """Pulling from registries that are honest, picky, broken or lying: real http, and a real containerd behind it."""
 
-import asyncio
 import base64
 import json
-import tarfile
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from image_registry import LOGIN, Registry, auths
 
 from veil.errors import DigestMismatch, ImageUnavailable
 from veil.runtime import registry as registry_module
 from veil.runtime.containerd import ContainerdRuntime
-from veil.runtime.oci import INDEX_TYPES, MANIFEST_TYPES, architecture, sha256
+from veil.runtime.credentials import Logins
+from veil.runtime.oci import sha256
 from veil.runtime.ports import ContainerSpec, ContainerState
+from veil.types import Secret
 
 pytestmark = pytest.mark.runtime
-
-TOKEN = "let-me-in"
-
-
-@dataclass
-class Registry:
-    """An OCI registry in memory, with levers for what can go wrong."""
-
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    address: str = ""
-    wants_token: bool = False
-    wants_basic: str = ""
-    """The Authorization header that it wants."""
-    token_for: str = ""
-    """The Authorization header, or the refresh token, that a token is given for."""
-    token_uses: int = 1000
-    """How often the first token is good; later ones are for good, as downloads beside each other share one."""
-    tokens: int = 0
-    uses: int = 0
-    slow_s: float = 0.0
-    seen: list[tuple[str, str]] = field(default_factory=list)
-    """Path and Authorization of every request."""
-    failures: list[int] = field(default_factory=list)
-    corrupt: str = ""
-    redirect_blobs_to: str = ""
-    asked: list[str] = field(default_factory=list)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.path)
-        self.seen.append((request.path, request.headers.get("Authorization", "")))
-        await asyncio.sleep(self.slow_s)
-        if self.wants_basic and request.headers.get("Authorization") != self.wants_basic:
-            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="test"'})
-        self.uses += 1
-        lasts = self.uses <= self.token_uses or self.tokens > 1
-        right = lasts and request.headers.get("Authorization") == f"Bearer {TOKEN}"
-        if self.wants_token and not right:
-            challenge = f'Bearer realm="http://{self.address}/token",service="test",scope="repository:a/b:pull"'
-            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
-        if self.failures:
-            return web.Response(status=self.failures.pop(0))
-        kind, name = request.match_info["kind"], request.match_info["name"]
-        if kind == "manifests" and name in self.manifests:
-            media_type, data = self.manifests[name]
-            return web.Response(body=data, content_type=media_type)
-        if kind == "blobs" and name in self.blobs:
-            if self.redirect_blobs_to:
-                return web.Response(status=307, headers={"Location": f"{self.redirect_blobs_to}/stored/{name}"})
-            data = self.blobs[name]
-            return web.Response(body=bytes(len(data)) if name == self.corrupt else data)
-        return web.Response(status=404)
-
-    async def token(self, request: web.Request) -> web.Response:
-        form = await request.post() if request.method == "POST" else {}
-        assert {**request.query, **form}["scope"] == "repository:a/b:pull"
-        if self.token_for and self.token_for not in (request.headers.get("Authorization"), form.get("refresh_token")):
-            return web.Response(status=401)
-        self.tokens, self.uses = self.tokens + 1, 0
-        return web.json_response({"token": TOKEN})
-
-    async def stored(self, request: web.Request) -> web.Response:
-        self.seen.append((request.path, request.headers.get("Authorization", "")))
-        return web.Response(body=self.blobs[request.match_info["name"]])
-
-
-@pytest.fixture
-async def registry(archive: Path) -> AsyncIterator[Registry]:
-    one = Registry()
-    with tarfile.open(archive) as tar:
-        for member in tar.getmembers():
-            data = tar.extractfile(member).read()  # type: ignore[union-attr]
-            if member.name.startswith("blobs/"):
-                one.blobs[sha256(data)] = data
-            elif member.name == "index.json":
-                manifest = json.loads(data)["manifests"][0]["digest"]
-    one.manifests[manifest] = one.manifests["1"] = (MANIFEST_TYPES[0], one.blobs.pop(manifest))
-    entries = [
-        {
-            "mediaType": MANIFEST_TYPES[0],
-            "digest": "sha256:" + "0" * 64,
-            "size": 1,
-            "platform": {"os": "linux", "architecture": "s390x"},
-        },
-        {
-            "mediaType": MANIFEST_TYPES[0],
-            "digest": manifest,
-            "size": 1,
-            "platform": {"os": "linux", "architecture": architecture()},
-        },
-    ]
-    index = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
-    one.manifests["multi"] = one.manifests[sha256(index)] = (INDEX_TYPES[0], index)
-    alien = json.dumps({"schemaVersion": 2, "manifests": entries[:1]}).encode()
-    one.manifests["alien"] = (INDEX_TYPES[0], alien)
-    app = web.Application()
-    app.router.add_get("/v2/a/b/{kind}/{name}", one.handle)
-    app.router.add_get("/token", one.token)
-    app.router.add_post("/token", one.token)
-    app.router.add_get("/stored/{name}", one.stored)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    one.address = f"127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield one
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture
@@ -237,9 +127,6 @@ async def test_pinned_digest(runtime: ContainerdRuntime, registry: Registry) -> 
     assert await runtime.pull(pinned) == sha256(manifest)
 
 
-LOGIN = "Basic " + base64.b64encode(b"ann:open sesame").decode()
-
-
 def logins(path: Path, registry: str, **entry: str) -> Path:
     path.write_text(json.dumps({"auths": {registry: entry}}))
     path.chmod(0o600)
@@ -347,3 +234,44 @@ async def test_redirects_into_the_open_are_not(runtime: ContainerdRuntime, regis
     registry.redirect_blobs_to = "http://registry.invalid"
     with pytest.raises(ImageUnavailable, match="not safe"):
         await runtime.pull(f"{registry.address}/a/b:1")
+
+
+async def test_an_image_of_one_callers_login_is_no_others(
+    runtime: ContainerdRuntime, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.wants_basic, name = LOGIN, f"{registry.address}/a/b:1"
+    own = Logins((Secret(auths(registry).encode()),)).find(registry.address)
+    wrong = Logins((Secret(auths(registry, "Basic " + base64.b64encode(b"bob:guess").decode()).encode()),)).find(registry.address)
+    digest = await runtime.pull(name, own)
+    registry.asked.clear()
+    assert await runtime.pull(name, own) == digest
+    assert registry.asked == [], "it was given to this login"
+    for other in (None, wrong):
+        with pytest.raises(ImageUnavailable, match=r"wants a login \(status 401\)") as caught:
+            await runtime.pull(name, other)
+        assert not any(word in str(caught.value) for word in ("ann", "bob", "sesame", "guess"))
+    after_a_restart = ContainerdRuntime(runtime._socket, namespace=runtime._namespace, snapshotter=runtime._snapshotter)
+    await after_a_restart.start_driver()
+    try:
+        with pytest.raises(ImageUnavailable):
+            await after_a_restart.pull(name)
+        assert await after_a_restart.pull(name, own) == digest
+    finally:
+        await after_a_restart.close()
+    assert not any(word in caplog.text + repr(own) for word in ("sesame", LOGIN.removeprefix("Basic ")))
+
+
+async def test_an_image_that_the_node_may_have_is_everybodys(runtime: ContainerdRuntime, registry: Registry, login: Path) -> None:
+    registry.wants_basic, name = LOGIN, f"{registry.address}/a/b:1"
+    digest = await runtime.pull(name)
+    registry.asked.clear()
+    other = Logins((Secret(auths(registry, "Basic Ym9iOmd1ZXNz").encode()),)).find(registry.address)
+    assert [await runtime.pull(name, other), await runtime.pull(name)] == [digest] * 2
+    assert registry.asked == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"auths": 1}', '{"auths": {"r.test": {}}}'])
+def test_logins_that_are_none(text: str) -> None:
+    with pytest.raises(ImageUnavailable, match="the workload's registry logins are of no use"):
+        Logins((Secret(text.encode()),)).find("r.test")
+    assert Logins((Secret(b'{"auths": {}}'),)).find("r.test") is None

@@ -1,12 +1,16 @@
 """Images that the cluster does not allow."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from veil.agent.images import EveryImage, Refusal
-from veil.agent.status import IMAGE_LIST_MISSING, IMAGE_NOT_ALLOWED
+from veil.agent.keys import DesiredInstance
+from veil.agent.status import IMAGE_LIST_MISSING, IMAGE_NOT_ALLOWED, IMAGE_PULL, INVALID_TEMPLATE
+from veil.runtime.credentials import Login
+from veil.types import Secret
 
 pytestmark = pytest.mark.looptime
 
@@ -74,3 +78,26 @@ async def test_what_is_not_allowed_any_more_runs_on_and_is_not_started_again(hos
     assert host.count("start") == starts
     policy.manifests = (await host.runtime.pull("app:1"),)
     await host.until(lambda: host.status().phase == "Running", 30)
+
+
+def with_login(host: Any, number: int, password: str) -> DesiredInstance:
+    text = json.dumps({"auths": {"docker.io": {"username": "ann", "password": password}}})
+    secret = {"name": "login", "secret": {"files": {"config.json": text}}}
+    wanted: DesiredInstance = host.instance(number, volumes=[secret], imagePullSecrets=[{"name": "login"}])
+    return wanted
+
+
+async def test_a_private_image_is_for_those_who_bring_the_login(host: Any) -> None:
+    host.machine.private_images["app:1"] = Login("ann", Secret(b"sesame"), sealed=True)
+    wanted = [with_login(host, 1, "sesame"), with_login(host, 2, "wrong"), host.instance(3)]
+    host.want(*wanted)
+    await host.until(lambda: host.status(1).phase == "Running")
+    await host.until(lambda: {host.status(2).reason, host.status(3).reason} == {IMAGE_PULL})
+    assert host.running() == {host.id(1)}
+    assert host.in_memory == [], "a login that no container mounts is in no volume"
+
+
+@pytest.mark.parametrize("secret", [{"config": {"files": {"config.json": "{}"}}}, {"secret": {"files": {"other": "{}"}}}])
+async def test_logins_that_are_no_secret(host: Any, secret: dict[str, Any]) -> None:
+    host.want(host.instance(1, volumes=[{"name": "login", **secret}], imagePullSecrets=[{"name": "login"}]))
+    await host.until(lambda: host.status().reason == INVALID_TEMPLATE)

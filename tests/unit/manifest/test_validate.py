@@ -468,6 +468,20 @@ def test_volumes_are_taken() -> None:
     assert with_volumes(*volumes, mounts=mounts, confidential=True) == ""
 
 
+def with_login(content: str, name: str = "login") -> list[str]:
+    volumes = [{"name": "login", "secret": {"files": {"config.json": content}}}, {"name": "other", "secret": FILES}]
+    template = {**workload()["spec"]["template"], "volumes": volumes, "imagePullSecrets": [{"name": name}]}
+    return problems(workload(template=template, confidential=True))
+
+
+def test_a_login_for_registries_is_a_secret_as_docker_writes_it() -> None:
+    assert with_login('{"auths": {"registry.test": {"auth": "YTpi"}}}') == []
+    assert "is not as docker login writes it" in with_login("user:password")[0]
+    assert "is not as docker login writes it" in with_login("[]")[0]
+    for name in ("other", "none"):
+        assert "must name a volume with a secret that has the file config.json" in with_login('{"auths": {}}', name)[0]
+
+
 def test_a_secret_needs_a_sealed_template() -> None:
     assert "volumes[0].secret: would be published with the template: set spec.confidential" in with_volumes(
         {"name": "key", "secret": FILES}

@@ -32,6 +32,7 @@ from veil.runtime.containerd.snapshots import Snapshots
 from veil.runtime.containerd.spec import User, resources, runtime_spec
 from veil.runtime.containerd.tasks import Task, Tasks, spec_any
 from veil.runtime.containerd.user import layer_roots, needs_files, resolve_user
+from veil.runtime.credentials import Login
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
 from veil.runtime.netns import tcp_socket_of
@@ -96,8 +97,8 @@ class ContainerdRuntime:
     async def version(self) -> str:
         return f"containerd {(await self._call('version', 'Version')).version}"
 
-    async def pull(self, image: str) -> str:
-        return await self._images.pull(image)
+    async def pull(self, image: str, login: Login | None = None) -> str:
+        return await self._images.pull(image, login)
 
     async def import_image(self, name: str, archive: Path) -> str:
         return await self._images.load(name, archive)

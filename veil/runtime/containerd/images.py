@@ -18,7 +18,7 @@ from veil.runtime.containerd import content
 from veil.runtime.containerd.connection import Connection
 from veil.runtime.containerd.schema import message
 from veil.runtime.containerd.snapshots import Snapshots, chain_id
-from veil.runtime.credentials import login_for
+from veil.runtime.credentials import Login, login_for
 from veil.runtime.layout import LayoutSource
 from veil.runtime.oci import Descriptor, Manifest, Source, resolve
 from veil.runtime.ports import Image as NamedImage
@@ -29,6 +29,8 @@ PARALLEL_BLOBS = 3
 REMOVE_DEADLINE_S = 120.0
 LABEL_PULLED = "veil.dev/pulled"
 """On the record of an image that came from a registry, and could come from there again."""
+LABEL_GUARDED = "veil.dev/guarded"
+"""On the record of an image that was fetched with a caller's own login: the registry says who else may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +52,43 @@ class Images:
         self._snapshots = snapshots
         self._known: dict[str, Image] = {}
         self._pulls: dict[str, asyncio.Lock] = {}
+        self._granted: set[tuple[str, str, Login]] = set()
+        """Names with the manifest that the registry gave to this login, of those that are guarded."""
 
     async def get(self, name: str) -> Image:
         """Raises ImageUnavailable when the image is not here, whole and unpacked."""
-        full = str(parse_reference(name))
+        return (await self._find(str(parse_reference(name))))[0]
+
+    async def _find(self, full: str) -> tuple[Image, bool]:
+        """It, and whether it is guarded."""
         try:
             record = (await self._connection.call("images", "Get", name=full)).image
             image = self._known.get(record.target.digest) or await self._read(record.target.digest)
         except NotFound as error:
             raise ImageUnavailable(f"image {full} is not on this node", hint="pull it first") from error
         self._known[image.digest] = image
-        return image
+        return image, LABEL_GUARDED in record.labels
 
-    async def pull(self, name: str) -> str:
-        """Raises ImageUnavailable, DigestMismatch."""
+    async def pull(self, name: str, own: Login | None = None) -> str:
+        """``own``: the caller's login. Raises ImageUnavailable, DigestMismatch."""
         reference = parse_reference(name)
-        async with self._pulls.setdefault(str(reference), asyncio.Lock()):
-            try:
-                image = await self.get(name)
-                if await self._snapshots.exists(image.chain):
-                    return image.digest
-            except ImageUnavailable:
-                pass
-            login = await asyncio.to_thread(login_for, self._credentials, reference.registry)
+        full, here = str(reference), ""
+        async with self._pulls.setdefault(full, asyncio.Lock()):
+            with contextlib.suppress(ImageUnavailable):
+                image, guarded = await self._find(full)
+                here = image.digest if await self._snapshots.exists(image.chain) else ""
+                if here and (not guarded or (own is not None and (full, here, own) in self._granted)):
+                    return here
+            login = own or await asyncio.to_thread(login_for, self._credentials, reference.registry)
             async with RegistrySource(reference, login) as source:
-                return await self._ingest(str(reference), source, labels={LABEL_PULLED: "true"})
+                manifest = await resolve(source, full)
+                digest = manifest.descriptor.digest
+                if digest != here:
+                    labels = {LABEL_PULLED: "true"} | ({LABEL_GUARDED: "true"} if own is not None else {})
+                    await self._ingest(full, source, manifest, labels=labels)
+            if own is not None:
+                self._granted.add((full, digest, own))
+            return digest
 
     async def list(self) -> "list[NamedImage]":
         found = (await self._connection.call("images", "List")).images
@@ -88,10 +102,14 @@ class Images:
     async def load(self, name: str, archive: Path) -> str:
         """Raises ImageUnavailable, DigestMismatch."""
         async with LayoutSource(archive) as source:
-            return await self._ingest(str(parse_reference(name)), source)
+            full = str(parse_reference(name))
+            manifest = await resolve(source, full)
+            await self._ingest(full, source, manifest)
+            return manifest.descriptor.digest
 
-    async def _ingest(self, name: str, source: Source, *, labels: Mapping[str, str] = MappingProxyType({})) -> str:
-        manifest = await resolve(source, name)
+    async def _ingest(
+        self, name: str, source: Source, manifest: Manifest, *, labels: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         slots = asyncio.Semaphore(PARALLEL_BLOBS)
         async with self._connection.lease() as lease:
 
@@ -115,7 +133,6 @@ class Images:
             chain = await self._unpack(manifest, name, lease)
             await self._store_manifest(manifest, chain, lease)
             await self._record(name, manifest, lease, labels)
-        return manifest.descriptor.digest
 
     async def _unpack(self, manifest: Manifest, name: str, lease: str) -> str:
         config = await content.read_json(self._connection, manifest.config.digest)

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from veil.errors import Conflict, ContainerFailed, ImageUnavailable, NotFound, RuntimeUnavailable
+from veil.runtime.credentials import Login
 from veil.runtime.docker import events as event_stream
 from veil.runtime.docker.connection import Connection
 from veil.runtime.docker.execution import execute
@@ -55,7 +56,7 @@ class DockerRuntime:
     async def start_driver(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._connection = Connection(self._socket)
-        self._images = Images(self._connection, self._credentials)
+        self._images = Images(self._connection, self._credentials, self._directory / "guarded-images")
         self._output = OutputCopies(self._connection, self._directory)
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
@@ -76,8 +77,8 @@ class DockerRuntime:
     async def version(self) -> str:
         return f"docker {(await self._connection.call('GET', '/version'))['Version']}"
 
-    async def pull(self, image: str) -> str:
-        return await self._images.pull(image)
+    async def pull(self, image: str, login: Login | None = None) -> str:
+        return await self._images.pull(image, login)
 
     async def import_image(self, name: str, archive: Path) -> str:
         return await self._images.load(name, archive)

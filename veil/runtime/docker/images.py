@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import tarfile
@@ -21,11 +22,14 @@ LOAD_TIMEOUT_S = 120.0
 
 
 class Images:
-    """``credentials``: the file of registry logins."""
+    """``credentials``: the file of registry logins. ``guarded``: this driver's own, the names that were fetched with a caller's."""
 
-    def __init__(self, connection: Connection, credentials: Path | None) -> None:
+    def __init__(self, connection: Connection, credentials: Path | None, guarded: Path) -> None:
         self._connection = connection
         self._credentials = credentials
+        self._guarded = guarded
+        self._granted: set[tuple[str, Login]] = set()
+        """Guarded names that the registry gave to this login."""
 
     async def digest(self, name: str) -> str:
         """Of the manifest, or where the daemon does not keep that (a loaded image) of the config. Raises ImageUnavailable."""
@@ -37,16 +41,31 @@ class Images:
         digests = [one.partition("@")[2] for one in found.get("RepoDigests") or []]
         return str(reference.digest or (digests[0] if digests else found["Id"]))
 
-    async def pull(self, name: str) -> str:
+    async def pull(self, name: str, own: Login | None) -> str:
+        """``own``: the caller's login. A guarded image that is here is fetched again, of which the daemon does what is new."""
         reference = parse_reference(name)
-        try:
-            return await self.digest(name)
-        except ImageUnavailable:
-            await self._fetch(reference)
+        guarded = str(reference) in await asyncio.to_thread(self._read_guarded)
+        with contextlib.suppress(ImageUnavailable):
+            digest = await self.digest(name)
+            if not guarded or (own is not None and (str(reference), own) in self._granted):
+                return digest
+        login = own or await asyncio.to_thread(login_for, self._credentials, reference.registry)
+        if own is not None and not guarded:
+            await asyncio.to_thread(self._guard, str(reference))
+        await self._fetch(reference, login)
+        if own is not None:
+            self._granted.add((str(reference), own))
         return await self.digest(name)
 
-    async def _fetch(self, reference: Reference) -> None:
-        login = await asyncio.to_thread(login_for, self._credentials, reference.registry)
+    def _read_guarded(self) -> set[str]:
+        return set(self._guarded.read_text().splitlines()) if self._guarded.exists() else set()
+
+    def _guard(self, name: str) -> None:
+        """Before it is here: a crash in between guards what is not there."""
+        with self._guarded.open("a") as file:
+            file.write(f"{name}\n")
+
+    async def _fetch(self, reference: Reference, login: Login | None) -> None:
         headers = {"X-Registry-Auth": _auth(login, reference.registry)} if login else None
         query = {"fromImage": f"{reference.registry}/{reference.repository}", "tag": reference.wanted}
         try:
@@ -91,9 +110,9 @@ class Images:
 
 
 def _auth(login: Login, registry: str) -> str:
-    said = {"username": login.username, "password": login.password, "serveraddress": registry}
-    if login.identity_token:
-        said = {"identitytoken": login.identity_token, "serveraddress": registry}
+    said = {"username": login.username, "password": login.password.reveal().decode(), "serveraddress": registry}
+    if token := login.identity_token.reveal().decode():
+        said = {"identitytoken": token, "serveraddress": registry}
     return base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
 
 
