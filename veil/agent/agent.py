@@ -15,6 +15,7 @@ from typing import Protocol, TypedDict
 
 from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
+from veil.agent.evictions import GRACE_S, Eviction, Evictions
 from veil.agent.image_gc import ImageGc
 from veil.agent.images import EveryImage, ImagePolicy, Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
@@ -25,10 +26,11 @@ from veil.agent.probes import Health
 from veil.agent.probing import Probing
 from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
-from veil.agent.spec import InstancePlan, Planned, plan_instance
+from veil.agent.spec import InstancePlan, Planned, RestartPolicy, plan_instance
 from veil.agent.status import (
     NETWORK_UNAVAILABLE,
     VOLUME_UNAVAILABLE,
+    evicted,
     instance_status,
     invalid_template,
     runtime_unavailable,
@@ -139,6 +141,16 @@ class Agent:
         self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
         self._containers = Containers(runtime, node)
         self._probing = Probing(ProbeCalls(runtime), clock, self._queue.add)
+        self._plans: dict[InstanceKey, InstancePlan] = {}
+        self._evictions = Evictions(
+            runtime,
+            clock,
+            self._logs.paths,
+            log_dir.with_name("evicted"),
+            plans=self._plans_that_go_on,
+            free=self._image_gc.collect,
+            wake=self._queue.add,
+        )
         self._desired: dict[InstanceKey, DesiredInstance] | None = None
         self._statuses: dict[InstanceKey, InstanceStatus] = {}
         self._troubles = Troubles(clock)
@@ -151,7 +163,7 @@ class Agent:
         self._queue.start()
         self._queue.add(None)
         loop = asyncio.get_running_loop()
-        work = {"events": self._hear(), "logs": self._tend_logs(), "images": self._image_gc.run()}
+        work = {"events": self._hear(), "logs": self._tend_logs(), "images": self._image_gc.run(), "disk": self._evictions.run()}
         self._tasks = [loop.create_task(one, name=f"agent {name}") for name, one in work.items()]
 
     async def close(self) -> None:
@@ -173,6 +185,11 @@ class Agent:
             changed = {key for key in before.keys() | self._desired.keys() if before.get(key) != self._desired.get(key)}
         for key in sorted(changed):
             self._queue.add(key)
+
+    @property
+    def disk_within_requests_bytes(self) -> int:
+        """What the Instances hold of the disk that was promised to them."""
+        return self._evictions.within_requests_bytes
 
     def statuses(self) -> dict[InstanceKey, InstanceStatus]:
         """What was last said of each Instance that is here."""
@@ -229,6 +246,9 @@ class Agent:
         status = self._statuses.get(key)
         return key in (self._desired or {}) and (status is None or status.phase not in ("Succeeded", "Failed"))
 
+    def _plans_that_go_on(self) -> dict[InstanceKey, InstancePlan]:
+        return {key: plan for key, plan in self._plans.items() if self._goes_on(key)}
+
     def _wanted_images(self) -> list[str]:
         found = []
         for desired in (self._desired or {}).values():
@@ -271,7 +291,7 @@ class Agent:
 
     def _on_disk(self) -> set[str]:
         networks = self._networks.instances() if self._networks is not None else set()
-        return self._logs.instances() | self._volumes.instances() | networks
+        return self._logs.instances() | self._volumes.instances() | self._evictions.instances() | networks
 
     async def _sweep(self, left: set[str]) -> None:
         """Remove the files of Instances that are not here any more: an agent was killed between their containers and these."""
@@ -281,6 +301,7 @@ class Agent:
     async def _remove_files(self, instance: str) -> None:
         self._logs.remove(instance)
         await asyncio.to_thread(self._volumes.remove, instance)
+        await asyncio.to_thread(self._evictions.remove, instance)
         if self._networks is not None:
             await self._networks.remove(instance)
 
@@ -295,6 +316,12 @@ class Agent:
             log.warning("%s: %s", desired.key.text, without_figures(error.message))
             self._publish(desired.key, invalid_template(self._clock.now_s()))
             return None
+        self._plans[desired.key] = plan
+        if (eviction := self._evictions.pending(desired.key)) is not None:
+            await self._evict(desired.key, plan, eviction)
+        if message := await asyncio.to_thread(self._evictions.marked, desired.key):
+            self._publish(desired.key, evicted(message, self._clock.now_s()))
+            return None
         for _ in range(PASSES_MAX):
             decision = await self._decide(desired.key, plan)
             if not decision.actions:
@@ -302,6 +329,24 @@ class Agent:
             if not await self._carry_out(desired.key, plan, decision):
                 return self._until(await self._decide(desired.key, plan))
         return 0.0
+
+    async def _evict(self, key: InstanceKey, plan: InstancePlan, eviction: Eviction) -> None:
+        """End it and free its disk. It begins anew, init containers first, or where it is to run once is over for good.
+
+        Its restarts are forgotten first and it is marked last: a crash in between ends it once more, or shows it as lost.
+        """
+        self._probing.forget(key)
+        if plan.policy is not RestartPolicy.NEVER:
+            self._restarts.forget(key.text)
+        for container in await self._containers.of(key, [planned.spec.id for planned in plan.everything]):
+            await self._containers.remove(key, container.id, grace_s=GRACE_S)
+        self._logs.remove(key.text)
+        await asyncio.to_thread(self._volumes.remove, key.text)
+        if plan.policy is RestartPolicy.NEVER:
+            await asyncio.to_thread(self._evictions.mark, key, eviction)
+        pause = self._evictions.done(key, eviction)
+        for planned in plan.everything:
+            self._troubles.set(key, planned.name, pause)
 
     def _until(self, decision: Decision) -> float | None:
         return None if decision.wake_s is None else max(0.0, decision.wake_s - self._clock.now_s())
@@ -430,6 +475,8 @@ class Agent:
         if not actual and key not in self._statuses:
             return
         self._probing.forget(key)
+        self._plans.pop(key, None)
+        self._evictions.forget(key)
         self._restarts.forget(key.text)  # first: a crash on the way must not leave restarts to the next of that name
         if actual:
             self._publish(key, terminating(self._statuses.get(key), self._clock.now_s()))

@@ -6,7 +6,7 @@ ends by itself; one whose leaf is appended stays until its Instance is gone.
 
 import os
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import psutil
@@ -35,7 +35,8 @@ class _Promise:
 class MeasuredCapacity:
     """This node's capacity: ``share`` of the machine (several nodes on one machine) less ``reserve``, and who was promised what.
 
-    ``path`` lies on the disk that containers use. ``measure`` gives what the machine has now. ``closed``: offer nothing.
+    ``path`` lies on the disk that containers use. ``measure`` gives what the machine has now. ``closed``: offer nothing. ``disk_taken``: the bytes of the whole disk that are in use and
+    were promised to nobody.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class MeasuredCapacity:
         reserve: Figures = SYSTEM_RESERVE,
         measure: Callable[[Path], Figures] | None = None,
         closed: Callable[[], bool] = lambda: False,
+        disk_taken: Callable[[], int] = lambda: 0,
     ) -> None:
         if not 0 < share <= 1:
             raise ValueError("share is over 0 and at most 1")
@@ -56,6 +58,7 @@ class MeasuredCapacity:
         self._reserve = reserve
         self._measure = measure or measure_machine
         self._closed = closed
+        self._disk_taken = disk_taken
         self._promises: dict[Hashable, _Promise] = {}
         self._expired: dict[Hashable, _Promise] = {}
 
@@ -65,12 +68,13 @@ class MeasuredCapacity:
         return _map(lambda name: int(getattr(whole, name) * self._share))
 
     def free(self) -> Figures:
-        """total − reserve − promised, never below 0; nothing while this node is closed to anything new."""
+        """total − reserve − promised − what else is on the disk, never below 0; nothing while this node is closed to anything new."""
         self._expire()
         if self._closed():
             return NOTHING
         total = self.total()
-        taken = [self._reserve, *(promise.figures for promise in self._promises.values())]
+        on_disk = replace(NOTHING, disk_bytes=int(self._disk_taken() * self._share))
+        taken = [self._reserve, on_disk, *(promise.figures for promise in self._promises.values())]
         return _map(lambda name: max(0, int(getattr(total, name) - sum(getattr(figures, name) for figures in taken))))
 
     def reserve(self, key: Hashable, figures: Figures, ttl_s: float) -> bool:
@@ -122,6 +126,12 @@ def measure_machine(path: Path) -> Figures:
         disk_bytes=psutil.disk_usage(str(path)).total,
         gpu_count=sum(1 for device in Path("/dev").glob("nvidia[0-9]*") if device.name[6:].isdecimal()),
     )
+
+
+def disk_in_use_bytes(path: Path) -> int:
+    """What is not free for this process to use: taken, or kept back by the file system."""
+    usage = psutil.disk_usage(str(path))
+    return usage.total - usage.free
 
 
 def _cgroup_limits() -> list[int]:

@@ -1,6 +1,6 @@
 """Whether this machine runs out of disk, memory or process ids: then it says so, and offers no room to anything new.
 
-What runs goes on; nothing is evicted. As with the kubelet, a pressure is held for five minutes after it was last seen, so that a
+What runs goes on, but for Instances that hold more of a short disk than they asked for (:mod:`veil.agent.evictions`). As with the kubelet, a pressure is held for five minutes after it was last seen, so that a
 node at the edge does not come and go.
 """
 
@@ -50,14 +50,19 @@ class Reading:
 def pressures(reading: Reading) -> frozenset[Pressure]:
     """What is running out. Pure."""
     found = set()
-    free_bytes = reading.disk.total_bytes - reading.disk.used_bytes
-    if free_bytes < DISK_FREE_MIN_BYTES and free_bytes * 100 < reading.disk.total_bytes * DISK_FREE_MIN_PERCENT:
+    if is_short(reading.disk):
         found.add(Pressure.DISK)
     if reading.memory_free_bytes < MEMORY_FREE_MIN_BYTES:
         found.add(Pressure.MEMORY)
     if reading.pids * 100 > reading.pids_max * PIDS_USED_MAX_PERCENT:
         found.add(Pressure.PIDS)
     return frozenset(found)
+
+
+def is_short(disk: Disk) -> bool:
+    """Whether a disk runs out. Pure."""
+    free_bytes = disk.total_bytes - disk.used_bytes
+    return free_bytes < DISK_FREE_MIN_BYTES and free_bytes * 100 < disk.total_bytes * DISK_FREE_MIN_PERCENT
 
 
 class Pressures:

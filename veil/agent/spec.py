@@ -44,6 +44,8 @@ class Planned:
     spec: ContainerSpec
     digest: str
     """Of all that the container was made from: another one means that it has to be made anew."""
+    disk_bytes: int = 0
+    """What it may hold of the node's disk; 0 = no limit."""
     probes: Probes = Probes()
     init: bool = False
 
@@ -62,6 +64,8 @@ class InstancePlan:
     """One for all containers; None for loopback alone or the machine's."""
     memory_bytes: int = 0
     """What all containers may use together; 0 = no limit."""
+    disk_bytes: int = 0
+    """What all containers and volumes may hold of the node's disk together; 0 = no limit."""
     logins: Logins = Logins()
     """Its own, for the registries of its images."""
 
@@ -111,6 +115,7 @@ def plan_instance(
         volumes=tuple(volume for volume in volumes.values() if volume.name in mounted),
         network=network,
         memory_bytes=whole.memory_bytes,
+        disk_bytes=whole.disk_bytes,
         logins=logins,
     )
 
@@ -123,8 +128,15 @@ def _login_file(volume: Volume) -> Secret:
 
 def _together(limits: list[ContainerResources]) -> ContainerResources:
     """An init container runs alone, so it has what all containers have together. One without a limit leaves it without."""
-    cpu, memory = [limit.cpu_milli for limit in limits], [limit.memory_bytes for limit in limits]
-    return ContainerResources(cpu_milli=sum(cpu) if all(cpu) else 0, memory_bytes=sum(memory) if all(memory) else 0)
+
+    def total(figures: list[int]) -> int:
+        return sum(figures) if all(figures) else 0
+
+    return ContainerResources(
+        cpu_milli=total([limit.cpu_milli for limit in limits]),
+        memory_bytes=total([limit.memory_bytes for limit in limits]),
+        disk_bytes=total([limit.disk_bytes for limit in limits]),
+    )
 
 
 class LogPaths:
@@ -136,8 +148,11 @@ class LogPaths:
     def instance(self, instance: str) -> Path:
         return self.root / instance
 
+    def container(self, instance: str, container: str) -> Path:
+        return self.root / instance / container
+
     def stream(self, instance: str, container: str, stream: str) -> Path:
-        return self.root / instance / container / f"{stream}.log"
+        return self.container(instance, container) / f"{stream}.log"
 
 
 def _planned(
@@ -173,7 +188,7 @@ def _planned(
         stderr=log_paths.stream(desired.key.text, name, "stderr"),
         labels=container_labels(desired.key, name, node=node, grace_s=grace_s, spec_digest=digest),
     )
-    return Planned(name=name, spec=spec, digest=digest, probes=probes_of(container))
+    return Planned(name=name, spec=spec, digest=digest, disk_bytes=limits.disk_bytes, probes=probes_of(container))
 
 
 def _words(value: Any) -> tuple[str, ...]:

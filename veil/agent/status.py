@@ -21,6 +21,7 @@ CONTAINER_CREATING = "ContainerCreating"
 CONTAINER_ERROR = "ContainerError"
 CRASH_LOOP = "CrashLoopBackOff"
 DISK_PRESSURE = "DiskPressure"
+EVICTED = "Evicted"
 INITIALIZING = "Initializing"
 IMAGE_LIST_MISSING = "ImageListMissing"
 IMAGE_NOT_ALLOWED = "ImageNotAllowed"
@@ -46,6 +47,7 @@ PLAIN_WORDS = {
     IMAGE_LIST_MISSING: "the node does not have the cluster's list of allowed images yet",
     IMAGE_NOT_ALLOWED: "the cluster does not allow an image",
     IMAGE_PULL: "an image cannot be fetched; the node's log says why",
+    EVICTED: "it was ended because it held too much of its node's disk",
     DISK_PRESSURE: "a container waits: the node's disk is full",
     INITIALIZING: "an init container runs; the others wait for it",
     LOST: "a container is gone and is not to be restarted",
@@ -134,6 +136,11 @@ def invalid_template(now_s: float) -> InstanceStatus:
     )
 
 
+def evicted(message: str, now_s: float) -> InstanceStatus:
+    """Ended for the disk's sake, and not to be started again."""
+    return InstanceStatus(phase="Failed", reason=EVICTED, message=message[:REASON_MAX_CHARS], observed_s=int(now_s))
+
+
 def without_names(status: InstanceStatus) -> InstanceStatus:
     """The same status, saying nothing that is in the template."""
     return msgspec.structs.replace(status, message=PLAIN_WORDS.get(status.reason, ""))
@@ -179,7 +186,7 @@ class _Sight:
 def _summary(sights: list[_Sight], ever_started: bool, pulling: Collection[str], now_s: float) -> tuple[Phase, str, str]:
     waiting = [_waiting(sight, pulling, now_s) for sight in sights if not sight.over and not sight.running]
     if waiting:
-        return "Creating" if ever_started or waiting[0][0] == CONTAINER_ERROR else "Pending", *waiting[0]
+        return "Creating" if ever_started or waiting[0][0] in (CONTAINER_ERROR, EVICTED) else "Pending", *waiting[0]
     if not all(sight.over for sight in sights):
         return _running(sights)
     for sight in sights:

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any
 
 from veil.errors import Forbidden, NotFound
+from veil.manifest.quantity import parse_bytes
 from veil.runtime.mounts import mount_tmpfs, unmount_below
 from veil.runtime.ports import Mount
 
@@ -42,10 +43,15 @@ class Volume:
     files: Mapping[str, str]
     """Of a config or secret: contents by name."""
     in_memory: bool
+    limit_bytes: int = 0
+    """Of an emptyDir: what it may hold; 0 = no limit of its own."""
 
 
 def volumes_of(template: Mapping[str, Any], home: Path) -> dict[str, Volume]:
-    """The template's volumes by name; ``home`` is the Instance's directory. Raises KeyError, TypeError, ValueError."""
+    """The template's volumes by name; ``home`` is the Instance's directory.
+
+    Raises KeyError, TypeError, ValueError, InvalidInput.
+    """
     found: dict[str, Volume] = {}
     for given in template.get("volumes") or ():
         name = str(given["name"])
@@ -56,7 +62,8 @@ def volumes_of(template: Mapping[str, Any], home: Path) -> dict[str, Volume]:
         files = {str(file): str(content) for file, content in (what.get("files") or {}).items()}
         if name in found or any("/" in part or part in ("", ".", "..") for part in (name, *files)):
             raise ValueError("names of volumes or files")
-        found[name] = Volume(name=name, kind=kind, source=source, files=files, in_memory=in_memory)
+        limit = parse_bytes(what["sizeLimit"]) if kind is VolumeKind.EMPTY_DIR and "sizeLimit" in what else 0
+        found[name] = Volume(name=name, kind=kind, source=source, files=files, in_memory=in_memory, limit_bytes=limit)
     return found
 
 

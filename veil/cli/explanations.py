@@ -207,6 +207,13 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
         "The container runtime refused to make or start it.",
         "The node's message says why; correct the template, apply it again.",
     ),
+    "Evicted": (
+        Cause.CONTAINER,
+        "It held more of its node's disk than it may, or most over its request when the disk ran short, so it was ended and "
+        "what it had there is gone. The message says which part held too much.",
+        "Ask for more ephemeral-storage or a larger sizeLimit, write less, or keep data elsewhere. Unless its restartPolicy is "
+        "Never it begins anew after a pause.",
+    ),
     "DiskPressure": (
         Cause.CONTAINER,
         "The disk of its node was full when its container was to be made or started; it is tried again with growing pauses.",

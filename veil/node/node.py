@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from veil.agent.agent import Agent
-from veil.agent.capacity import MeasuredCapacity
+from veil.agent.capacity import MeasuredCapacity, disk_in_use_bytes
 from veil.agent.keys import InstanceKey
 from veil.agent.pressure import PERIOD_S as PRESSURE_S
 from veil.agent.pressure import Pressures
@@ -165,7 +165,11 @@ class Node:
         settings, directory = self.settings, self.settings.directory
         self.pressures = Pressures(self.runtime, self._clock)
         self.capacity = MeasuredCapacity(
-            self._clock, directory, share=settings.capacity_share, closed=lambda: bool(self.pressures.active)
+            self._clock,
+            directory,
+            share=settings.capacity_share,
+            closed=lambda: bool(self.pressures.active),
+            disk_taken=lambda: disk_in_use_bytes(directory) - self.agent.disk_within_requests_bytes,
         )
         self.transcripts = Transcripts(directory / "transcripts", self._clock, retention_s=self.view.transcript_retention_s)
         self.placement = PlacementService(

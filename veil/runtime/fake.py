@@ -47,6 +47,8 @@ class Behaviour:
     """Ends at once with this code; None = goes on."""
     on_sigterm: int | None = SIGTERM_CODE
     """Its exit code on SIGTERM; None = ignores the signal."""
+    written_bytes: int = 0
+    """What it writes to its root when it starts."""
     fails_to_start: str = ""
     """Not empty: start raises ContainerFailed with this text."""
 
@@ -81,6 +83,8 @@ class FakeMachine:
         """What was opened by ``open_exec``: container, command, terminal or not."""
         """Results of exec by command. Others give exit code 0 and no output; a code below 0 never ends."""
         self.usage: dict[str, Stats] = {}
+        self.written: dict[str, int] = {}
+        """What containers take on the disk."""
         self.losing_events = False
         self.calls: list[tuple[str, str]] = []
         self.signals: list[tuple[str, str]] = []
@@ -147,6 +151,9 @@ class FakeMachine:
             started_s=self.clock.now_s(),
             finished_s=0.0,
         )
+        if behaviour.written_bytes:
+            self.written[record.spec.id] = self.written.get(record.spec.id, 0) + behaviour.written_bytes
+            self.disk_used_bytes += behaviour.written_bytes
         self.write(record.spec.id, stdout=behaviour.stdout, stderr=behaviour.stderr)
         self._publish(RuntimeEvent(kind=EventKind.STARTED, id=record.spec.id))
         if behaviour.exit_code is not None:
@@ -266,6 +273,7 @@ class FakeRuntime:
         if record.view.state is ContainerState.RUNNING:
             self._kill(id)
         del self.machine.records[id]
+        self.machine.disk_used_bytes -= self.machine.written.pop(id, 0)
 
     async def exec(
         self, id: str, command: Sequence[str], *, timeout_s: float = 60.0, max_output_bytes: int = 1 << 20
@@ -308,6 +316,11 @@ class FakeRuntime:
         if self._record(id).view.state is not ContainerState.RUNNING:
             raise ContainerFailed(f"container {id} is not running", hint="start it first")
         return self.machine.usage.get(id, Stats(cpu_seconds=0.01, memory_bytes=1 << 20, pids=1))
+
+    async def written(self, id: str) -> int:
+        self.machine.enter("written", id)
+        self._record(id)
+        return self.machine.written.get(id, 0)
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         queue = self.machine.subscribe()

@@ -228,6 +228,10 @@ class Runtime(Protocol):
 
     async def stats(self, id: str) -> Stats: ...
 
+    async def written(self, id: str) -> int:
+        """Bytes of disk that what the container wrote to its own root takes; 0 where it never started. Raises NotFound."""
+        ...
+
     def events(self) -> AsyncIterator[RuntimeEvent]:
         """Every start and exit from now on; never ends by itself. Begins with, and has after every gap, a RESYNC."""
         ...

@@ -24,6 +24,7 @@ import psutil
 
 from veil.errors import ContainerFailed, DeadlineExceeded, NotFound
 from veil.runtime.credentials import Login
+from veil.runtime.disk_use import tree_bytes
 from veil.runtime.detached import ProcessId, kill_session, read_record, recorded, spawn
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
@@ -219,6 +220,10 @@ class ProcessRuntime:
         if main is None or not main.alive():
             raise ContainerFailed(f"container {id} is not running", hint="start it first")
         return await asyncio.to_thread(_usage, main.pid)
+
+    async def written(self, id: str) -> int:
+        """A process writes wherever it may: this is what is in its own directory."""
+        return await asyncio.to_thread(tree_bytes, self._existing(id))
 
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         queue: asyncio.Queue[RuntimeEvent] = asyncio.Queue()

@@ -15,9 +15,11 @@ import pytest
 from containerd_machine import Machine, desired
 from image_registry import LOGIN, Registry, auths
 
-from veil.errors import RuntimeUnavailable
+from veil.agent import evictions
+from veil.errors import NotFound, RuntimeUnavailable
 from veil.runtime.images import BUSYBOX_IMAGE
 from veil.runtime.mounts import mounts as mounts_of_machine
+from veil.wire.objects import ContainerResources, Resources
 
 pytestmark = pytest.mark.runtime
 
@@ -147,6 +149,38 @@ async def test_an_instances_own_registry_login_is_its_own(machine: Machine, regi
     assert not secret.search(caplog.text + repr(machine.agent.statuses()))
     kept = [path for path in machine.directory.rglob("*") if path.is_file() and secret.search(path.read_bytes().decode("latin-1"))]
     assert kept == [], "a login that no container mounts is in no file"
+
+
+@pytest.mark.parametrize("where", ["root", "volume", "log"])
+async def test_who_holds_too_much_of_the_disk_is_evicted(machine: Machine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """The real figures of containerd's snapshots, of directories and of log files; a neighbour that holds as much and may goes on."""
+    monkeypatch.setattr(evictions, "PERIOD_S", 0.2)
+    target = {"root": "/big", "volume": "/v/big", "log": "/dev/stdout"}[where]
+    write = f"head -c 6000000 /dev/zero > {target}; sync; exec sleep 1000"
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    container = {"name": "main", "image": BUSYBOX_IMAGE, "command": ["sh", "-c", write], "volumeMounts": mounts}
+    template = {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+        "volumes": [{"name": "v", "emptyDir": {}}],
+    }
+    first, second = (
+        replace(one, spec=template, resources=Resources(containers={"main": ContainerResources(disk_bytes=size)}))
+        for one, size in zip(desired(1, 2).values(), (4_000_000, 9_000_000), strict=True)
+    )
+    machine.agent.set_desired({one.key: one for one in (first, second)})
+    async with asyncio.timeout(30):
+        while (status := machine.agent.statuses().get(first.key)) is None or status.reason != "Evicted":
+            await asyncio.sleep(0.02)
+    assert set(await machine.pids()) == {f"{second.key.text}-main"}
+    with pytest.raises(NotFound):
+        await machine.runtime.written(f"{first.key.text}-main")
+    assert await machine.runtime._snapshots.usage(f"{first.key.text}-main") == 0
+    left = [path for path in machine.directory.rglob("*") if path.is_relative_to(machine.directory) and first.key.text in str(path)]
+    assert left == []
+    await asyncio.sleep(0.5)
+    assert 6_000_000 <= machine.agent.disk_within_requests_bytes < 9_000_000
+    assert machine.agent.statuses()[second.key].restarts == 0
 
 
 async def test_a_new_agent_adopts_and_restarts_what_ended_meanwhile(machine: Machine) -> None:

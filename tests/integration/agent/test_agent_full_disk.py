@@ -1,5 +1,5 @@
 """containerd's data on a file system of 24 MiB that a container fills up: what runs goes on, what cannot start says why and whose
-fault it is not, and when there is room again everything wanted runs."""
+fault it is not, and once who filled the disk is evicted everything else that is wanted runs."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ import psutil
 import pytest
 from containerd_machine import Machine, desired
 
+from veil.agent import evictions
 from veil.agent.keys import DesiredInstance
 from veil.runtime import daemon
 from veil.runtime.daemon import PrivateContainerd
@@ -44,7 +45,10 @@ def filling() -> DesiredInstance:
     return replace(one, spec={**one.spec, "containers": [container]})
 
 
-async def test_a_disk_that_fills_up_and_is_emptied(small: PrivateContainerd, archive: Path, tmp_path: Path) -> None:
+async def test_a_disk_that_fills_up_and_is_emptied(
+    small: PrivateContainerd, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evictions, "PERIOD_S", 3600.0)
     machine = Machine(small, tmp_path)
     await machine.runtime.start_driver()
     await machine.runtime.import_image(BUSYBOX_IMAGE, archive)
@@ -75,7 +79,8 @@ async def test_a_disk_that_fills_up_and_is_emptied(small: PrivateContainerd, arc
     await until_said(first, "DiskPressure")
     assert machine.agent.statuses()[first.key].phase != "Failed"
 
-    machine.agent.set_desired({first.key: first, third.key: third})
+    await machine.agent._evictions.look()
+    await until_said(second, "Evicted")
     await machine.until(lambda pids: set(pids) == {ids[first.key], ids[third.key]}, timeout_s=120)
     machine.agent.set_desired({})
     await machine.until(lambda pids: not pids)

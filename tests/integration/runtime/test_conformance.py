@@ -24,13 +24,14 @@ TERM_LOOP = "while :; do sleep 0.05; done"
 SCRIPTS: dict[str, Behaviour] = {
     f"trap 'exit 143' TERM; {TERM_LOOP}": Behaviour(),
     "exit 0": Behaviour(exit_code=0),
+    "head -c 3000000 /dev/zero > big; sync": Behaviour(exit_code=0, written_bytes=3_000_000),
     "exit 3": Behaviour(exit_code=3),
     "sh -c 'kill -9 $$'; exit $?": Behaviour(exit_code=137),
     "echo out; echo err >&2": Behaviour(stdout=b"out\n", stderr=b"err\n", exit_code=0),
     f"trap 'exit 7' TERM; echo up; {TERM_LOOP}": Behaviour(stdout=b"up\n", on_sigterm=7),
     f"trap '' TERM; echo up; {TERM_LOOP}": Behaviour(stdout=b"up\n", on_sigterm=None),
 }
-FOREVER, OK, THREE, KILLED, TALK, POLITE, DEAF = SCRIPTS
+FOREVER, OK, WRITE, THREE, KILLED, TALK, POLITE, DEAF = SCRIPTS
 EXECS = {
     ("sh", "-c", "echo in; echo err >&2; exit 4"): ExecResult(exit_code=4, output=b"in\nerr\n"),
     ("sh", "-c", "head -c 100000 /dev/zero"): ExecResult(exit_code=0, output=bytes(100000)),
@@ -406,6 +407,18 @@ async def test_image_that_is_not_here(bench: Bench) -> None:
         await bench.runtime.pull("127.0.0.1:1/none:1")
     with pytest.raises(ImageUnavailable):
         await bench.runtime.create(bench.spec("no-image", image="veil.dev/other:1"))
+
+
+async def test_what_a_container_writes_is_measured(bench: Bench) -> None:
+    await bench.runtime.create(bench.spec("writes", WRITE))
+    before = await bench.runtime.written("writes")
+    assert before < 1 << 20
+    await bench.runtime.start("writes")
+    assert (await bench.ended("writes")).exit_code == 0
+    assert 3_000_000 <= await bench.runtime.written("writes") < 4_000_000
+    await bench.runtime.delete("writes")
+    with pytest.raises(NotFound):
+        await bench.runtime.written("writes")
 
 
 async def test_many_at_once(bench: Bench) -> None:

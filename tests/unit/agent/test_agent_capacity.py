@@ -45,6 +45,20 @@ def test_free_is_total_less_reserve_less_promised() -> None:
     assert capacity.free() == figures(3900, 7000, 9500, 2)
 
 
+def test_what_else_is_on_the_disk_is_not_free() -> None:
+    taken = {"bytes": 4000}
+    machine = figures(4000, 8000, 10_000, 2)
+    nothing = figures()
+    capacity = MeasuredCapacity(
+        HandClock(), Path(), share=0.5, reserve=nothing, measure=lambda path: machine, disk_taken=lambda: taken["bytes"]
+    )
+    assert capacity.free() == figures(2000, 4000, 3000, 1)
+    assert not capacity.reserve("a", figures(disk=3001), 10)
+    assert capacity.reserve("a", figures(disk=3000), 10)
+    taken["bytes"] = 20_000
+    assert capacity.free().disk_bytes == 0
+
+
 def test_a_share_of_the_machine() -> None:
     assert made(share=0.5).total() == figures(2000, 4000, 5000, 1)
 

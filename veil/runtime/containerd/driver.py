@@ -199,6 +199,10 @@ class ContainerdRuntime:
         await self._running(id)
         return await self._tasks.stats(id)
 
+    async def written(self, id: str) -> int:
+        await self._get_record(id)
+        return await self._snapshots.usage(id)
+
     def events(self) -> AsyncIterator[RuntimeEvent]:
         return event_stream.events(self._connection)
 

@@ -51,6 +51,13 @@ class Snapshots:
         """Raises NotFound."""
         return (await self._call("Mounts", key=key)).mounts
 
+    async def usage(self, key: str) -> int:
+        """Bytes that the snapshot itself takes, without those below it; 0 when there is none."""
+        try:
+            return int((await self._call("Usage", key=key)).size)
+        except NotFound:
+            return 0
+
     async def remove(self, key: str) -> None:
         with contextlib.suppress(NotFound):
             await self._call("Remove", key=key)

@@ -176,6 +176,11 @@ class DockerRuntime:
             pids=int((said.get("pids_stats") or {}).get("current") or 0),
         )
 
+    async def written(self, id: str) -> int:
+        await self._inspect(id)
+        sized = await self._connection.call("GET", f"/containers/{self._name(id)}/json", query={"size": "true"})
+        return int(sized.get("SizeRw") or 0)
+
     def events(self) -> AsyncIterator[RuntimeEvent]:
         return event_stream.events(self._connection, self._namespace)
 
