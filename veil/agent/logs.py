@@ -9,10 +9,12 @@ kept until the next time.
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from threading import Lock
 
+from veil.agent.log_files import LOG_FILES_MAX, previous_of, rotated
 from veil.agent.log_index import LogIndex, index_path
 from veil.agent.log_reader import LogReader
 from veil.agent.spec import LogPaths
@@ -21,9 +23,6 @@ from veil.types import Clock
 
 STREAMS = ("stdout", "stderr")
 LOG_MAX_BYTES = 10 * 1024 * 1024
-LOG_FILES_MAX = 5
-"""The file written to and its four predecessors: the kubelet's figures."""
-
 POLL_S = 0.05
 """How often a follower looks."""
 
@@ -35,6 +34,7 @@ class Logs:
         self.paths = LogPaths(root)
         self._clock = clock
         self._indexes: dict[Path, LogIndex] = {}
+        self._rotations: Counter[Path] = Counter()
         self._lock = Lock()
         """Observing, rotating and putting aside happen in threads, and exclude each other."""
 
@@ -50,10 +50,9 @@ class Logs:
         with self._lock:
             for path in (self.paths.stream(instance, container, stream) for stream in STREAMS):
                 self._know(path).observe(self._clock.now_s())
-                for file, aside in ((path, _previous(path)), (index_path(path), index_path(_previous(path)))):
-                    aside.unlink(missing_ok=True)
-                    if file.exists():
-                        file.replace(aside)
+                _move(path, previous_of(path))
+                for number in range(1, LOG_FILES_MAX):
+                    _move(rotated(path, number), rotated(previous_of(path), number))
                 self._indexes[path] = LogIndex(path)
 
     def remove(self, instance: str) -> None:
@@ -61,6 +60,8 @@ class Logs:
         home = self.paths.instance(instance)
         with self._lock:
             self._indexes = {path: index for path, index in self._indexes.items() if not path.is_relative_to(home)}
+            for path in [path for path in self._rotations if path.is_relative_to(home)]:
+                del self._rotations[path]
             shutil.rmtree(home, ignore_errors=True)
 
     def instances(self) -> set[str]:
@@ -104,8 +105,10 @@ class Logs:
         with self._lock:
             large = [path for path in self._indexes if path.exists() and path.stat().st_size > LOG_MAX_BYTES]
             for path in large:
-                rotate(path)
+                self._indexes[path].observe(self._clock.now_s())
+                rotate(path, self._clock.now_s())
                 self._indexes[path].cut()
+                self._rotations[path] += 1
         return len(large)
 
     def _know(self, path: Path) -> LogIndex:
@@ -125,7 +128,7 @@ class Logs:
         previous: bool = False,
         alive: Callable[[], bool] = lambda: True,
     ) -> AsyncGenerator[bytes, None]:
-        """What the container's last run said, stdout then stderr (each in its own order), then, with ``follow``, what it goes on
+        """What the container's last run said, as far as files are kept, stdout then stderr (each in its own order), then, with ``follow``, what it goes on
         saying, also after it was started again.
 
         ``tail_lines``: only so many last lines of each stream. ``since_s``: only what arrived in these last seconds.
@@ -134,10 +137,10 @@ class Logs:
         """
         paths = [self.paths.stream(instance, container, stream) for stream in STREAMS]
         if previous:
-            paths = [aside for aside in map(_previous, paths) if aside.exists()]
+            paths = [aside for aside in map(previous_of, paths) if aside.exists()]
             if not paths:
                 raise NotFound(f"container {container} was not started again", hint="leave out --previous")
-        files = [LogReader(path, timestamps=timestamps) for path in paths]
+        files = [self._reader(path, timestamps=timestamps) for path in paths]
         try:
             await asyncio.to_thread(self._begin, files, tail_lines, since_s, self._clock.now_s())
             while True:
@@ -155,22 +158,34 @@ class Logs:
             for file in files:
                 file.close()
 
+    def _reader(self, path: Path, *, timestamps: bool) -> LogReader:
+        return LogReader(path, timestamps=timestamps, rotations=lambda: self._rotations[path], lock=self._lock)
+
     def _begin(self, files: list[LogReader], tail_lines: int | None, since_s: float | None, now_s: float) -> None:
         self.observe(now_s)
         for file in files:
             file.seek(tail_lines, None if since_s is None else now_s - since_s)
 
 
-def _previous(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.previous{path.suffix}")
+def _move(log: Path, to: Path) -> None:
+    """With its index; what was there is gone, also when there is nothing to move."""
+    for file, target in ((log, to), (index_path(log), index_path(to))):
+        target.unlink(missing_ok=True)
+        if file.exists():
+            file.replace(target)
 
 
-def rotate(path: Path) -> None:
-    """``log`` → ``log.1`` → … , the oldest dropped, and the file that the container writes to is cut to nothing."""
+def rotate(path: Path, now_s: float) -> None:
+    """``log`` → ``log.1`` → … , the oldest dropped, and the file that the container writes to is cut to nothing.
+
+    Its index is left to its writer; what comes between its last look and the copy arrived at ``now_s``.
+    """
     for number in range(LOG_FILES_MAX - 1, 1, -1):
-        older = path.with_name(f"{path.name}.{number - 1}")
-        if older.exists():
-            older.replace(path.with_name(f"{path.name}.{number}"))
-    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+        _move(rotated(path, number - 1), rotated(path, number))
+    newest = rotated(path, 1)
+    if (index := index_path(path)).exists():
+        shutil.copyfile(index, index_path(newest))
+    shutil.copyfile(path, newest)
+    LogIndex(newest).observe(now_s)
     with path.open("r+b") as file:
         file.truncate(0)

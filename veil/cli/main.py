@@ -38,6 +38,7 @@ GROUPS = {
     "policy": "what the cluster has agreed on",
     "cluster": "deploy and administer a cluster",
     "dispute": "accuse a node over what is on chain, and decide",
+    "rollout": "replace a workload's instances, and see how far that is",
     "rights": "who may do what in a namespace",
     "role": "who may administer the registry",
 }

@@ -10,7 +10,8 @@ import pytest
 from veil.agent import log_reader as module
 from veil.agent import logs as rotating
 from veil.agent.log_index import index_path, load
-from veil.agent.logs import LOG_FILES_MAX, LOG_MAX_BYTES, Logs, rotate
+from veil.agent.log_files import LOG_FILES_MAX
+from veil.agent.logs import LOG_MAX_BYTES, Logs, rotate
 from veil.errors import InvalidInput, NotFound
 
 NOW = 1_700_000_000.0
@@ -156,7 +157,14 @@ async def test_times_go_on_after_a_rotation(logs: Logs, clock: HandClock, monkey
     write_at(logs, clock, 0, b"before\n")
     assert logs.rotate() == 1
     write_at(logs, clock, 10, b"ab\n")
-    assert await read(logs, timestamps=True) == b"2023-11-14T22:13:30.000000Z ab\n"
+    before, after = b"2023-11-14T22:13:20.000000Z before\n", b"2023-11-14T22:13:30.000000Z ab\n"
+    assert await read(logs, timestamps=True) == before + after
+    assert await read(logs, timestamps=True, since_s=5) == after
+    clock.s += 1
+    assert logs.rotate() == 0
+    monkeypatch.setattr(rotating, "LOG_MAX_BYTES", 2)
+    assert logs.rotate() == 1
+    assert await read(logs, timestamps=True) == before + after
 
 
 async def test_previous_is_the_run_before(logs: Logs, clock: HandClock) -> None:
@@ -208,16 +216,86 @@ async def test_follow_gives_whole_lines_as_they_come_and_the_rest_at_the_end(log
     assert [piece async for piece in pieces] == [b"last words"]
 
 
-async def test_follow_goes_on_after_a_rotation(logs: Logs) -> None:
+def rotated(logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch, *pieces: bytes) -> None:
+    """Each piece in a file of its own, written 10 s after the one before."""
+    monkeypatch.setattr(rotating, "LOG_MAX_BYTES", 0)
+    for number, piece in enumerate(pieces):
+        if number:
+            assert logs.rotate() == 1
+        write_at(logs, clock, 10 * number, piece)
+
+
+async def test_rotated_files_are_read_as_one(logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotated(logs, clock, monkeypatch, b"a\nb\n", b"c\nd half", b" d\ne\n", b"")
+    assert await read(logs) == b"a\nb\nc\nd half d\ne\n"
+    expected = [b"", b"e\n", b"d half d\ne\n", b"c\nd half d\ne\n", b"b\nc\nd half d\ne\n", b"a\nb\nc\nd half d\ne\n"]
+    assert [await read(logs, tail_lines=lines) for lines in range(6)] == expected
+    assert await read(logs, tail_lines=99) == expected[-1]
+
+
+async def test_since_and_timestamps_reach_into_rotated_files(
+    logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotated(logs, clock, monkeypatch, b"a\nb\n", b"c\nd half", b" d\ne\n", b"f\n")
+    stamps = [b"2023-11-14T22:13:%d.000000Z " % (20 + 10 * number) for number in range(4)]
+    whole = [stamps[0] + b"a\n", stamps[0] + b"b\n", stamps[1] + b"c\n", stamps[1] + b"d half d\n"]
+    whole += [stamps[2] + b"e\n", stamps[3] + b"f\n"]
+    assert await read(logs, timestamps=True) == b"".join(whole)
+    assert await read(logs, timestamps=True, since_s=25) == b"".join(whole[2:])
+    assert await read(logs, timestamps=True, since_s=15) == b"".join(whole[4:]), "a line counts from its beginning"
+    assert await read(logs, since_s=5) == b"f\n"
+    assert await read(logs, since_s=25, tail_lines=2) == b"e\nf\n"
+    assert await read(logs, since_s=5, tail_lines=4) == b"f\n"
+    clock.s += 60
+    assert await read(logs, since_s=5) == b""
+
+
+async def test_the_run_before_has_its_rotated_files(logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    rotated(logs, clock, monkeypatch, b"first a\n", b"first b\n", b"first c\n")
+    logs.put_aside("i", "web")
+    rotated(logs, clock, monkeypatch, b"second a\n", b"second b\n")
+    assert await read(logs) == b"second a\nsecond b\n"
+    assert await read(logs, previous=True) == b"first a\nfirst b\nfirst c\n"
+    assert await read(logs, previous=True, tail_lines=2) == b"first b\nfirst c\n"
+    logs.put_aside("i", "web")
+    write(logs, b"third\n")
+    assert await read(logs) == b"third\n"
+    assert await read(logs, previous=True) == b"second a\nsecond b\n", "nothing of the first is left"
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 4])
+async def test_a_slow_follower_misses_nothing_that_is_kept(
+    logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch, rotations: int
+) -> None:
+    """However large the file has become again: what it had not read yet is in a file by another name."""
+    monkeypatch.setattr(rotating, "LOG_MAX_BYTES", 0)
     alive = True
-    path = write(logs, b"before\n")
+    write(logs, b"before\n")
     pieces = logs.read("i", "web", follow=True, alive=lambda: alive)
     assert await anext(pieces) == b"before\n"
-    rotate(path)
-    write(logs, b"x\n")
-    assert await anext(pieces) == b"x\n"
+    said = b""
+    for number in range(rotations):
+        said += b"%d unread\n" % number
+        write(logs, b"%d unread\n" % number)
+        assert logs.rotate() == 1
+    write(logs, b"x" * 100 + b"\n")
     alive = False
-    assert [piece async for piece in pieces] == []
+    assert b"".join([piece async for piece in pieces]) == said + b"x" * 100 + b"\n"
+
+
+async def test_a_follower_that_is_too_slow_goes_on_with_the_oldest_that_is_kept(
+    logs: Logs, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotating, "LOG_MAX_BYTES", 0)
+    alive = True
+    write(logs, b"before\n")
+    pieces = logs.read("i", "web", follow=True, alive=lambda: alive)
+    assert await anext(pieces) == b"before\n"
+    for number in range(6):
+        write(logs, b"%d\n" % number)
+        assert logs.rotate() == 1
+    alive = False
+    assert b"".join([piece async for piece in pieces]) == b"2\n3\n4\n5\n"
 
 
 def test_a_writer_goes_on_through_rotations_and_five_files_are_kept(logs: Logs) -> None:
@@ -225,10 +303,10 @@ def test_a_writer_goes_on_through_rotations_and_five_files_are_kept(logs: Logs) 
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in range(8):
         os.write(descriptor, b"%d\n" % number)
-        rotate(path)
+        rotate(path, NOW)
     os.write(descriptor, b"8\n")
     os.close(descriptor)
-    kept = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    kept = {file.name: file.read_bytes() for file in path.parent.iterdir() if file.suffix != ".times"}
     expected = {"stdout.log": b"8\n"} | {f"stdout.log.{number}": b"%d\n" % (8 - number) for number in range(1, LOG_FILES_MAX)}
     assert kept == expected
 

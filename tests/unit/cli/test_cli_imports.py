@@ -26,4 +26,4 @@ def test_every_verb_and_group_is_there_and_has_help() -> None:
         assert name in listed.output
         shown = CliRunner().invoke(veil, [name, "--help"])
         assert (shown.exit_code, "Usage:" in shown.output) == (0, True)
-    assert set(GROUPS) == {"dev", "node", "key", "policy", "cluster", "dispute", "rights", "role"}
+    assert set(GROUPS) == {"dev", "node", "key", "policy", "cluster", "dispute", "rights", "role", "rollout"}
