@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -17,6 +18,7 @@ from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
 from veil.agent.evictions import GRACE_S, Eviction, Evictions
 from veil.agent.image_gc import ImageGc
+from veil.agent.gpus import Gpus
 from veil.agent.images import EveryImage, ImagePolicy, Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
 from veil.agent.logs import Logs
@@ -28,6 +30,7 @@ from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
 from veil.agent.spec import InstancePlan, Planned, RestartPolicy, plan_instance
 from veil.agent.status import (
+    GPU_UNAVAILABLE,
     NETWORK_UNAVAILABLE,
     VOLUME_UNAVAILABLE,
     evicted,
@@ -126,6 +129,7 @@ class Agent:
         networks: Networks | None = None,
         random: Random | None = None,
         image_policy: ImagePolicy | None = None,
+        gpus: Gpus | None = None,
     ) -> None:
         self._runtime = runtime
         self._restarts = journal.restarts
@@ -136,6 +140,7 @@ class Agent:
         self._logs = Logs(log_dir, clock)
         self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
         self._networks = networks
+        self._gpus = gpus or Gpus(runtime)
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
         self._images = Images(runtime, clock, self._queue.add, image_policy or EveryImage())
         self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
@@ -397,8 +402,7 @@ class Agent:
             if self._images.ensure(image, key, login) is not ImageState.PRESENT:
                 return self._wait_for_image(key, planned, login)
             self._logs.prepare(key.text, planned.name)
-            await self._create(key, planned.spec)
-            return True
+            return await self._make(key, planned)
         if not self._images.may_start(image, key, login):
             return self._wait_for_image(key, planned, login)
         self._put_log_aside(key, action)
@@ -439,6 +443,17 @@ class Agent:
         except (Conflict, ContainerFailed, NotFound) as error:
             log.warning("%s: network: %s", key.text, error.message)
             self._troubles.refused(key, container, NETWORK_UNAVAILABLE, error)
+            return False
+        return True
+
+    async def _make(self, key: InstanceKey, planned: Planned) -> bool:
+        if not planned.gpu_count:
+            await self._create(key, planned.spec)
+            return True
+        try:
+            await self._gpus.give(planned.spec, planned.gpu_count, partial(self._create, key))
+        except (Conflict, NotFound) as error:
+            self._troubles.refused(key, planned.name, GPU_UNAVAILABLE, error)
             return False
         return True
 

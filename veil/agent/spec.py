@@ -46,6 +46,7 @@ class Planned:
     """Of all that the container was made from: another one means that it has to be made anew."""
     disk_bytes: int = 0
     """What it may hold of the node's disk; 0 = no limit."""
+    gpu_count: int = 0
     probes: Probes = Probes()
     init: bool = False
 
@@ -188,7 +189,7 @@ def _planned(
         stderr=log_paths.stream(desired.key.text, name, "stderr"),
         labels=container_labels(desired.key, name, node=node, grace_s=grace_s, spec_digest=digest),
     )
-    return Planned(name=name, spec=spec, digest=digest, disk_bytes=limits.disk_bytes, probes=probes_of(container))
+    return Planned(name=name, spec=spec, digest=digest, disk_bytes=limits.disk_bytes, gpu_count=limits.gpu_count, probes=probes_of(container))
 
 
 def _words(value: Any) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ CONTAINER_ERROR = "ContainerError"
 CRASH_LOOP = "CrashLoopBackOff"
 DISK_PRESSURE = "DiskPressure"
 EVICTED = "Evicted"
+GPU_UNAVAILABLE = "GpuUnavailable"
 INITIALIZING = "Initializing"
 IMAGE_LIST_MISSING = "ImageListMissing"
 IMAGE_NOT_ALLOWED = "ImageNotAllowed"
@@ -47,6 +48,7 @@ PLAIN_WORDS = {
     IMAGE_LIST_MISSING: "the node does not have the cluster's list of allowed images yet",
     IMAGE_NOT_ALLOWED: "the cluster does not allow an image",
     IMAGE_PULL: "an image cannot be fetched; the node's log says why",
+    GPU_UNAVAILABLE: "a GPU cannot be had on this node",
     EVICTED: "it was ended because it held too much of its node's disk",
     DISK_PRESSURE: "a container waits: the node's disk is full",
     INITIALIZING: "an init container runs; the others wait for it",

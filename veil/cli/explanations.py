@@ -207,6 +207,12 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
         "The container runtime refused to make or start it.",
         "The node's message says why; correct the template, apply it again.",
     ),
+    "GpuUnavailable": (
+        Cause.CONTAINER,
+        "It asks for GPUs, and its node cannot give them: they are in use by something else, or the driver or its device nodes are "
+        "missing. The message says which.",
+        "See `veil doctor` and nvidia-smi on the node. It is tried again with growing pauses.",
+    ),
     "Evicted": (
         Cause.CONTAINER,
         "It held more of its node's disk than it may, or most over its request when the disk ran short, so it was ended and "

@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from veil.agent.agent import Agent
-from veil.agent.capacity import MeasuredCapacity, disk_in_use_bytes
+from veil.agent.capacity import MeasuredCapacity, disk_in_use_bytes, measure_machine
+from veil.agent.gpus import PERIOD_S as GPUS_S
+from veil.agent.gpus import Gpus
 from veil.agent.keys import InstanceKey
 from veil.agent.pressure import PERIOD_S as PRESSURE_S
 from veil.agent.pressure import Pressures
@@ -164,10 +166,12 @@ class Node:
         """What the node does: place, run."""
         settings, directory = self.settings, self.settings.directory
         self.pressures = Pressures(self.runtime, self._clock)
+        self.gpus = Gpus(self.runtime)
         self.capacity = MeasuredCapacity(
             self._clock,
             directory,
             share=settings.capacity_share,
+            measure=lambda path: measure_machine(path, gpu_count=self.gpus.usable_count),
             closed=lambda: bool(self.pressures.active),
             disk_taken=lambda: disk_in_use_bytes(directory) - self.agent.disk_within_requests_bytes,
         )
@@ -204,6 +208,7 @@ class Node:
             volumes=Volumes(directory / "volumes", host_paths=settings.host_paths),
             networks=make_networks(settings),
             image_policy=self.allowed_images,
+            gpus=self.gpus,
         )
         self.draining = Draining(self.placement, self._own_status, self._clock)
         self.auditing = Auditing(
@@ -267,7 +272,9 @@ class Node:
         self._allowing = LevelLoop("allowed images", self.allowed_images.sync, period_s=RESYNC_S)
         self._moving = LevelLoop("draining", self.draining.sync, period_s=DRAIN_S)
         self._pressing = LevelLoop("pressure", self.pressures.sync, period_s=PRESSURE_S)
+        self._counting = LevelLoop("GPUs", self.gpus.sync, period_s=GPUS_S)
         self._loops = [
+            self._counting,
             self._pressing,
             self._moving,
             self._allowing,
@@ -461,6 +468,7 @@ class Node:
             disk=self.disk,
             runtime=self.runtime,
             pressures=self.pressures,
+            gpus=self.gpus,
             controllers=self.controllers,
         )
 

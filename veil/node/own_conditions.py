@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from veil.agent.gpus import LIBRARY, Gpus
 from veil.agent.pressure import Pressure, Pressures
 from veil.chain.endpoints import Endpoints
 from veil.mesh.ports import Mesh, PeerState
@@ -32,6 +33,7 @@ class NodeConditions:
         disk: Disk,
         runtime: Runtime,
         pressures: Pressures,
+        gpus: Gpus,
         controllers: ControllersChild,
     ) -> None:
         self._peer = peer
@@ -44,6 +46,7 @@ class NodeConditions:
         self._disk = disk
         self._runtime = runtime
         self._pressures = pressures
+        self._gpus = gpus
         self._controllers = controllers
 
     def all(self) -> list[Condition]:
@@ -63,11 +66,17 @@ class NodeConditions:
             Condition("DiskFree", "Enough", "DiskPressure", partial(self._relaxed, Pressure.DISK)),
             Condition("MemoryFree", "Enough", "MemoryPressure", partial(self._relaxed, Pressure.MEMORY)),
             Condition("PidsFree", "Enough", "PidPressure", partial(self._relaxed, Pressure.PIDS)),
+            Condition("GpusReady", "Counted", "NvmlAway", self._gpus_counted),
             Condition("ControllersRunning", "Running", "NotRunning", self._controlled),
         ]
 
     async def _relaxed(self, pressure: Pressure) -> str:
         return "nothing new is placed here until it has been over for a while" if pressure in self._pressures.active else ""
+
+    async def _gpus_counted(self) -> str | Verdict:
+        if self._gpus.problem or self._gpus.seen:
+            return self._gpus.problem
+        return Verdict(True, "NoGpus", f"this node offers no GPU: {LIBRARY} finds none, or is not there")
 
     async def _registered(self) -> str | Verdict:
         row = self._projection.node(self._peer)

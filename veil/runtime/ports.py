@@ -52,6 +52,8 @@ class ContainerSpec:
     """``none`` (loopback only), ``host``, or the path of a network namespace (ContainerFailed where a driver has none)."""
     read_only_root: bool = False
     mounts: Sequence[Mount] = ()
+    devices: Sequence[Path] = ()
+    """Device nodes of the machine that the container may open, under the same paths."""
     stdout: Path
     stderr: Path
     """Regular files that the driver appends to (O_APPEND), created if missing."""

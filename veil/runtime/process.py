@@ -112,6 +112,8 @@ class ProcessRuntime:
                 f"container {spec.id}: plain processes have no mounts",
                 hint="run it with the containerd runtime, or without volumes",
             )
+        if spec.devices:
+            raise ContainerFailed(f"container {spec.id}: plain processes are given no devices", hint="run it with containerd")
         async with self._locks[spec.id]:
             home = self._home(spec.id)
             if not (home / "spec.json").exists():

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import os
+import stat
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -218,3 +220,22 @@ def with_config(archive: Path, target: Path, **changes: object) -> Path:
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     return target
+
+
+async def test_devices_that_are_given(runtime: ContainerdRuntime, spec: ContainerSpec, tmp_path: Path) -> None:
+    """A node of a device that containers may not use otherwise: it is there under its path and may be opened."""
+    given, number = tmp_path / "nvidia0", os.stat("/dev/fuse").st_rdev if Path("/dev/fuse").exists() else os.makedev(10, 200)
+    try:
+        os.mknod(given, stat.S_IFCHR | 0o600, number)
+    except PermissionError:
+        pytest.skip("this sandbox makes no device nodes")
+    await started(runtime, replace(spec, devices=(given,)))
+    assert await ask(runtime, f"test -c {given} && stat -c '%t:%T' {given}") == (
+        0,
+        f"{os.major(number):x}:{os.minor(number):x}\n",
+    )
+    assert "not permitted" not in (await ask(runtime, f"head -c 0 {given}"))[1]
+    with pytest.raises(ContainerFailed, match="no character device"):
+        await runtime.create(replace(spec, id="other", devices=(tmp_path,)))
+    with pytest.raises(ContainerFailed, match="No such file"):
+        await runtime.create(replace(spec, id="other", devices=(tmp_path / "nvidia1",)))

@@ -1,12 +1,15 @@
 """The OCI runtime specification of a container: isolated as far as namespaces, capabilities, seccomp and cgroups go.
 
-Pure. No rlimits and no oomScoreAdj, because setting them needs CAP_SYS_RESOURCE, which sandboxes often lack. There is no user
+Pure, but for the numbers of devices. No rlimits and no oomScoreAdj, because setting them needs CAP_SYS_RESOURCE, which sandboxes often lack. There is no user
 namespace: root in a container is the machine's root with few capabilities and few system calls.
 Source: OCI runtime specification 1.0.2.
 """
 
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from veil.errors import ContainerFailed
@@ -49,7 +52,8 @@ def runtime_spec(spec: ContainerSpec, image: Mapping[str, Any], user: User, cgro
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": namespaces,
-            "resources": {"devices": _devices(), **resources(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT)},
+            "devices": [_device(path) for path in spec.devices],
+            "resources": {"devices": _devices(spec.devices), **resources(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT)},
             "seccomp": default_profile(),
             "maskedPaths": [*(f"/proc/{name}" for name in _MASKED), "/sys/firmware", "/sys/devices/virtual/powercap"],
             "readonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],
@@ -101,8 +105,21 @@ def _environment(image: list[str], own: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in {**merged, **own}.items()]
 
 
-def _devices() -> list[dict[str, Any]]:
+def _device(path: Path) -> dict[str, Any]:
+    """Raises ContainerFailed for what is no device."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ContainerFailed(f"device {path}: {error.strerror}", hint="load its driver") from error
+    if not stat.S_ISCHR(found.st_mode):
+        raise ContainerFailed(f"{path} is no character device", hint="see what made it")
+    numbers = {"major": os.major(found.st_rdev), "minor": os.minor(found.st_rdev)}
+    return {"path": str(path), "type": "c", **numbers, "fileMode": 0o666, "uid": 0, "gid": 0}
+
+
+def _devices(more: Sequence[Path]) -> list[dict[str, Any]]:
     allowed: list[dict[str, Any]] = [{"major": major, "minor": minor} for major, minor in _DEVICES]
+    allowed += [{"major": one["major"], "minor": one["minor"]} for one in map(_device, more)]
     rules = [{"allow": True, "type": "c", "access": "rwm", **device} for device in (*allowed, {"major": _PTY_MAJOR})]
     return [{"allow": False, "access": "rwm"}, *rules]
 

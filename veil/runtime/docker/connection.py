@@ -3,6 +3,7 @@
 Source: Docker Engine API 1.41, which podman serves too.
 """
 
+import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +15,8 @@ import aiohttp
 
 from veil.errors import Conflict, ContainerFailed, NotFound, RuntimeUnavailable
 
-API = "http://docker/v1.41"
+API_PATH = "/v1.41"
+API = f"http://docker{API_PATH}"
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
 MESSAGE_MAX_CHARS = 300
@@ -76,7 +78,7 @@ class Connection:
             ) from error
 
 
-async def frames(stream: aiohttp.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
+async def frames(stream: aiohttp.StreamReader | asyncio.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
     """Pieces of output with the number of their stream (the API's multiplexed format), to the end."""
     while True:
         head = await stream.read(_HEADER.size)

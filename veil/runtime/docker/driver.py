@@ -22,6 +22,7 @@ from veil.runtime.docker.connection import Connection
 from veil.runtime.docker.execution import execute
 from veil.runtime.docker.images import Images
 from veil.runtime.docker.output import OutputCopies
+from veil.runtime.docker.sessions import open_session
 from veil.runtime.docker.spec import NAMESPACE, STDERR, STDOUT, create_body, limits, view
 from veil.runtime.docker.timestamps import NS_PER_S
 from veil.runtime.ids import check_id
@@ -148,8 +149,8 @@ class DockerRuntime:
         return await execute(self._connection, name, id, command, timeout_s=timeout_s, max_output_bytes=max_output_bytes)
 
     async def open_exec(self, id: str, command: Sequence[str], *, tty: bool = False) -> ExecSession:
-        """There are none: a command is run by :meth:`exec`."""
-        raise ContainerFailed("the docker runtime has no commands to speak with", hint="run the node with containerd for that")
+        await self._running(id)
+        return await open_session(self._connection, self._name(id), id, command, tty=tty)
 
     async def open_socket(self, id: str) -> socket.socket:
         pid = (await self._running(id)).pid

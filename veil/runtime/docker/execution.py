@@ -29,9 +29,9 @@ async def execute(
     try:
         async with asyncio.timeout(timeout_s):
             output = await _run(connection, made["Id"], max_output_bytes)
-            return ExecResult(exit_code=await _exit_code(connection, made["Id"]), output=output)
+            return ExecResult(exit_code=await exit_code(connection, made["Id"]), output=output)
     except TimeoutError:
-        await _kill(connection, made["Id"])
+        await kill(connection, made["Id"])
         raise DeadlineExceeded(f"container {id}: {command[0]} did not end within {timeout_s} s", hint="it was killed") from None
 
 
@@ -44,18 +44,19 @@ async def _run(connection: Connection, exec_id: str, max_bytes: int) -> bytes:
     return bytes(kept)
 
 
-async def _exit_code(connection: Connection, exec_id: str) -> int:
-    """The output can end a moment before the daemon has heard of the command's end."""
+async def exit_code(connection: Connection, exec_id: str) -> int:
+    """Of a command, once it has ended: its output can end a moment before the daemon has heard of the command's end."""
     while (said := await connection.call("GET", f"/exec/{exec_id}/json"))["Running"]:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)  # there is nothing to wait on
     return int(said["ExitCode"])
 
 
-async def _kill(connection: Connection, exec_id: str) -> None:
+async def kill(connection: Connection, exec_id: str) -> None:
+    """End a command that runs."""
     said = await connection.call("GET", f"/exec/{exec_id}/json")
     if said["Running"] and said.get("Pid"):
         with contextlib.suppress(ProcessLookupError):
             os.kill(said["Pid"], signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(KILL_DEADLINE_S):
-            await _exit_code(connection, exec_id)
+            await exit_code(connection, exec_id)

@@ -52,6 +52,9 @@ def create_body(spec: ContainerSpec, namespace: str) -> dict[str, Any]:
                 {"Type": "bind", "Source": str(one.source), "Target": one.destination, "ReadOnly": one.read_only}
                 for one in spec.mounts
             ],
+            "Devices": [
+                {"PathOnHost": str(path), "PathInContainer": str(path), "CgroupPermissions": "rwm"} for path in spec.devices
+            ],
             **limits(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT),
         },
     }

@@ -8,18 +8,16 @@ from pathlib import Path
 import pytest
 
 from veil.errors import ContainerFailed
-from veil.runtime.containerd import ContainerdRuntime
 from veil.runtime.images import BUSYBOX_IMAGE
-from veil.runtime.ports import ContainerSpec, ContainerState, ExecSession
+from veil.runtime.ports import ContainerSpec, ContainerState, ExecSession, Runtime
 
 pytestmark = [pytest.mark.runtime, pytest.mark.timeout(60)]
 
 
-@pytest.fixture
-async def runtime(
-    connect_containerd: Callable[[], ContainerdRuntime], archive: Path, tmp_path: Path
-) -> AsyncIterator[ContainerdRuntime]:
-    one = connect_containerd()
+@pytest.fixture(params=["containerd", "docker"])
+async def runtime(request: pytest.FixtureRequest, archive: Path, tmp_path: Path) -> AsyncIterator[Runtime]:
+    connect: Callable[[], Runtime] = request.getfixturevalue(f"connect_{request.param}")
+    one = connect()
     await one.start_driver()
     await one.import_image(BUSYBOX_IMAGE, archive)
     logs = {"stdout": tmp_path / "out", "stderr": tmp_path / "err"}
@@ -48,7 +46,7 @@ async def rest(session: ExecSession) -> list[tuple[int, bytes]]:
     return pieces
 
 
-async def test_a_terminal_has_a_size_and_an_echo(runtime: ContainerdRuntime) -> None:
+async def test_a_terminal_has_a_size_and_an_echo(runtime: Runtime) -> None:
     session = await runtime.open_exec("there", ["sh"], tty=True)
     await session.resize(101, 37)
     await session.write(b"stty size; test -t 0 && echo is a $((6 * 7)) terminal $TERM\n")
@@ -67,7 +65,7 @@ async def test_a_terminal_has_a_size_and_an_echo(runtime: ContainerdRuntime) -> 
     await session.close()
 
 
-async def test_without_a_terminal_streams_are_apart(runtime: ContainerdRuntime) -> None:
+async def test_without_a_terminal_streams_are_apart(runtime: Runtime) -> None:
     session = await runtime.open_exec("there", ["sh", "-c", "echo out; echo err >&2; exit 3"])
     pieces = await rest(session)
     assert (
@@ -82,7 +80,7 @@ async def test_without_a_terminal_streams_are_apart(runtime: ContainerdRuntime) 
 
 
 async def test_closing_kills_the_command_and_leaves_nothing(
-    runtime: ContainerdRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     session = await runtime.open_exec("there", ["sleep", "611"], tty=True)
@@ -94,12 +92,12 @@ async def test_closing_kills_the_command_and_leaves_nothing(
     assert not list(tmp_path.glob("exec-*"))
 
 
-async def test_what_is_no_program_is_said(runtime: ContainerdRuntime) -> None:
+async def test_what_is_no_program_is_said(runtime: Runtime) -> None:
     with pytest.raises(ContainerFailed, match="no-such-program"):
         await runtime.open_exec("there", ["no-such-program"], tty=True)
 
 
-async def test_output_that_nobody_reads_waits(runtime: ContainerdRuntime) -> None:
+async def test_output_that_nobody_reads_waits(runtime: Runtime) -> None:
     """A flood does not fill this process's memory; it goes on when somebody reads."""
     session = await runtime.open_exec("there", ["sh", "-c", "head -c 3000000 /dev/zero"])
     await asyncio.sleep(0.5)
