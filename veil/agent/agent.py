@@ -17,12 +17,12 @@ from typing import Protocol, TypedDict
 from veil.agent.backoff import History, Trouble, first_start, restarted
 from veil.agent.containers import Containers
 from veil.agent.evictions import GRACE_S, Eviction, Evictions
-from veil.agent.image_gc import ImageGc
 from veil.agent.gpus import Gpus
+from veil.agent.image_gc import ImageGc
 from veil.agent.images import EveryImage, ImagePolicy, Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
 from veil.agent.logs import Logs
-from veil.agent.networks import Network, Networks
+from veil.agent.networks import Network, Networks, RuntimeNetworks
 from veil.agent.probe_calls import ProbeCalls
 from veil.agent.probes import Health
 from veil.agent.probing import Probing
@@ -126,7 +126,7 @@ class Agent:
         node: str,
         on_gone: Callable[[InstanceKey], None] = lambda key: None,
         volumes: Volumes | None = None,
-        networks: Networks | None = None,
+        networks: Networks | RuntimeNetworks | None = None,
         random: Random | None = None,
         image_policy: ImagePolicy | None = None,
         gpus: Gpus | None = None,
@@ -165,6 +165,7 @@ class Agent:
     async def start(self) -> None:
         """Begin. The runtime's driver has been started; it may be away."""
         await asyncio.to_thread(self._logs.adopt)
+        await asyncio.to_thread(self._evictions.adopt)
         self._queue.start()
         self._queue.add(None)
         loop = asyncio.get_running_loop()
@@ -313,9 +314,13 @@ class Agent:
     async def _run(self, desired: DesiredInstance) -> float | None:
         try:
             home = self._volumes.home(desired.key.text)
-            network_home = self._networks.home(desired.key.text) if self._networks else None
             plan = plan_instance(
-                desired, node=self._node, log_paths=self._logs.paths, volumes_home=home, network_home=network_home
+                desired,
+                node=self._node,
+                log_paths=self._logs.paths,
+                volumes_home=home,
+                network_home=self._networks.home(desired.key.text) if self._networks else None,
+                network_by_runtime=self._networks is not None and self._networks.by_runtime,
             )
         except InvalidInput as error:
             log.warning("%s: %s", desired.key.text, without_figures(error.message))
@@ -324,7 +329,7 @@ class Agent:
         self._plans[desired.key] = plan
         if (eviction := self._evictions.pending(desired.key)) is not None:
             await self._evict(desired.key, plan, eviction)
-        if message := await asyncio.to_thread(self._evictions.marked, desired.key):
+        if message := self._evictions.marked(desired.key):
             self._publish(desired.key, evicted(message, self._clock.now_s()))
             return None
         for _ in range(PASSES_MAX):

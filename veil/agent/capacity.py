@@ -35,8 +35,8 @@ class _Promise:
 class MeasuredCapacity:
     """This node's capacity: ``share`` of the machine (several nodes on one machine) less ``reserve``, and who was promised what.
 
-    ``path`` lies on the disk that containers use. ``measure`` gives what the machine has now. ``closed``: offer nothing. ``disk_taken``: the bytes of the whole disk that are in use and
-    were promised to nobody.
+    ``path`` lies on the disk that containers use. ``measure`` gives what the machine has now. ``closed``: offer nothing.
+    ``disk_taken``: the bytes of the whole disk that are in use and were promised to nobody.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MeasuredCapacity:
         return _map(lambda name: int(getattr(whole, name) * self._share))
 
     def free(self) -> Figures:
-        """total − reserve − promised − what else is on the disk, never below 0; nothing while this node is closed to anything new."""
+        """total − reserve − promised − what else is on the disk, never below 0; nothing while closed to anything new."""
         self._expire()
         if self._closed():
             return NOTHING

@@ -63,21 +63,21 @@ def most_over(held: Iterable[tuple[InstanceKey, InstancePlan, Held]]) -> Instanc
 
 
 async def measure(runtime: Runtime, plan: InstancePlan, logs: LogPaths, instance: str) -> Held:
-    """Look. Blocks a thread for as long as the volumes take to walk through. Raises VeilError."""
+    """Look. Takes a thread for as long as the volumes take to walk through. Raises VeilError."""
     containers = {}
     for planned in plan.everything:
         try:
             written = await runtime.written(planned.spec.id)
         except NotFound:
             written = 0
-        containers[planned.name] = written + await asyncio.to_thread(tree_bytes, logs.container(instance, planned.name))
-    sizes = {
-        volume.name: (volume.in_memory, await asyncio.to_thread(tree_bytes, volume.source))
-        for volume in plan.volumes
-        if volume.kind is VolumeKind.EMPTY_DIR
-    }
+        containers[planned.name] = written
+    return await asyncio.to_thread(_with_trees, containers, plan, logs, instance)
+
+
+def _with_trees(written: Mapping[str, int], plan: InstancePlan, logs: LogPaths, instance: str) -> Held:
+    empty_dirs = [volume for volume in plan.volumes if volume.kind is VolumeKind.EMPTY_DIR]
     return Held(
-        containers=containers,
-        volumes={name: size for name, (in_memory, size) in sizes.items() if not in_memory},
-        memory={name: size for name, (in_memory, size) in sizes.items() if in_memory},
+        containers={name: size + tree_bytes(logs.container(instance, name)) for name, size in written.items()},
+        volumes={volume.name: tree_bytes(volume.source) for volume in empty_dirs if not volume.in_memory},
+        memory={volume.name: tree_bytes(volume.source) for volume in empty_dirs if volume.in_memory},
     )

@@ -60,6 +60,7 @@ class Evictions:
         self._wake = wake
         self._pending: dict[InstanceKey, Eviction] = {}
         self._pauses: dict[InstanceKey, Trouble] = {}
+        self._marked: dict[str, str] = {}
         self.within_requests_bytes = 0
         """What Instances held of the disk that was promised to them, when it was last looked at."""
 
@@ -110,15 +111,20 @@ class Evictions:
         self._pauses[key] = pause
         return pause
 
+    def adopt(self) -> None:
+        """Know what an agent before this one marked. Blocks."""
+        if self._marks.is_dir():
+            self._marked = {path.name: path.read_text() for path in self._marks.iterdir()}
+
     def mark(self, key: InstanceKey, eviction: Eviction) -> None:
         """It is not to be started again. Blocks. Raises OSError."""
         self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self._marks / key.text).write_text(eviction.message)
+        self._marked[key.text] = eviction.message
 
     def marked(self, key: InstanceKey) -> str:
         """Why it is not started again; empty for one that was not evicted for good."""
-        path = self._marks / key.text
-        return path.read_text() if path.exists() else ""
+        return self._marked.get(key.text, "")
 
     def forget(self, key: InstanceKey) -> None:
         self._pending.pop(key, None)
@@ -126,11 +132,12 @@ class Evictions:
 
     def remove(self, instance: str) -> None:
         """Its mark. None there = done."""
+        self._marked.pop(instance, None)
         (self._marks / instance).unlink(missing_ok=True)
 
     def instances(self) -> set[str]:
         """Those that have a mark here."""
-        return {path.name for path in self._marks.iterdir()} if self._marks.is_dir() else set()
+        return set(self._marked)
 
     def _evict(self, key: InstanceKey, eviction: Eviction) -> None:
         log.warning("%s is evicted: %s", key.text, eviction.message)

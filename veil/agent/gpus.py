@@ -45,9 +45,7 @@ class Gpu:
 class Gpus:
     """What was seen at the last :meth:`sync`, which is level-triggered. ``devices`` is where device nodes are."""
 
-    def __init__(
-        self, runtime: Runtime, *, devices: Path = Path("/dev"), read: Callable[[], list[Gpu]] | None = None
-    ) -> None:
+    def __init__(self, runtime: Runtime, *, devices: Path = Path("/dev"), read: Callable[[], list[Gpu]] | None = None) -> None:
         self._runtime = runtime
         self._devices = devices
         self._read = read or read_nvml
@@ -122,49 +120,53 @@ class NvmlAway(Exception):
 
 def read_nvml() -> list[Gpu]:
     """Every GPU. Raises NvmlAway. Blocks for some milliseconds."""
-    import pynvml
-
+    nvml = _binding()
     try:
-        pynvml.nvmlInit()
+        nvml.nvmlInit()
         try:
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
             return [gpu for gpu in map(_read_one, handles) if gpu is not None]
         finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError_LibraryNotFound as error:
+            nvml.nvmlShutdown()
+    except nvml.NVMLError_LibraryNotFound as error:
         raise NvmlAway(f"{LIBRARY} is not there") from error
-    except pynvml.NVMLError as error:
+    except nvml.NVMLError as error:
         raise NvmlAway(f"NVML says: {error}") from error
 
 
 def _read_one(handle: Any) -> Gpu | None:
     """None for one that has failed: it has fallen off the bus, or hangs."""
-    import pynvml
-
+    nvml = _binding()
     try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         return Gpu(
-            uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
-            name=_text(pynvml.nvmlDeviceGetName(handle)),
-            minor=int(pynvml.nvmlDeviceGetMinorNumber(handle)),
+            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+            name=_text(nvml.nvmlDeviceGetName(handle)),
+            minor=int(nvml.nvmlDeviceGetMinorNumber(handle)),
             memory_bytes=int(memory.total),
             memory_used_bytes=int(memory.used),
-            busy_percent=_or_zero(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            pids=tuple(int(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)),
+            busy_percent=_or_zero(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            pids=tuple(int(process.pid) for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)),
         )
-    except pynvml.NVMLError as error:
+    except nvml.NVMLError as error:
         log.warning("a GPU does not answer and is not offered: %s", error)
         return None
 
 
 def _or_zero(read: Callable[[], int]) -> int:
     """Not every GPU counts how busy it is."""
-    import pynvml
-
+    nvml = _binding()
     try:
         return int(read())
-    except pynvml.NVMLError:
+    except nvml.NVMLError:
         return 0
+
+
+def _binding() -> Any:
+    """NVIDIA's module, which has no types; it loads the library only when it is initialised."""
+    import pynvml
+
+    return pynvml
 
 
 def _text(value: str | bytes) -> str:

@@ -154,7 +154,7 @@ class _Part:
 
 
 def _since(parts: Sequence[_Part], oldest_s: float) -> tuple[int, int]:
-    """Part and offset of the first line that arrived then or later: what arrived may begin inside a line that had begun before."""
+    """Part and offset of the first line that arrived then or later: what arrived may begin inside a line that began before."""
     for number, part in enumerate(parts):
         size = part.size
         offset = offset_since(part.arrivals, oldest_s, size)

@@ -128,8 +128,8 @@ class Logs:
         previous: bool = False,
         alive: Callable[[], bool] = lambda: True,
     ) -> AsyncGenerator[bytes, None]:
-        """What the container's last run said, as far as files are kept, stdout then stderr (each in its own order), then, with ``follow``, what it goes on
-        saying, also after it was started again.
+        """What the container's last run said, as far as files are kept, stdout then stderr (each in its own order), then, with
+        ``follow``, what it goes on saying, also after it was started again.
 
         ``tail_lines``: only so many last lines of each stream. ``since_s``: only what arrived in these last seconds.
         ``timestamps``: when it arrived, before each line. ``previous``: of the run before, which is not followed. Following ends

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from veil.errors import Conflict, VeilError
-from veil.runtime.cni import Bridge, PortMapping
+from veil.errors import Conflict, ContainerFailed, VeilError
+from veil.runtime.cni import Bridge
 from veil.runtime.mounts import unmount_below
 from veil.runtime.netns import make_namespace
-from veil.runtime.ports import Mount
+from veil.runtime.ports import BRIDGE, Mount, PortMapping
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,26 @@ class Network:
     namespace: str
     names: tuple[str, ...]
     ports: tuple[PortMapping, ...] = ()
+    shared: bool = False
+    """Whether it is that of several containers."""
+    by_runtime: bool = False
+    """Whether the runtime makes it, for each container its own."""
 
     @property
-    def path(self) -> str:
-        """Of the network namespace."""
-        return str(self.home / NAMESPACE)
+    def asked(self) -> str:
+        """What the runtime is asked for: the network namespace's path, or one that it makes."""
+        return BRIDGE if self.by_runtime else str(self.home / NAMESPACE)
+
+    @property
+    def published(self) -> tuple[PortMapping, ...]:
+        """The ports that the runtime has to publish."""
+        return self.ports if self.by_runtime else ()
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
         """How containers resolve names."""
+        if self.by_runtime:
+            return ()
         return tuple(Mount(source=self.home / name, destination=f"/etc/{name}", read_only=True) for name in (HOSTS, RESOLV))
 
 
@@ -64,7 +75,9 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     result: dict[str, Any]
 
 
-def network_of(template: Mapping[str, Any], home: Path | None, namespace: str, names: Iterable[str]) -> Network | None:
+def network_of(
+    template: Mapping[str, Any], home: Path | None, namespace: str, names: Iterable[str], *, by_runtime: bool = False
+) -> Network | None:
     """What a template asks for; None for the machine's network or loopback alone, or where there are none (``home`` None).
 
     Raises KeyError, TypeError, ValueError.
@@ -78,7 +91,8 @@ def network_of(template: Mapping[str, Any], home: Path | None, namespace: str, n
     if asked not in ("none", "bridge"):
         raise ValueError("a network")
     ports = tuple(_mapping(port) for port in listed if port.get("hostPort"))
-    return Network(home=home, namespace=namespace, names=tuple(names), ports=ports)
+    shared = len(template["containers"]) > 1
+    return Network(home=home, namespace=namespace, names=tuple(names), ports=ports, shared=shared, by_runtime=by_runtime)
 
 
 def _mapping(port: Mapping[str, Any]) -> PortMapping:
@@ -93,8 +107,35 @@ def networks_in(root: Path, *, subnet: IPv4Network, plugins: Path) -> "Networks"
     return Networks(root / "instances", Bridge(root, name=name, subnet=subnet, plugins=plugins))
 
 
+class RuntimeNetworks:
+    """Networks that the runtime makes with its containers: nothing is made here, and an Instance has one container."""
+
+    by_runtime = True
+
+    def home(self, instance: str) -> Path:
+        """Nothing is there."""
+        return Path(instance)
+
+    async def prepare(self, network: Network) -> None:
+        """Raises ContainerFailed for what the runtime has not."""
+        if network.shared:
+            raise ContainerFailed(
+                "this node's runtime gives each container a network of its own, and several are to share one",
+                hint="run it on a node with containerd, or with one container or hostNetwork",
+            )
+
+    async def remove(self, instance: str) -> None:
+        """It went with its container."""
+
+    def instances(self) -> set[str]:
+        """None has anything here."""
+        return set()
+
+
 class Networks:
     """The networks below one directory."""
+
+    by_runtime = False
 
     def __init__(
         self,

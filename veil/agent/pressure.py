@@ -1,7 +1,7 @@
 """Whether this machine runs out of disk, memory or process ids: then it says so, and offers no room to anything new.
 
-What runs goes on, but for Instances that hold more of a short disk than they asked for (:mod:`veil.agent.evictions`). As with the kubelet, a pressure is held for five minutes after it was last seen, so that a
-node at the edge does not come and go.
+What runs goes on, but for Instances that hold more of a short disk than they asked for (:mod:`veil.agent.evictions`). As with
+the kubelet, a pressure is held for five minutes after it was last seen, so that a node at the edge does not come and go.
 """
 
 import logging

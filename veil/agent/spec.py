@@ -76,7 +76,13 @@ class InstancePlan:
 
 
 def plan_instance(
-    desired: DesiredInstance, *, node: str, log_paths: "LogPaths", volumes_home: Path, network_home: Path | None
+    desired: DesiredInstance,
+    *,
+    node: str,
+    log_paths: "LogPaths",
+    volumes_home: Path,
+    network_home: Path | None,
+    network_by_runtime: bool = False,
 ) -> InstancePlan:
     """What the runtime should have; without ``network_home`` its containers have the network that the runtime gives them.
 
@@ -87,8 +93,8 @@ def plan_instance(
         policy = RestartPolicy(template.get("restartPolicy", RestartPolicy.ALWAYS))
         grace_s = min(GRACE_MAX_S, max(0, int(template.get("terminationGracePeriodSeconds", GRACE_DEFAULT_S))))
         containers, inits = template["containers"], template.get("initContainers") or []
-        names = [str(container["name"]) for container in (*containers, *inits)]
-        if not containers or len(names) > CONTAINERS_MAX or len(set(names)) != len(names) or any("/" in name for name in names):
+        called = [str(container["name"]) for container in (*containers, *inits)]
+        if not containers or len(called) > CONTAINERS_MAX or len(set(called)) != len(called) or any("/" in one for one in called):
             raise ValueError("names of containers")
         figures = desired.resources.containers
         limits = [figures.get(str(container["name"]), ContainerResources()) for container in containers]
@@ -96,7 +102,8 @@ def plan_instance(
         volumes = volumes_of(template, volumes_home)
         mounted = {str(mount["name"]) for one in (*containers, *inits) for mount in one.get("volumeMounts") or ()}
         own_name = instance_name(desired.workload, desired.key.generation, desired.key.replica)
-        network = network_of(template, network_home, desired.namespace, (own_name, desired.workload))
+        names = (own_name, desired.workload)
+        network = network_of(template, network_home, desired.namespace, names, by_runtime=network_by_runtime)
         logins = Logins(tuple(_login_file(volumes[str(named["name"])]) for named in template.get("imagePullSecrets") or ()))
         planned = tuple(
             _planned(desired, container, limit, volumes, network, node, grace_s, log_paths)
@@ -112,7 +119,7 @@ def plan_instance(
         policy=policy,
         grace_s=grace_s,
         containers=planned,
-        inits=tuple(replace(planned, init=True) for planned in first),
+        inits=tuple(replace(planned, init=True, spec=replace(planned.spec, ports=())) for planned in first),
         volumes=tuple(volume for volume in volumes.values() if volume.name in mounted),
         network=network,
         memory_bytes=whole.memory_bytes,
@@ -182,14 +189,17 @@ def _planned(
         cpu_milli=limits.cpu_milli,
         memory_bytes=limits.memory_bytes,
         pids=PIDS_MAX,
-        network="host" if host_network else "none" if network is None else network.path,
+        network="host" if host_network else "none" if network is None else network.asked,
+        ports=network.published if network is not None else (),
         read_only_root=bool(container.get("readOnlyRootFilesystem", False)),
         mounts=(*(network.mounts if network is not None else ()), *mounts_of(container, volumes)),
         stdout=log_paths.stream(desired.key.text, name, "stdout"),
         stderr=log_paths.stream(desired.key.text, name, "stderr"),
         labels=container_labels(desired.key, name, node=node, grace_s=grace_s, spec_digest=digest),
     )
-    return Planned(name=name, spec=spec, digest=digest, disk_bytes=limits.disk_bytes, gpu_count=limits.gpu_count, probes=probes_of(container))
+    return Planned(
+        name=name, spec=spec, digest=digest, disk_bytes=limits.disk_bytes, gpu_count=limits.gpu_count, probes=probes_of(container)
+    )
 
 
 def _words(value: Any) -> tuple[str, ...]:

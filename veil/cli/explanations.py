@@ -209,8 +209,8 @@ _RUNNING: dict[str, tuple[Cause, str, str]] = {
     ),
     "GpuUnavailable": (
         Cause.CONTAINER,
-        "It asks for GPUs, and its node cannot give them: they are in use by something else, or the driver or its device nodes are "
-        "missing. The message says which.",
+        "It asks for GPUs, and its node cannot give them: they are in use by something else, or the driver or its device nodes "
+        "are missing. The message says which.",
         "See `veil doctor` and nvidia-smi on the node. It is tried again with growing pauses.",
     ),
     "Evicted": (

@@ -45,7 +45,7 @@ ADVICE = {
     "DiskFree": "free disk where containerd keeps images and containers; what nobody uses is removed from 85 % on",
     "MemoryFree": "give containers memory figures, or this machine more memory",
     "PidsFree": "see which container has so many threads (`ps -eLf`), or raise kernel.pid_max",
-    "GpusReady": "install the libraries of NVIDIA's driver (libnvidia-ml.so.1) in the release of its kernel module; see nvidia-smi",
+    "GpusReady": "install the libraries of NVIDIA's driver (libnvidia-ml.so.1), as new as its kernel module; see nvidia-smi",
     "RuntimeReady": "start containerd; check VEIL_CONTAINERD_SOCKET and that the node may open it",
     "ControllersRunning": "see controllers.log in the node's directory",
     "Reachable": "is the node running, and does its machine reach this one?",

@@ -100,7 +100,7 @@ def _say(workload: dict[str, Any], said: str) -> tuple[str, bool]:
 
     name, generation = workload["metadata"]["name"], workload["metadata"].get("generation", 0)
     told = (workload.get("status") or {}).get("conditions") or []
-    progress = next((entry for entry in told if entry.get("type") == "Progressing"), {})
+    progress: dict[str, Any] = next((entry for entry in told if entry.get("type") == "Progressing"), {})
     if progress.get("observedGeneration", 0) < generation:
         progress = {"message": f"generation {generation} has not been looked at yet"}
     if progress.get("status") == "False":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from veil.agent.networks import Networks, networks_in
+from veil.agent.networks import Networks, RuntimeNetworks, networks_in
 from veil.config import NodeSettings
 from veil.runtime.containerd.driver import ContainerdRuntime
 from veil.runtime.docker import DockerRuntime
@@ -31,8 +31,10 @@ def make_runtime(settings: NodeSettings) -> Runtime:
     )
 
 
-def make_networks(settings: NodeSettings) -> Networks | None:
-    """None for a runtime whose containers have the machine's network. The Docker API takes no namespace: it refuses them."""
+def make_networks(settings: NodeSettings) -> Networks | RuntimeNetworks | None:
+    """None for a runtime whose containers have the machine's network. The Docker API takes no namespace: it makes its own."""
     if settings.runtime == "process":
         return None
+    if settings.runtime == "docker":
+        return RuntimeNetworks()
     return networks_in(settings.directory / "networks", subnet=settings.network_subnet, plugins=settings.cni_plugins)

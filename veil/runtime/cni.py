@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from veil.errors import ContainerFailed, NotFound
+from veil.runtime.ports import PortMapping
 
 PLUGINS = ("bridge", "portmap", "firewall")
 IPAM_PLUGIN = "host-local"
@@ -24,15 +25,6 @@ INTERFACE = "eth0"
 PLUGIN_TIMEOUT_S = 30.0
 AT_ONCE = 2
 """Plugins wait for each other at the locks of iptables and of addresses: more at a time are not faster."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortMapping:
-    """A port of this machine, on all its addresses, that leads to one of a container."""
-
-    host_port: int
-    container_port: int
-    protocol: Literal["tcp", "udp"] = "tcp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

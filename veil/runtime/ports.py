@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from veil.runtime.credentials import Login
 
@@ -34,6 +34,19 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PortMapping:
+    """A port of this machine, on all its addresses, that leads to one of a container."""
+
+    host_port: int
+    container_port: int
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+BRIDGE = "bridge"
+"""A network that the runtime itself has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """What to run. ``cpu_milli``/``memory_bytes``/``pids`` of 0 mean no limit."""
 
@@ -49,7 +62,9 @@ class ContainerSpec:
     memory_bytes: int = 0
     pids: int = 0
     network: str = "none"
-    """``none`` (loopback only), ``host``, or the path of a network namespace (ContainerFailed where a driver has none)."""
+    """``none`` (loopback only), ``host``, a network namespace's path, or BRIDGE (ContainerFailed where a driver has none)."""
+    ports: Sequence[PortMapping] = ()
+    """Published by the runtime, with BRIDGE only."""
     read_only_root: bool = False
     mounts: Sequence[Mount] = ()
     devices: Sequence[Path] = ()

@@ -24,8 +24,8 @@ import psutil
 
 from veil.errors import ContainerFailed, DeadlineExceeded, NotFound
 from veil.runtime.credentials import Login
-from veil.runtime.disk_use import tree_bytes
 from veil.runtime.detached import ProcessId, kill_session, read_record, recorded, spawn
+from veil.runtime.disk_use import tree_bytes
 from veil.runtime.ids import check_id
 from veil.runtime.locks import Locks
 from veil.runtime.netns import tcp_socket

@@ -155,7 +155,7 @@ class RegistrySource:
     def _unavailable(self, why: str) -> ImageUnavailable:
         return ImageUnavailable(
             f"image {self._reference}: {why}",
-            hint="check its name, the way to the registry, and the login (the workload's imagePullSecrets, or VEIL_REGISTRY_CREDENTIALS)",
+            hint="check its name, the way to the registry, and the login: imagePullSecrets, or VEIL_REGISTRY_CREDENTIALS",
         )
 
 

@@ -145,15 +145,17 @@ async def test_an_instances_own_registry_login_is_its_own(machine: Machine, regi
         while (status := machine.agent.statuses().get(second.key)) is None or status.reason != "ImagePullBackOff":
             await asyncio.sleep(0.02)
     assert set(await machine.pids()) == {f"{first.key.text}-main"}
-    secret = re.compile("ann|sesame|" + re.escape(LOGIN.removeprefix("Basic ")))
+    secret = re.compile("open sesame|" + re.escape(LOGIN.removeprefix("Basic ")))
     assert not secret.search(caplog.text + repr(machine.agent.statuses()))
-    kept = [path for path in machine.directory.rglob("*") if path.is_file() and secret.search(path.read_bytes().decode("latin-1"))]
+    kept = [
+        path for path in machine.directory.rglob("*") if path.is_file() and secret.search(path.read_bytes().decode("latin-1"))
+    ]
     assert kept == [], "a login that no container mounts is in no file"
 
 
 @pytest.mark.parametrize("where", ["root", "volume", "log"])
 async def test_who_holds_too_much_of_the_disk_is_evicted(machine: Machine, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """The real figures of containerd's snapshots, of directories and of log files; a neighbour that holds as much and may goes on."""
+    """The real figures of containerd's snapshots, of directories and of log files; a neighbour that may hold as much goes on."""
     monkeypatch.setattr(evictions, "PERIOD_S", 0.2)
     target = {"root": "/big", "volume": "/v/big", "log": "/dev/stdout"}[where]
     write = f"head -c 6000000 /dev/zero > {target}; sync; exec sleep 1000"
@@ -176,8 +178,7 @@ async def test_who_holds_too_much_of_the_disk_is_evicted(machine: Machine, monke
     with pytest.raises(NotFound):
         await machine.runtime.written(f"{first.key.text}-main")
     assert await machine.runtime._snapshots.usage(f"{first.key.text}-main") == 0
-    left = [path for path in machine.directory.rglob("*") if path.is_relative_to(machine.directory) and first.key.text in str(path)]
-    assert left == []
+    assert list(machine.directory.rglob(f"*{first.key.text}*")) == [], "nothing of it is left"
     await asyncio.sleep(0.5)
     assert 6_000_000 <= machine.agent.disk_within_requests_bytes < 9_000_000
     assert machine.agent.statuses()[second.key].restarts == 0

@@ -1,6 +1,7 @@
 """Drivers on private daemons."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,5 +44,14 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDockerd
 
 
 @pytest.fixture
-def connect_docker(dockerd: PrivateDockerd, tmp_path: Path) -> Callable[[], DockerRuntime]:
-    return lambda: DockerRuntime(dockerd.socket, tmp_path / "docker", namespace="conformance")
+def docker_socket(request: pytest.FixtureRequest) -> Path:
+    """That of VEIL_DOCKER_SOCKET (a podman's, for example), or of a dockerd of its own."""
+    if given := os.environ.get("VEIL_DOCKER_SOCKET"):
+        return Path(given)
+    own: PrivateDockerd = request.getfixturevalue("dockerd")
+    return own.socket
+
+
+@pytest.fixture
+def connect_docker(docker_socket: Path, tmp_path: Path) -> Callable[[], DockerRuntime]:
+    return lambda: DockerRuntime(docker_socket, tmp_path / "docker", namespace="conformance")

@@ -66,6 +66,12 @@ class Registry:
             return web.Response(body=bytes(len(data)) if name == self.corrupt else data)
         return web.Response(status=404)
 
+    async def version(self, request: web.Request) -> web.Response:
+        """What Docker asks first, to find out what kind of login is wanted."""
+        if self.wants_basic and request.headers.get("Authorization") != self.wants_basic:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="test"'})
+        return web.Response()
+
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post() if request.method == "POST" else {}
         assert {**request.query, **form}["scope"] == "repository:a/b:pull"
@@ -111,6 +117,7 @@ async def serving(archive: Path) -> AsyncIterator[Registry]:
     one.manifests["alien"] = (INDEX_TYPES[0], alien)
     app = web.Application()
     app.router.add_get("/v2/a/b/{kind}/{name}", one.handle)
+    app.router.add_get("/v2/", one.version)
     app.router.add_get("/token", one.token)
     app.router.add_post("/token", one.token)
     app.router.add_get("/stored/{name}", one.stored)

@@ -21,9 +21,10 @@ def available() -> str | None:
 
 
 class PrivateDockerd:
-    """In ``directory``, on ``containerd``, which is started and stopped by its owner."""
+    """In ``directory``, on ``containerd``, which is started and stopped by its owner. ``bridge`` is there, with an address."""
 
-    def __init__(self, directory: Path, containerd: PrivateContainerd) -> None:
+    def __init__(self, directory: Path, containerd: PrivateContainerd, *, bridge: str = "") -> None:
+        self.bridge = bridge
         self.directory = directory
         self.socket = directory / "docker.sock"
         self._containerd = containerd
@@ -35,7 +36,7 @@ class PrivateDockerd:
         options = [f"--{name}={self.directory / value}" for name, value in paths.items()]
         options += [f"--containerd={self._containerd.socket}", f"--host=unix://{self.socket}"]
         options += [f"--cgroup-parent={self._containerd.cgroup_parent}", "--exec-opt=native.cgroupdriver=cgroupfs"]
-        options += ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
+        options += [f"--bridge={self.bridge or 'none'}", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
         with (self.directory / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [program, *options], stdout=log, stderr=log, env={**os.environ, "PATH": SEARCH_PATH}, start_new_session=True

@@ -93,7 +93,9 @@ async def test_the_daemon_is_killed_and_comes_back(
     await runtime.close()
 
 
-async def test_an_image_of_one_callers_login_is_no_others(connect_docker: Callable[[], DockerRuntime], registry: Registry) -> None:
+async def test_an_image_of_one_callers_login_is_no_others(
+    connect_docker: Callable[[], DockerRuntime], registry: Registry
+) -> None:
     registry.wants_basic, name = LOGIN, f"{registry.address}/a/b:1"
     own = Logins((Secret(auths(registry).encode()),)).find(registry.address)
     runtime = connect_docker()

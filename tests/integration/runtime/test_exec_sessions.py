@@ -15,8 +15,13 @@ pytestmark = [pytest.mark.runtime, pytest.mark.timeout(60)]
 
 
 @pytest.fixture(params=["containerd", "docker"])
-async def runtime(request: pytest.FixtureRequest, archive: Path, tmp_path: Path) -> AsyncIterator[Runtime]:
-    connect: Callable[[], Runtime] = request.getfixturevalue(f"connect_{request.param}")
+def connect(request: pytest.FixtureRequest) -> Callable[[], Runtime]:
+    found: Callable[[], Runtime] = request.getfixturevalue(f"connect_{request.param}")
+    return found
+
+
+@pytest.fixture
+async def runtime(connect: Callable[[], Runtime], archive: Path, tmp_path: Path) -> AsyncIterator[Runtime]:
     one = connect()
     await one.start_driver()
     await one.import_image(BUSYBOX_IMAGE, archive)

@@ -247,7 +247,7 @@ async def test_an_image_of_one_callers_login_is_no_others(
     assert await runtime.pull(name, own) == digest
     assert registry.asked == [], "it was given to this login"
     for other in (None, wrong):
-        with pytest.raises(ImageUnavailable, match=r"wants a login \(status 401\)") as caught:
+        with pytest.raises(ImageUnavailable, match="wants a login") as caught:
             await runtime.pull(name, other)
         assert not any(word in str(caught.value) for word in ("ann", "bob", "sesame", "guess"))
     after_a_restart = ContainerdRuntime(runtime._socket, namespace=runtime._namespace, snapshotter=runtime._snapshotter)

@@ -14,9 +14,9 @@ from veil.agent.keys import DesiredInstance, InstanceKey, container_id
 from veil.agent.networks import Networks
 from veil.agent.volumes import Volumes
 from veil.errors import VeilError
-from veil.runtime.cni import Attachment, Bridge, PortMapping
+from veil.runtime.cni import Attachment, Bridge
 from veil.runtime.fake import FakeMachine, FakeRuntime
-from veil.runtime.ports import Container, ContainerSpec, ContainerState
+from veil.runtime.ports import Container, ContainerSpec, ContainerState, PortMapping
 from veil.store.journal import RestartRow
 from veil.types import Generation, ObjectId
 from veil.wire.objects import ContainerResources, Resources

@@ -19,6 +19,16 @@ pytestmark = pytest.mark.looptime
 MB = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time does not stand still while a thread works."""
+
+    async def at_once(function: Any, *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+
+
 def asking(wanted: DesiredInstance, disk_bytes: int, name: str = "main") -> DesiredInstance:
     """The same with this much ephemeral-storage for a container."""
     figures = ContainerResources(cpu_milli=50, memory_bytes=MB, disk_bytes=disk_bytes)
@@ -48,6 +58,7 @@ def mounting(wanted: DesiredInstance, *volumes: Mapping[str, Any]) -> DesiredIns
 
 
 async def test_who_holds_too_much_is_ended_and_begins_anew(host: Any) -> None:
+    await host.restart_agent()  # in virtual time
     host.want(asking(writing(host, 1, 9 * MB), 8 * MB), asking(writing(host, 2, 7 * MB), 8 * MB), writing(host, 3, 99 * MB))
     await host.until(lambda: host.status(1).reason == EVICTED, 12)
     assert (host.status(1).phase, host.status(1).message) == ("Creating", "container main held more than its ephemeral-storage")
@@ -63,6 +74,7 @@ async def test_who_holds_too_much_is_ended_and_begins_anew(host: Any) -> None:
 
 
 async def test_volumes_count_for_the_instance(host: Any) -> None:
+    await host.restart_agent()  # in virtual time
     wanted = mounting(asking(writing(host, 1, 3 * MB), 8 * MB), EMPTY)
     host.want(wanted)
     await host.until(lambda: host.status().phase == "Running")
@@ -78,6 +90,7 @@ async def test_volumes_count_for_the_instance(host: Any) -> None:
 
 @pytest.mark.parametrize(("medium", "kind"), [("Disk", "disk"), ("Memory", "memory")])
 async def test_a_volume_has_a_limit_of_its_own(host: Any, medium: str, kind: str) -> None:
+    await host.restart_agent()  # in virtual time
     limited = {"name": "data", "emptyDir": {"medium": medium, "sizeLimit": "1Mi"}}
     host.want(mounting(writing(host, 1, 99 * MB), limited, {"name": "other", "emptyDir": {}}))
     await host.until(lambda: host.status().phase == "Running")
@@ -91,6 +104,7 @@ async def test_a_volume_has_a_limit_of_its_own(host: Any, medium: str, kind: str
 
 
 async def test_logs_count_for_their_container(host: Any) -> None:
+    await host.restart_agent()  # in virtual time
     host.want(asking(host.instance(), 2 * MB))
     await host.until(lambda: host.status().phase == "Running")
     host.machine.write(host.id(), stderr=bytes(3 * MB))
@@ -99,6 +113,7 @@ async def test_logs_count_for_their_container(host: Any) -> None:
 
 
 async def test_init_containers_run_again(host: Any) -> None:
+    await host.restart_agent()  # in virtual time
     host.machine.behaviours["prepare",] = Behaviour(exit_code=0)
     first = {"name": "first", "image": "app:1", "command": ["prepare"]}
     host.want(asking(writing(host, 1, 9 * MB, initContainers=[first]), 8 * MB))
@@ -110,6 +125,7 @@ async def test_init_containers_run_again(host: Any) -> None:
 
 
 async def test_what_is_to_run_once_has_failed_also_for_a_later_agent(host: Any) -> None:
+    await host.restart_agent()  # in virtual time
     wanted = asking(writing(host, 1, 9 * MB, restartPolicy="Never"), 8 * MB)
     host.want(wanted)
     await host.until(lambda: host.status().phase == "Failed", 12)
@@ -126,6 +142,7 @@ async def test_what_is_to_run_once_has_failed_also_for_a_later_agent(host: Any) 
 
 
 async def test_what_has_ended_well_is_not_run_again(host: Any) -> None:
+    await host.restart_agent()  # in virtual time
     host.machine.behaviours["once",] = Behaviour(exit_code=0, written_bytes=9 * MB)
     host.want(asking(host.instance(command=("once",), restartPolicy="OnFailure"), 8 * MB))
     await host.until(lambda: host.status().phase == "Succeeded")
@@ -135,6 +152,7 @@ async def test_what_has_ended_well_is_not_run_again(host: Any) -> None:
 
 async def test_the_disk_runs_short(host: Any) -> None:
     """The images that nobody uses go first, then who holds most over its request, then the next: never who is within its own."""
+    await host.restart_agent()  # in virtual time
     machine = host.machine
     machine.disk_total_bytes, machine.disk_used_bytes = 10 << 30, 5 << 30
     sizes = {1: 100 * MB, 2: 300 * MB, 3: 900 * MB, 4: EVICTED_MIN_BYTES - 1}
@@ -143,7 +161,7 @@ async def test_the_disk_runs_short(host: Any) -> None:
     machine.images["old:1"] = "sha256:old"
     machine.pulled.add("old:1")
     machine.image_bytes = 1 << 30
-    await asyncio.sleep(400)
+    await asyncio.sleep(700)
     assert len(host.running()) == 4
     machine.disk_used_bytes = machine.disk_total_bytes - 200 * MB
     await asyncio.sleep(15)
@@ -170,6 +188,7 @@ def test_who_holds_most_over_its_request() -> None:
 
 
 async def test_a_runtime_that_is_away_evicts_nobody(host: Any) -> None:
+    await host.restart_agent()  # in virtual time
     host.want(asking(writing(host, 1, 9 * MB), 8 * MB))
     await host.until(lambda: host.status().phase == "Running")
     host.machine.away()

@@ -9,8 +9,8 @@ import pytest
 
 from veil.agent import log_reader as module
 from veil.agent import logs as rotating
-from veil.agent.log_index import index_path, load
 from veil.agent.log_files import LOG_FILES_MAX
+from veil.agent.log_index import index_path, load
 from veil.agent.logs import LOG_MAX_BYTES, Logs, rotate
 from veil.errors import InvalidInput, NotFound
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from veil.errors import ContainerFailed, NotFound, VeilError
-from veil.runtime.cni import PortMapping
-from veil.runtime.ports import Mount
+from veil.runtime.ports import Mount, PortMapping
 
 pytestmark = pytest.mark.looptime
 

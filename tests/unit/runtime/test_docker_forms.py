@@ -15,7 +15,7 @@ from veil.runtime.docker.spec import create_body, limits, view
 from veil.runtime.docker.timestamps import nanoseconds, query_time
 from veil.runtime.images import build_busybox
 from veil.runtime.isolation import PIDS_DEFAULT
-from veil.runtime.ports import ContainerSpec, ContainerState, Mount
+from veil.runtime.ports import BRIDGE, ContainerSpec, ContainerState, Mount, PortMapping
 
 
 def spec(**changes: object) -> ContainerSpec:
@@ -42,7 +42,13 @@ def test_a_container_is_isolated_by_default() -> None:
     assert "Entrypoint" not in body
     assert body["Image"] == "docker.io/library/busybox:latest"
     with pytest.raises(ContainerFailed, match="no network"):
-        create_body(spec(network="bridge"), "n")
+        create_body(spec(network="/run/netns/a"), "n")
+    ports = [PortMapping(host_port=8080, container_port=80), PortMapping(host_port=53, container_port=53, protocol="udp")]
+    body = create_body(spec(network=BRIDGE, ports=ports, devices=[Path("/dev/nvidia0")]), "n")
+    assert body["HostConfig"]["NetworkMode"] == "bridge"
+    assert body["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostPort": "8080"}], "53/udp": [{"HostPort": "53"}]}
+    assert body["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
+    assert [one["PathInContainer"] for one in body["HostConfig"]["Devices"]] == ["/dev/nvidia0"]
 
 
 def test_what_is_asked_for_is_in_the_request() -> None:

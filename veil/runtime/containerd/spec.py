@@ -1,7 +1,7 @@
 """The OCI runtime specification of a container: isolated as far as namespaces, capabilities, seccomp and cgroups go.
 
-Pure, but for the numbers of devices. No rlimits and no oomScoreAdj, because setting them needs CAP_SYS_RESOURCE, which sandboxes often lack. There is no user
-namespace: root in a container is the machine's root with few capabilities and few system calls.
+Pure, but for the numbers of devices. No rlimits and no oomScoreAdj, because setting them needs CAP_SYS_RESOURCE, which sandboxes
+often lack. There is no user namespace: root in a container is the machine's root with few capabilities and few system calls.
 Source: OCI runtime specification 1.0.2.
 """
 
@@ -53,7 +53,10 @@ def runtime_spec(spec: ContainerSpec, image: Mapping[str, Any], user: User, cgro
             "cgroupsPath": cgroup,
             "namespaces": namespaces,
             "devices": [_device(path) for path in spec.devices],
-            "resources": {"devices": _devices(spec.devices), **resources(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT)},
+            "resources": {
+                "devices": _devices(spec.devices),
+                **resources(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT),
+            },
             "seccomp": default_profile(),
             "maskedPaths": [*(f"/proc/{name}" for name in _MASKED), "/sys/firmware", "/sys/devices/virtual/powercap"],
             "readonlyPaths": [f"/proc/{name}" for name in _READ_ONLY],

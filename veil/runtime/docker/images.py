@@ -19,10 +19,12 @@ from veil.runtime.reference import Reference, parse_reference
 
 PULL_TIMEOUT_S = 600.0
 LOAD_TIMEOUT_S = 120.0
+_LAYOUT = ("index.json", "oci-layout")
+"""With these podman takes it for what it was, and forgets the name."""
 
 
 class Images:
-    """``credentials``: the file of registry logins. ``guarded``: this driver's own, the names that were fetched with a caller's."""
+    """``credentials``: the file of registry logins. ``guarded``: this driver's own, of names fetched with a caller's."""
 
     def __init__(self, connection: Connection, credentials: Path | None, guarded: Path) -> None:
         self._connection = connection
@@ -135,6 +137,8 @@ def as_docker_archive(archive: Path, name: str, into: IO[bytes]) -> str:
                 }
             ]
             for member in layout.getmembers():
+                if member.name in _LAYOUT:
+                    continue
                 out.addfile(member, layout.extractfile(member) if member.isfile() else None)
             data = json.dumps(listed).encode()
             added = tarfile.TarInfo("manifest.json")

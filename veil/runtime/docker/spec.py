@@ -7,7 +7,7 @@ from typing import Any
 from veil.errors import ContainerFailed
 from veil.runtime.docker.timestamps import NS_PER_S, nanoseconds
 from veil.runtime.isolation import CAPABILITIES, CPU_PERIOD_US, PIDS_DEFAULT, cpu_quota_us, cpu_shares
-from veil.runtime.ports import Container, ContainerSpec, ContainerState
+from veil.runtime.ports import BRIDGE, Container, ContainerSpec, ContainerState, PortMapping
 from veil.runtime.reference import parse_reference
 
 OWN = "veil.dev/runtime."
@@ -33,8 +33,8 @@ _KEPT_BY_THE_DAEMON = {"Type": "json-file", "Config": {"max-size": "10m", "max-f
 
 def create_body(spec: ContainerSpec, namespace: str) -> dict[str, Any]:
     """Raises ContainerFailed for a network of an unknown kind."""
-    if spec.network not in ("none", "host"):
-        raise ContainerFailed(f"container {spec.id}: no network {spec.network!r}", hint="use none or host, or containerd")
+    if spec.network not in ("none", "host", BRIDGE):
+        raise ContainerFailed(f"container {spec.id}: no network {spec.network!r}", hint="use none, host or bridge, or containerd")
     own = {NAMESPACE: namespace, ID: spec.id, IMAGE: spec.image, STDOUT: str(spec.stdout), STDERR: str(spec.stderr)}
     body: dict[str, Any] = {
         "Image": str(parse_reference(spec.image)),
@@ -58,6 +58,9 @@ def create_body(spec: ContainerSpec, namespace: str) -> dict[str, Any]:
             **limits(spec.cpu_milli, spec.memory_bytes, spec.pids or PIDS_DEFAULT),
         },
     }
+    if spec.network == BRIDGE:
+        body["HostConfig"]["PortBindings"] = {_port(port): [{"HostPort": str(port.host_port)}] for port in spec.ports}
+        body["ExposedPorts"] = {_port(port): {} for port in spec.ports}
     if spec.command:
         body["Entrypoint"] = list(spec.command)
     if spec.args:
@@ -65,6 +68,10 @@ def create_body(spec: ContainerSpec, namespace: str) -> dict[str, Any]:
     if spec.workdir:
         body["WorkingDir"] = spec.workdir
     return body
+
+
+def _port(port: PortMapping) -> str:
+    return f"{port.container_port}/{port.protocol}"
 
 
 def limits(cpu_milli: int, memory_bytes: int, pids: int) -> dict[str, int]:
