@@ -7,6 +7,7 @@ newest first. Records older than UNDO_BLOCKS are dropped.
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -48,6 +49,7 @@ _ALL = (BLOCKS, OBJECTS, NODES, NAMESPACES, RIGHTS, ROLES, IMAGES, MANIFESTS, EP
 TABLES = {table.name: table for table in _ALL}
 
 _SELECT = {t.name: f"SELECT {', '.join(t.columns)} FROM {t.name}" for t in TABLES.values()}  # noqa: S608
+_FIND = {t.name: f"{_SELECT[t.name]} WHERE {t.where}" for t in TABLES.values()}
 _REPLACE = {
     t.name: f"INSERT OR REPLACE INTO {t.name} VALUES ({', '.join('?' * len(t.columns))})"  # noqa: S608
     for t in TABLES.values()
@@ -58,38 +60,57 @@ Row = tuple[Any, ...]
 
 
 class Tables:
-    """Reads and undoable writes over one connection. Transactions are the caller's; one that writes ends with :meth:`keep`."""
+    """Reads and undoable writes over one connection. Transactions are the caller's; one that writes ends with :meth:`keep`.
+
+    What is written waits here, where reads find it, until a scan of its table or the end: many rows in the order of their
+    keys are written in half the time of one by one, and what changes twice is written once.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._undo: list[tuple[int, str, Row, Row | None]] = []
+        self._waiting: dict[str, dict[Row, Row | None]] = {name: {} for name in TABLES}
+        """By table and key: the row, None for one that is erased."""
 
     def read(self, table: Table, *key: Any) -> Row | None:
-        row: Row | None = self._connection.execute(f"{_SELECT[table.name]} WHERE {table.where}", key).fetchone()
+        waiting = self._waiting[table.name]
+        if key in waiting:
+            return waiting[key]
+        row: Row | None = self._connection.execute(_FIND[table.name], key).fetchone()
         return row
 
     def scan(self, table: Table, condition: str = "1", *values: Any) -> list[Row]:
         """Rows by primary key. ``condition`` is SQL written in this package, never made of data."""
+        self._flush(table.name)
         order = ", ".join(table.columns[: table.key])
         return self._connection.execute(f"{_SELECT[table.name]} WHERE {condition} ORDER BY {order}", values).fetchall()
 
     def write(self, table: Table, row: Row, *, block: int, new: bool = False) -> None:
         """Insert or replace ``row`` as something that ``block`` did. ``new``: the caller knows that there was none."""
-        self._remember(table, row[: table.key], block, new=new)
-        self._connection.execute(_REPLACE[table.name], row)
+        key = row[: table.key]
+        self._undo.append((block, table.name, key, None if new else self.read(table, *key)))
+        self._waiting[table.name][key] = row
 
     def erase(self, table: Table, *key: Any, block: int) -> None:
-        self._remember(table, key, block)
-        self._connection.execute(_DELETE[table.name], key)
+        self._undo.append((block, table.name, key, self.read(table, *key)))
+        self._waiting[table.name][key] = None
 
-    def _remember(self, table: Table, key: Row, block: int, *, new: bool = False) -> None:
-        self._undo.append((block, table.name, key, None if new else self.read(table, *key)))
+    def _flush(self, name: str) -> None:
+        waiting = self._waiting[name]
+        if not waiting:
+            return
+        rows = sorted(waiting.items(), key=itemgetter(0))
+        self._connection.executemany(_REPLACE[name], (row for _, row in rows if row is not None))
+        self._connection.executemany(_DELETE[name], (key for key, row in rows if row is None))
+        waiting.clear()
 
     def keep(self, after_block: int) -> None:
-        """Write down how to undo what was written, as far as it was done by blocks above ``after_block``.
+        """Write what waits, and how to undo what blocks above ``after_block`` did.
 
         During a long catching-up most of it never has to be.
         """
+        for name in TABLES:
+            self._flush(name)
         wanted = [
             (block, name, msgspec.msgpack.encode(key), None if before is None else msgspec.msgpack.encode(before))
             for block, name, key, before in self._undo

@@ -7,9 +7,9 @@ from msgspec import Meta
 
 from veil.identity import Identity
 from veil.types import TAINTS_MAX, Address, ClusterId, Digest, PeerId
-from veil.wire.codec import Message, decode, digest, encode
+from veil.wire.codec import Message, digest
 from veil.wire.objects import LABELS_MAX, Bytes16, Bytes32, Name, UInt
-from veil.wire.signed import Signed, open_signed, sign
+from veil.wire.signed import sign, verify_signature
 
 JOURNALS_MAX = 8
 """Epochs for which a node's info can name a journal: those that are not retired."""
@@ -61,9 +61,7 @@ def prove_possession(identity: Identity, cluster: ClusterId, operator: Address) 
 
 def check_possession(proof: bytes, cluster: ClusterId, peer: PeerId, operator: Address) -> None:
     """Raises Untrusted unless ``proof`` is what :func:`prove_possession` makes for exactly these."""
-    body = encode(PossessionProof(peer=peer, operator=operator))
-    signed = decode(encode(Signed(signer=peer, body=body, signature=proof)), Signed)
-    open_signed(signed, cluster, PossessionProof, by=peer)
+    verify_signature(proof, cluster, PossessionProof(peer=peer, operator=operator), by=peer)
 
 
 Profile = Literal["default", "precise"]

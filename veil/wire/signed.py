@@ -32,6 +32,11 @@ def sign(identity: Identity, cluster: ClusterId, message: Message) -> Signed:
     return Signed(signer=identity.peer_id, body=body, signature=identity.sign(_DOMAIN + cluster + body))
 
 
+def verify_signature(signature: bytes, cluster: ClusterId, message: Message, *, by: PeerId) -> None:
+    """Raises SignatureInvalid unless ``signature`` is the one that :func:`sign` makes of ``message`` with the key of ``by``."""
+    verify(by, _DOMAIN + cluster + encode(message), signature)
+
+
 def open_signed(signed: Signed, cluster: ClusterId, kind: type[M], *, by: PeerId | None = None) -> M:
     """The message inside. Raises SignatureInvalid (also when ``by`` is given and is not the signer) or WireInvalid."""
     signer = PeerId(signed.signer)
