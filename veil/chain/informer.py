@@ -7,8 +7,8 @@ a contradiction that lasts makes it leave the endpoint, and is an error (HeadMis
 endpoint said is believed of another only after that one has said the same: after a change the way back is looked for among
 the remembered blocks whose hash and head() both agree.
 
-The same path serves the newest block and a cold sync: a range of logs, its size halved on every refusal. Where
-an endpoint no longer has the state of an old block the check waits for the next block whose state it has.
+The same path serves the newest block and a cold sync: ranges of logs (:mod:`veil.chain.ranges`). Where an endpoint no
+longer has the state of an old block the check waits for the next block whose state it has.
 """
 
 import asyncio
@@ -20,10 +20,11 @@ from itertools import groupby
 from typing import Any
 
 from veil.chain import logs
-from veil.chain.endpoints import HEAD_CALL, Endpoints
+from veil.chain.endpoints import Endpoints
 from veil.chain.logs import RawLog
 from veil.chain.ports import EMPTY_HEAD, Block, BlockEvents, ChainEvent, Finality, Finalized, Head, Rollback
-from veil.chain.rpc import Answer, Header, LogEntry, Rpc, RpcRefused
+from veil.chain.ranges import Ranges, head_call, head_of
+from veil.chain.rpc import Answer, Header, Rpc, RpcRefused
 from veil.errors import ChainUnavailable, HeadMismatch
 from veil.store.collector import collector_paused
 from veil.types import Address
@@ -36,11 +37,6 @@ POLL_S = 0.05
 BLOCKS_REMEMBERED = 512
 """How many blocks a fork point is looked for among; deeper, everything is read again."""
 
-MARK_DEPTHS = (240, 64, 16)
-"""How far below the end of a range blocks are remembered, within what the store can undo (256 blocks)."""
-
-RANGE_FIRST_BLOCKS = 2_000
-RANGE_MAX_BLOCKS = 50_000
 AWAY_MAX_S = 2.0
 """The longest pause between looks for an endpoint that is away."""
 
@@ -73,16 +69,19 @@ class _Seen:
 class _Cursor:
     """Where one follower stands, and whom it asks."""
 
-    def __init__(self, rpc: Rpc, tip: int, head: Head, known: Sequence[Block]) -> None:
+    def __init__(self, rpc: Rpc, registry: Address, tip: int, head: Head, known: Sequence[Block]) -> None:
         self.rpc = rpc
+        self.registry = registry
         self.told_by_another = bool(known)
         """Whether an earlier endpoint (or one of an earlier run) said what is remembered, and this one not yet the same."""
         self.tip = tip
         self.head = head
         self.seen = [_Seen(b.number, b.hash, head if b.number == tip else b.head) for b in known if b.number <= tip]
-        self.range_blocks = RANGE_FIRST_BLOCKS
+        self.ranges = Ranges(rpc, registry)
         self.unchecked: list[RawLog] = []
         """Logs after ``head`` and up to ``fetched`` that wait for a block whose head() can be asked."""
+        self.heads = [head]
+        """The heads before, between and after ``unchecked``; fewer than that where a log is missing or out of order."""
         self.fetched = tip
         self.mismatches = 0
         self.lost = 0
@@ -94,10 +93,10 @@ class _Cursor:
     def ask(self, rpc: Rpc) -> None:
         """Go on with ``rpc``."""
         if rpc is not self.rpc:
+            self.begin_again()
             self.rpc, self.told_by_another = rpc, True
-            self.unchecked, self.fetched = [], self.tip
+            self.ranges = Ranges(rpc, self.registry)
             self.mismatches = self.headless = self.lost = 0
-            self.range_blocks = RANGE_FIRST_BLOCKS
 
     @property
     def tip_hash(self) -> bytes | None:
@@ -107,14 +106,32 @@ class _Cursor:
         self.seen.append(_Seen(number, block_hash, head))
         del self.seen[:-BLOCKS_REMEMBERED]
 
+    @collector_paused()
+    def add(self, found: Sequence[RawLog]) -> None:
+        """Logs that follow ``unchecked``."""
+        for log in found:
+            if len(self.heads) > len(self.unchecked) and log.rv == self.heads[-1].rv + 1:
+                self.heads.append(logs.fold(self.heads[-1], log))
+            self.unchecked.append(log)
+
+    def agrees(self, head: Head | None) -> bool:
+        """Whether ``unchecked`` leads to ``head`` without a gap."""
+        return len(self.heads) > len(self.unchecked) and self.heads[-1] == head
+
+    def begin_again(self) -> None:
+        """Go on from ``tip``: what came after it is asked for once more."""
+        self.ranges.forget()
+        self.move(self.tip, self.head)
+
     def move(self, tip: int, head: Head) -> None:
         self.tip = self.fetched = tip
         self.head = head
-        self.unchecked = []
+        self.unchecked, self.heads = [], [head]
 
     def back_to(self, tip: int, head: Head) -> Rollback:
         self.seen = self.seen[: bisect.bisect_right([block.number for block in self.seen], tip)]
         self.move(tip, head)
+        self.ranges.forget()
         self.mismatches = 0
         self.levels = {level: min(number, tip) for level, number in self.levels.items()}
         return Rollback(tip)
@@ -140,31 +157,34 @@ class Informer:
 
     async def follow(self, *, from_block: int, from_head: Head, known: Sequence[Block] = ()) -> AsyncIterator[Item]:
         """See :meth:`veil.chain.ports.Chain.follow`. A cursor that cannot be proven canonical is rolled back to the start."""
-        cursor = _Cursor(self._endpoints.current(), max(from_block, self._start), from_head, known)
+        cursor = _Cursor(self._endpoints.current(), self._registry, max(from_block, self._start), from_head, known)
         away = 0
-        while True:
-            cursor.ask(self._endpoints.trusted())
-            try:
-                items = await self._step(cursor)
-                away = 0
-            except HeadMismatch as error:
-                if not self._endpoints.leave(cursor.rpc, f"contradicts itself ({error.message})", lied=True):
-                    raise
-                continue
-            except ChainUnavailable as error:
-                if away >= AWAY_ATTEMPTS and self._endpoints.leave(cursor.rpc, f"cannot be read ({error.message})"):
+        try:
+            while True:
+                cursor.ask(self._endpoints.trusted())
+                try:
+                    items = await self._step(cursor)
                     away = 0
+                except HeadMismatch as error:
+                    if not self._endpoints.leave(cursor.rpc, f"contradicts itself ({error.message})", lied=True):
+                        raise
                     continue
-                if away == 0:
-                    logger.warning("waiting for the chain: %s", error.message)
-                away = min(away + 1, 8)
-                await asyncio.sleep(random.uniform(0.5, 1) * min(self._poll_s * 2**away, AWAY_MAX_S))  # noqa: S311
-                continue
-            for item in items:
-                yield item
-            if not items:
-                hurry = 0 < cursor.headless <= HURRIES
-                await asyncio.sleep(self._poll_s / 10 if hurry else self._poll_s)
+                except ChainUnavailable as error:
+                    if away >= AWAY_ATTEMPTS and self._endpoints.leave(cursor.rpc, f"cannot be read ({error.message})"):
+                        away = 0
+                        continue
+                    if away == 0:
+                        logger.warning("waiting for the chain: %s", error.message)
+                    away = min(away + 1, 8)
+                    await asyncio.sleep(random.uniform(0.5, 1) * min(self._poll_s * 2**away, AWAY_MAX_S))  # noqa: S311
+                    continue
+                for item in items:
+                    yield item
+                if not items and cursor.fetched == cursor.tip:
+                    hurry = 0 < cursor.headless <= HURRIES
+                    await asyncio.sleep(self._poll_s / 10 if hurry else self._poll_s)
+        finally:
+            cursor.ranges.forget()
 
     async def _step(self, cursor: _Cursor) -> list[Item]:
         """One look at the chain: a rollback, or the next blocks, or nothing."""
@@ -203,7 +223,7 @@ class Informer:
             return _bytes(at_tip.hash) == cursor.tip_hash
         if cursor.tip_hash not in (None, _bytes(at_tip.hash)):
             return False
-        head = await self._head_at(cursor, {"blockHash": at_tip.hash})
+        head = await self._head_at(cursor, at_tip.hash)
         if head is None and cursor.tip_hash is not None:
             return True  # no state of that block: the next one's head() tells
         if head != cursor.head:
@@ -243,7 +263,7 @@ class Informer:
         """
         if block.head is not None and not cursor.told_by_another:
             return block.head
-        told = await self._head_at(cursor, {"blockHash": "0x" + block.hash.hex()})
+        told = await self._head_at(cursor, "0x" + block.hash.hex())
         if told is None and not strict:
             return block.head
         if block.head not in (None, told):
@@ -253,57 +273,30 @@ class Informer:
 
     async def _forward(self, cursor: _Cursor, latest: Header) -> list[Item]:
         """Fetch the next range, check it against head(), give out its blocks."""
-        target, number = latest, int(latest.number, 16)
-        if number > cursor.fetched + cursor.range_blocks:
-            number = cursor.fetched + cursor.range_blocks
-            target = await cursor.rpc.call(Header, "eth_getBlockByNumber", hex(number), False)
-        if number > cursor.fetched:
-            where = (
-                {"blockHash": target.hash}
-                if number == cursor.fetched + 1
-                else {"fromBlock": hex(cursor.fetched + 1), "toBlock": hex(number)}
-            )
-            logs_answer, head_answer, *mark_answers = await cursor.rpc.batch(
-                [
-                    ("eth_getLogs", [{"address": self._registry, **where}]),
-                    ("eth_call", [{"to": self._registry, "data": HEAD_CALL}, {"blockHash": target.hash}]),
-                    *(("eth_getBlockByNumber", [hex(mark), False]) for mark in _marks(cursor.tip, number)),
-                ]
-            )
-            found = self._logs_of(cursor, logs_answer)
+        target, marks = latest, list[Header]()
+        if int(latest.number, 16) > cursor.fetched:
+            found = await cursor.ranges.read(cursor.fetched, latest, known=cursor.tip)
             if found is None:
                 return []
-            fetched, head = found, _head_of(head_answer)
-            # One that the endpoint does not have is a fork point less, and no reason to wait.
-            marks = [mark for answer in mark_answers if (mark := answer.optional(Header))]
+            target, head, marks = found.end, found.head, found.marks
+            cursor.add(found.logs)
         else:
-            marks = []
-            fetched, head = [], await self._head_at(cursor, {"blockHash": target.hash})
-        pending = cursor.unchecked + fetched
+            head = await self._head_at(cursor, latest.hash)
         if head is None and target is not latest:
-            cursor.unchecked, cursor.fetched = pending, number
+            cursor.fetched = int(target.number, 16)
             return []
-        heads = _heads(cursor.head, pending)
-        if head is None or len(heads) <= len(pending) or heads[-1] != head:
-            return await self._mismatch(cursor, target, head, pending)
-        return await self._accept(cursor, [*marks, target], pending, heads)
-
-    def _logs_of(self, cursor: _Cursor, answer: Answer) -> list[RawLog] | None:
-        """The registry's logs, or None when the range was too large and is smaller now."""
+        if not cursor.agrees(head):
+            return await self._mismatch(cursor, target, head)
         try:
-            found = _logs_in(answer)
-        except RpcRefused as error:
-            if cursor.range_blocks == 1:
-                raise
-            cursor.range_blocks = max(1, cursor.range_blocks // 2)
-            logger.info("%s; now %d blocks at a time", error.message, cursor.range_blocks)
-            return None
-        cursor.range_blocks = min(cursor.range_blocks * 2, RANGE_MAX_BLOCKS)
-        return found
+            return await self._accept(cursor, [*marks, target])
+        except ChainUnavailable:
+            cursor.begin_again()
+            raise
 
-    async def _mismatch(self, cursor: _Cursor, target: Header, head: Head | None, pending: list[RawLog]) -> list[Item]:
+    async def _mismatch(self, cursor: _Cursor, target: Header, head: Head | None) -> list[Item]:
         """Start the range over if the block is gone by now, or from where both endpoints agree; raise if it lasts."""
-        cursor.unchecked, cursor.fetched = [], cursor.tip
+        shown = len(cursor.unchecked)
+        cursor.begin_again()
         if head is not None and cursor.told_by_another:
             return [await self._back(cursor, strict=True)]
         if head is None:
@@ -317,30 +310,30 @@ class Informer:
         cursor.mismatches += 1
         if cursor.mismatches >= MISMATCH_ATTEMPTS:
             raise HeadMismatch(
-                f"up to block {int(target.number, 16)} the endpoint shows {len(pending)} events after rv {cursor.head.rv}, "
+                f"up to block {int(target.number, 16)} the endpoint shows {shown} events after rv {cursor.head.rv}, "
                 f"its head() says rv {head.rv}, and the hash chain over them differs",
                 hint="events are missing or changed: use another RPC endpoint",
             )
         await asyncio.sleep(self._poll_s * 2**cursor.mismatches)
         return []
 
-    async def _accept(self, cursor: _Cursor, marks: list[Header], pending: list[RawLog], heads: list[Head]) -> list[Item]:
-        """Checked logs become items; the cursor moves to the range's end. ``heads[i]`` is the head before ``pending[i]``.
+    async def _accept(self, cursor: _Cursor, marks: list[Header]) -> list[Item]:
+        """Checked logs become items; the cursor moves to the range's end.
 
         ``marks``: blocks that are given out also without events, the range's end last.
         """
         cursor.mismatches = cursor.headless = 0
         cursor.told_by_another = False
-        times = await self._times(cursor, pending)
-        blocks = _blocks(marks, pending, heads, times)
+        heads = cursor.heads
+        blocks = _blocks(marks, cursor.unchecked, heads, await self._times(cursor))
         for done in blocks:
             cursor.remember(done.block.number, done.block.hash, done.head)
         cursor.move(int(marks[-1].number, 16), heads[-1])
         return [*blocks, Finalized(Finality.LATEST, cursor.tip)]
 
-    async def _times(self, cursor: _Cursor, pending: list[RawLog]) -> dict[int, int]:
+    async def _times(self, cursor: _Cursor) -> dict[int, int]:
         """The blocks' timestamps: in the logs where the endpoint puts them there, else from the headers."""
-        times = {log.block: log.timestamp_s for log in pending}
+        times = {log.block: log.timestamp_s for log in cursor.unchecked}
         missing = [number for number, time in times.items() if time is None]
         for first in range(0, len(missing), 100):
             numbers = missing[first : first + 100]
@@ -361,41 +354,9 @@ class Informer:
                 items.append(Finalized(level, number))
         return items
 
-    async def _head_at(self, cursor: _Cursor, block: Any) -> Head | None:
-        """head() at a block, None when the endpoint has no state of it."""
-        answers = await cursor.rpc.batch([("eth_call", [{"to": self._registry, "data": HEAD_CALL}, block])])
-        return _head_of(answers[0])
-
-
-def _head_of(answer: Answer) -> Head | None:
-    try:
-        value = bytes.fromhex(answer.value(str)[2:])
-    except RpcRefused:
-        return None
-    if not value:
-        return EMPTY_HEAD  # no contract there yet
-    return Head(int.from_bytes(value[:32], "big"), value[32:56])
-
-
-def _marks(tip: int, end: int) -> list[int]:
-    """Blocks of a longer range that are remembered besides its end, oldest first: a reorg soon after has a fork point."""
-    return [end - depth for depth in MARK_DEPTHS if end - depth > tip]
-
-
-@collector_paused()
-def _logs_in(answer: Answer) -> list[RawLog]:
-    return [log for log in map(logs.parse, answer.value(list[LogEntry])) if logs.in_chain(log)]
-
-
-@collector_paused()
-def _heads(head: Head, pending: Sequence[RawLog]) -> list[Head]:
-    """The heads before, between and after the logs; fewer than that where a log is missing or out of order."""
-    heads = [head]
-    for log in pending:
-        if log.rv != heads[-1].rv + 1:
-            break
-        heads.append(logs.fold(heads[-1], log))
-    return heads
+    async def _head_at(self, cursor: _Cursor, block_hash: str) -> Head | None:
+        """head() after a block, None when the endpoint has no state of it."""
+        return head_of((await cursor.rpc.batch([head_call(self._registry, block_hash)]))[0])
 
 
 @collector_paused()

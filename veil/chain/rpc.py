@@ -139,7 +139,7 @@ class Answer:
         """The result, or None where the endpoint says null. Raises as :meth:`value`."""
         if self._response.error is not None:
             raise RpcRefused(self._method, self._response.error.code, self._response.error.message)
-        if bytes(self._response.result) == b"null":
+        if len(memoryview(self._response.result)) == 4 and bytes(self._response.result) == b"null":
             return None
         try:
             return msgspec.json.decode(self._response.result, type=kind)
