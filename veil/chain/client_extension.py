@@ -9,7 +9,6 @@ from veil.chain.binding import Binding
 from veil.chain.records import (
     Bond,
     Dispute,
-    DisputeStatus,
     EpochParts,
     EpochRecord,
     EpochStatus,
@@ -23,8 +22,7 @@ from veil.errors import HeadMismatch
 from veil.types import Address, Digest, Epoch, PeerId, Shard
 
 EPOCH_STATUSES = tuple(EpochStatus)
-DISPUTE_STATUSES = tuple(DisputeStatus)
-"""The contract's enums, in their order."""
+"""The contract's enum, in its order."""
 
 
 class ExtensionClient:
@@ -138,7 +136,7 @@ class ExtensionClient:
 
     async def get_dispute(self, dispute: Digest) -> Dispute:
         accused, by, deadline, status, bond = await self._binding.read("getDispute", dispute)
-        return Dispute(PeerId(bytes(accused)), Address(by), int(deadline), DISPUTE_STATUSES[status], int(bond))
+        return Dispute(PeerId(bytes(accused)), Address(by), int(deadline), logs.DISPUTE_STATUSES[status], int(bond))
 
     # key epochs
 

@@ -240,7 +240,7 @@ class FakeExtension:
             raise InvalidInput("evidence is zero")
         key = Digest(bytes(keccak(subject + accused)))
 
-        def change(state: State) -> str:
+        def change(state: State) -> list[ChainEvent]:
             state.node(accused)
             if bond_wei < state.terms.dispute_bond_wei:
                 raise InvalidInput(f"a bond of {bond_wei} wei, {state.terms.dispute_bond_wei} are needed")
@@ -250,29 +250,28 @@ class FakeExtension:
             deadline = self.ledger.next_timestamp_s + state.terms.resolve_period_s
             state.disputes[key] = Dispute(accused, self.operator, deadline, DisputeStatus.OPEN, bond_wei)
             state.count_dispute(accused, 1)
-            return "DisputeOpened"
+            return [state.emit(lambda rv: ports.DisputeOpened(rv=rv, dispute=key, accused=accused, by=self.operator))]
 
-        self._other(change)
+        self.ledger.write(change)
         return key
 
     async def resolve_dispute(self, dispute: Digest, *, upheld: bool, slash_wei: int, reason: Digest) -> None:
         def change(state: State) -> list[ChainEvent]:
             self._role(state, "ARBITER")
-            closed = _close(state, dispute, DisputeStatus.UPHELD if upheld else DisputeStatus.REJECTED)
+            event, closed = _close(state, dispute, DisputeStatus.UPHELD if upheld else DisputeStatus.REJECTED)
             slashed = min(slash_wei, state.bond(closed.accused).amount_wei) if upheld else 0
-            events = [state.other("DisputeClosed")]
-            return events + (_slash(state, closed.accused, slashed) if slashed else [])
+            return [event, *(_slash(state, closed.accused, slashed) if slashed else [])]
 
         self.ledger.write(change)
 
     async def lapse_dispute(self, dispute: Digest) -> None:
-        def change(state: State) -> str:
-            closed = _close(state, dispute, DisputeStatus.LAPSED)
+        def change(state: State) -> list[ChainEvent]:
+            event, closed = _close(state, dispute, DisputeStatus.LAPSED)
             if self.ledger.next_timestamp_s <= closed.deadline_s:
                 raise Conflict(f"dispute {dispute.hex()} may be decided until {closed.deadline_s}")
-            return "DisputeClosed"
+            return [event]
 
-        self._other(change)
+        self.ledger.write(change)
 
     async def get_dispute(self, dispute: Digest) -> Dispute:
         return self.ledger.read().disputes.get(dispute) or Dispute(PeerId(NONE), NOBODY, 0, DisputeStatus.NONE, 0)
@@ -408,7 +407,7 @@ def _slash(state: State, peer: PeerId, amount_wei: int) -> list[ChainEvent]:
     return events
 
 
-def _close(state: State, dispute: Digest, status: DisputeStatus) -> Dispute:
+def _close(state: State, dispute: Digest, status: DisputeStatus) -> tuple[ChainEvent, Dispute]:
     found = state.disputes.get(dispute)
     if found is None:
         raise NotFound(f"there is no dispute {dispute.hex()}")
@@ -420,7 +419,8 @@ def _close(state: State, dispute: Digest, status: DisputeStatus) -> Dispute:
         state.pool_wei += found.bond_wei
     else:
         state.credit(found.by, found.bond_wei)
-    return found
+    accused = found.accused
+    return state.emit(lambda rv: ports.DisputeClosed(rv=rv, dispute=dispute, accused=accused, status=status)), found
 
 
 def _require_epoch(state: State, epoch: int, *wanted: EpochStatus) -> None:

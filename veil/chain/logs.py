@@ -17,12 +17,14 @@ from eth_utils.address import to_checksum_address
 
 from veil.chain import artifacts, ports
 from veil.chain.ports import ChainEvent, Head, NodeStatus
+from veil.chain.records import DisputeStatus
 from veil.chain.rpc import LogEntry
 from veil.errors import HeadMismatch
 from veil.types import Address, Digest, Generation, ObjectId, PeerId, Shard
 
 STATUSES = (None, NodeStatus.PENDING, NodeStatus.ACTIVE, NodeStatus.CORDONED, NodeStatus.LEAVING, NodeStatus.GONE)
-"""The contract's enum, in its order."""
+DISPUTE_STATUSES = tuple(DisputeStatus)
+"""The contract's enums, in their order."""
 
 
 class RawLog(msgspec.Struct, frozen=True, gc=False):
@@ -223,4 +225,10 @@ _READERS: dict[str, Callable[[RawLog], ChainEvent]] = {
     "EpochPublished": lambda log: ports.EpochPublished(rv=log.rv, epoch=_epoch(log), digest=Digest(log.topics[3])),
     "EpochActivated": lambda log: ports.EpochActivated(rv=log.rv, epoch=_epoch(log)),
     "EpochRetired": lambda log: ports.EpochRetired(rv=log.rv, epoch=_epoch(log)),
+    "DisputeOpened": lambda log: ports.DisputeOpened(
+        rv=log.rv, dispute=Digest(log.topics[2]), accused=PeerId(log.topics[3]), by=_address(_word(log, 0))
+    ),
+    "DisputeClosed": lambda log: ports.DisputeClosed(
+        rv=log.rv, dispute=Digest(log.topics[2]), accused=PeerId(log.topics[3]), status=DISPUTE_STATUSES[_number(log, 0)]
+    ),
 }

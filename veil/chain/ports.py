@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from veil.chain.extension import Extension
+from veil.chain.records import DisputeStatus
 from veil.types import Address, ClusterId, Digest, Generation, ObjectId, PeerId, Shard
 
 ENVELOPE_MAX_BYTES = 512
@@ -235,8 +236,28 @@ class EpochRetired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeOpened:
+    """Also one that lapsed and is opened again. Not kept by the projection (:mod:`veil.chain.disputes` reads them)."""
+
+    rv: int
+    dispute: Digest
+    accused: PeerId
+    by: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeClosed:
+    """``status`` is UPHELD, REJECTED or LAPSED."""
+
+    rv: int
+    dispute: Digest
+    accused: PeerId
+    status: DisputeStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherEvent:
-    """An event of the registry that the projection does not need (stake, notes, disputes, pauses): counted in the chain."""
+    """An event of the registry that no reader needs (stake, notes, pauses): counted in the chain."""
 
     rv: int
     name: str
@@ -263,6 +284,8 @@ ChainEvent = (
     | EpochPublished
     | EpochActivated
     | EpochRetired
+    | DisputeOpened
+    | DisputeClosed
     | OtherEvent
 )
 

@@ -21,6 +21,8 @@ from veil.chain.ports import (
     Chain,
     ChainEvent,
     DecisionLimitChanged,
+    DisputeClosed,
+    DisputeOpened,
     EpochActivated,
     EpochPublished,
     EpochRetired,
@@ -187,7 +189,7 @@ def _apply_event(event: ChainEvent, block: Block, writer: Writer, cluster: Clust
             writer.put_epoch(EpochRow(epoch=Epoch(epoch), digest=digest, active=True))
         case EpochActivated() | EpochRetired():
             _retire(event, writer)
-        case OtherEvent():
+        case DisputeOpened() | DisputeClosed() | OtherEvent():
             pass
 
 

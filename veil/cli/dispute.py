@@ -114,11 +114,12 @@ def list_(every: bool, output: str, directory: Path) -> None:
     """Show the open disputes, oldest first."""
 
     async def read() -> list[dict[str, Any]]:
-        from veil.chain.disputes import dispute_ids
+        from veil.chain.disputes import read_disputes
+        from veil.chain.records import DisputeStatus
 
         async with registry(directory, None) as chain:
-            found = [await _fields(chain, one) for one in await dispute_ids(chain)]
-            return [fields for fields in found if every or fields["status"] == "Open"]
+            disputes = await read_disputes(chain)
+            return [await _fields(chain, one) for one, status in disputes.items() if every or status is DisputeStatus.OPEN]
 
     found = asyncio.run(read())
     if output == "json":

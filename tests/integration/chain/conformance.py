@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 from eth_hash.auto import keccak
 
+from veil.chain.disputes import read_disputes
 from veil.chain.fake import FAKE_PARTS
 from veil.chain.ports import (
     EMPTY_HEAD,
@@ -20,6 +21,8 @@ from veil.chain.ports import (
     BlockEvents,
     ChainEvent,
     DecisionLimitChanged,
+    DisputeClosed,
+    DisputeOpened,
     EpochPublished,
     EpochRetired,
     Finality,
@@ -446,7 +449,14 @@ async def disputes(bench: Bench) -> None:
     assert (await other.slashed_pool(), await other.credit_of(other.operator)) == (45, 30)
     statuses = [(await other.get_dispute(which)).status for which in (one, two, three, digest("none"))]
     assert statuses == ["Upheld", "Rejected", "Lapsed", "None"]
-    assert (await replay(other)).head == await other.head()
+    told = [event for event in (await replay(other)).events if isinstance(event, DisputeOpened | DisputeClosed)]
+    assert [event.dispute for event in told] == [one, two, three] * 2
+    assert {event.accused for event in told} == {accused}
+    assert [event.by for event in told if isinstance(event, DisputeOpened)] == [other.operator] * 3
+    assert [event.status for event in told if isinstance(event, DisputeClosed)] == statuses[:3]
+    assert await read_disputes(other) == dict(zip((one, two, three), statuses, strict=False))
+    again = await other.dispute_placement(Shard(7), 1, leaves[2], proof_of(leaves, 2), bond_wei=10, **about)
+    assert await read_disputes(other) == {one: "Upheld", two: "Rejected", again: "Open"}
 
 
 async def rights_owners_and_limits(bench: Bench) -> None:

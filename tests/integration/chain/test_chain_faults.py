@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from veil.chain import logs, rpc
+from veil.chain import logs, ranges, rpc
 from veil.chain.client import RegistryChain
+from veil.chain.disputes import read_disputes
 from veil.chain.ports import EMPTY_HEAD, BlockEvents, Finality, Finalized, Head, ObjectApplied, OtherEvent, RoleChanged, Rollback
 from veil.chain.rpc import LogEntry
 from veil.chain.signer import LocalSigner
 from veil.errors import ChainUnavailable, ConfigInvalid, Conflict, Forbidden, HeadMismatch, Refused
-from veil.types import Address, Generation, PeerId
+from veil.types import Address, Digest, Generation, PeerId
 from veil.wire.objects import object_id
 
 pytestmark = pytest.mark.chain
@@ -104,6 +105,28 @@ async def test_a_lie_about_logs_is_noticed(deployed: Any, twist: Any) -> None:
         await chain.close()
 
 
+async def test_a_hidden_dispute_is_noticed(deployed: Any) -> None:
+    chain, accused, note = await deployed.client(), PeerId(b"9" * 32), Digest(b"n" * 32)
+    await chain.register_node_with_proof(accused, chain.operator, bytes(64))
+    await chain.approve_node(accused)
+    await chain.anchor_deployment(note)
+    bond_wei = (await chain.stake_terms()).dispute_bond_wei
+    dispute = await chain.dispute_deployment(note, accused=accused, evidence=note, bond_wei=bond_wei)
+    topic = "0x" + logs.topic_of("DisputeOpened").hex()
+
+    def hide(method: str, _params: list[Any], answer: Any) -> Any:
+        if method != "eth_getLogs":
+            return answer
+        return {**answer, "result": [log for log in answer["result"] if log["topics"][0] != topic]}
+
+    async with liar(deployed.chain.rpc_url, hide) as url:
+        hiding = await deployed.client(rpc_url=url)
+        with pytest.raises(HeadMismatch):
+            await read_disputes(hiding)
+        await hiding.close()
+    assert await read_disputes(chain) == {dispute: "Open"}
+
+
 async def test_one_lag_is_forgiven(deployed: Any) -> None:
     """Logs and head() of different servers behind one name may disagree once."""
     chain = await deployed.client()
@@ -156,6 +179,39 @@ async def test_ranges_are_halved_until_the_endpoint_takes_them(deployed: Any) ->
         await limited.close()
     assert max(sizes) > 3
     assert min(sizes) <= 3
+
+
+async def test_ranges_are_asked_for_ahead_and_sized_by_what_is_in_them(deployed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "RANGE_FIRST_BLOCKS", 2)
+    monkeypatch.setattr(ranges, "LOGS_WANTED", 4)
+    chain = await deployed.client()
+    await fill(chain, 14)
+    await deployed.mine(600)
+    await chain.set_policy(b"last")
+    sizes: list[int] = []
+    under_way, most = 0, 0
+
+    async def slow(answer: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return answer
+
+    def measure(method: str, params: list[Any], answer: Any) -> Any:
+        if method != "eth_getLogs" or "blockHash" in params[0]:
+            return answer
+        sizes.append(int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1)
+        return slow(answer)
+
+    async with liar(deployed.chain.rpc_url, measure) as url:
+        reader = await deployed.client(rpc_url=url)
+        assert len(await collect(reader, await chain.head())) == 16
+        await reader.close()
+    assert most == 2
+    assert max(sizes[:4]) <= 8, "with an event in each block"
+    assert max(sizes) > 64, "with none"
 
 
 async def test_an_endpoint_without_old_states_is_checked_at_the_newest(deployed: Any) -> None:
