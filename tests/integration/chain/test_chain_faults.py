@@ -303,6 +303,7 @@ async def test_the_hash_chain_can_be_recomputed_from_raw_logs(deployed: Any) -> 
 
 
 async def test_two_senders_on_one_key(deployed: Any) -> None:
+    """Whoever loses the race for a nonce takes the next one; nothing is lost and nothing is sent twice."""
     first, second = await deployed.client(), await deployed.client()
     before = (await first.head()).rv
     await first.apply_object(1, SPACE, Generation(0), b"space")
@@ -323,6 +324,7 @@ async def test_a_transaction_that_a_reorg_takes_back_leaves_no_gap(deployed: Any
 
 
 async def test_a_paused_registry_refuses_and_goes_on(deployed: Any) -> None:
+    """The pause is an event like any other: a reader that skips it finds no way to head()."""
     chain = await deployed.client()
     await fill(chain, 1)
     await chain._send("pause")
