@@ -86,7 +86,7 @@ test-contracts: setup .setup/slither ## fuzz and invariants (forge), the storage
 
 # dockerd is taken out of its package and run by the tests alone: nothing is installed, no service of the machine is touched.
 .PHONY: test-docker
-test-docker: setup .setup/dockerd ## the docker runtime against a dockerd of its own (fetches Debian's docker.io, 36 MB; root)
+test-docker: setup .setup/dockerd ## the docker runtime against a dockerd of its own, or VEIL_DOCKER_SOCKET (fetches Debian's docker.io, 36 MB; root)
 	@VEIL_TEST_DOCKERD="$(CURDIR)/.setup/dockerd/usr/sbin" $(PYTEST) tests/integration/runtime -k docker
 
 .setup/dockerd: | .setup

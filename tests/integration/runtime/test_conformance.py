@@ -375,7 +375,12 @@ async def test_stats(bench: Bench) -> None:
 
 async def test_update_of_a_running_container(bench: Bench) -> None:
     await bench.run("limits", memory_bytes=64 << 20, cpu_milli=100)
-    await bench.runtime.update("limits", memory_bytes=128 << 20)
+    try:
+        await bench.runtime.update("limits", memory_bytes=128 << 20)
+    except ContainerFailed as error:
+        if "podman 4" not in error.message:
+            raise
+        pytest.skip("podman 4 changes no limits of containers")
     assert (await bench.runtime.state("limits")).state is ContainerState.RUNNING
 
 

@@ -48,7 +48,8 @@ class Connection:
         """One request; its JSON answer, None when it has none."""
         async with self.open(method, path, query=query, body=body, timeout_s=timeout_s) as response:
             text = await response.read()
-            return json.loads(text) if text and response.content_type == "application/json" else None
+            is_json = response.content_type == "application/json" or text[:1] in (b"{", b"[")  # podman does not always say
+            return json.loads(text) if text and is_json else None
 
     @asynccontextmanager
     async def open(

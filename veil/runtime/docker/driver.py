@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_DEADLINE_S = 15.0
 KILL_DEADLINE_S = 15.0
+WAIT_S = 0.5
 INSPECTS_AT_ONCE = 16
 _POLL_S = 0.05
 
@@ -188,7 +189,12 @@ class DockerRuntime:
     async def update(self, id: str, *, cpu_milli: int = 0, memory_bytes: int = 0, pids: int = 0) -> None:
         await self._inspect(id)
         body = limits(cpu_milli, memory_bytes, pids)
-        await self._connection.call("POST", f"/containers/{self._name(id)}/update", body=body)
+        try:
+            await self._connection.call("POST", f"/containers/{self._name(id)}/update", body=body)
+        except NotFound as error:
+            raise ContainerFailed(
+                f"container {id}: this daemon changes no limits of containers (podman 4)", hint="make it anew, or use dockerd"
+            ) from error
 
     async def _until_it_answers(self) -> None:
         while True:
@@ -234,22 +240,30 @@ class DockerRuntime:
             raise ContainerFailed(f"container {id} is not running", hint="start it first")
         return found
 
+    async def _has_ended(self, id: str, patience_s: float) -> bool:
+        """Within that time. The daemon's word is not all that is waited for: podman's may never come."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + patience_s
+        while (left_s := deadline_s - loop.time()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, WAIT_S)):
+                    await self._connection.call(
+                        "POST", f"/containers/{self._name(id)}/wait", query={"condition": "not-running"}, timeout_s=WAIT_S + 5
+                    )
+            if view(await self._inspect(id)).state is not ContainerState.RUNNING:
+                return True
+        return False
+
     async def _end(self, id: str, first_signal: str, grace_s: float) -> None:
         """Signal it, kill it after ``grace_s``, return once it has ended. Its image's own stop signal is not asked for."""
         name = self._name(id)
         for number, patience_s in ((first_signal, grace_s), ("SIGKILL", KILL_DEADLINE_S)):
             if view(await self._inspect(id)).state is not ContainerState.RUNNING:
                 return
-            with contextlib.suppress(Conflict):
+            with contextlib.suppress(Conflict, ContainerFailed):  # it ended in this moment: the next look sees it
                 await self._connection.call("POST", f"/containers/{name}/kill", query={"signal": number})
-            try:
-                async with asyncio.timeout(patience_s):
-                    await self._connection.call(
-                        "POST", f"/containers/{name}/wait", query={"condition": "not-running"}, timeout_s=patience_s + 5
-                    )
-                    return
-            except TimeoutError:
-                continue
+            if await self._has_ended(id, patience_s):
+                return
         raise ContainerFailed(f"container {id} does not die", hint="it hangs in the kernel; look at its processes with ps")
 
 

@@ -78,13 +78,13 @@ class OutputCopies:
             out, err = (files.enter_context(path.open("ab", buffering=0)) for path in (stdout, stderr))
             cursor = os.open(self._cursor(id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             files.callback(os.close, cursor)
-            last_ns = int(os.pread(cursor, _STAMP_BYTES, 0) or b"0")
+            last_ns = resumed_ns = int(os.pread(cursor, _STAMP_BYTES, 0) or b"0")
             query = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "since": query_time(last_ns)}
             async with self._connection.open("GET", f"/containers/{name}/logs", query=query) as response:
                 async for stream, line in frames(response.content):
                     stamp, _, text = line.partition(b" ")
-                    if (ns := nanoseconds(stamp.decode())) <= last_ns:
-                        continue
+                    if (ns := nanoseconds(stamp.decode())) <= resumed_ns:
+                        continue  # lines that came at once have one stamp, so what came since is not told by it
                     (err if stream == STDERR else out).write(text)
-                    last_ns = ns
-                    os.pwrite(cursor, f"{ns:0{_STAMP_BYTES}d}".encode(), 0)
+                    last_ns = max(last_ns, ns)
+                    os.pwrite(cursor, f"{last_ns:0{_STAMP_BYTES}d}".encode(), 0)

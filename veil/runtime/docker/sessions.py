@@ -36,16 +36,18 @@ class Session:
         self._tty = tty
         self._output = _raw(reader) if tty else frames(reader)
         self._output_over = asyncio.Event()
+        self._input_over = False
 
     async def write(self, data: bytes) -> None:
-        if not self._writer.is_closing():
+        if not (self._input_over or self._writer.is_closing()):
             self._writer.write(data)
             with contextlib.suppress(ConnectionError):
                 await self._writer.drain()
 
     async def end_input(self) -> None:
         with contextlib.suppress(ConnectionError, OSError):
-            if not self._writer.is_closing():
+            if not (self._input_over or self._writer.is_closing()):
+                self._input_over = True
                 await self._writer.drain()
                 self._writer.write_eof()
 
