@@ -18,6 +18,7 @@ abstract contract Disputes is Stakes {
     );
 
     error NotInLog(uint8 shard, uint64 seq, bytes32 leaf);
+    error NotAppended(uint8 shard, uint64 seq);
     error NotAnchored(bytes32 assignmentHash);
     error BondTooLow(uint256 given, uint128 needed);
     error WrongDisputeStatus(bytes32 id, DisputeStatus status);
@@ -36,6 +37,19 @@ abstract contract Disputes is Stakes {
         bytes32 root = placementsStorage().roots[shard][seq];
         if (root == 0 || !MerkleProof.verifyCalldata(proof, root, leaf)) revert NotInLog(shard, seq, leaf);
         return _open(keccak256(abi.encode(shard, seq, leaf)), accused, evidence);
+    }
+
+    /// @notice Dispute an append as a whole, whatever is under its root: that its sender was not among the first ranks of
+    /// the shard then, or that nobody can have its leaves. Against the node that is to blame for it.
+    /// @return id of the dispute
+    function disputeAppend(uint8 shard, uint64 seq, bytes32 accused, bytes32 evidence)
+        external
+        payable
+        whenNotPaused
+        returns (bytes32 id)
+    {
+        if (placementsStorage().roots[shard][seq] == 0) revert NotAppended(shard, seq);
+        return _open(keccak256(abi.encode(shard, seq)), accused, evidence);
     }
 
     /// @notice Dispute a note of anchorDeployment, against the node that is to blame for it.
@@ -79,7 +93,8 @@ abstract contract Disputes is Stakes {
     }
 
     /// @notice The id of the dispute over `subject` against `accused`. The subject of a leaf is
-    /// keccak256(abi.encode(shard, seq, leaf)), that of a note its assignmentHash.
+    /// keccak256(abi.encode(shard, seq, leaf)), that of an append keccak256(abi.encode(shard, seq)), that of a note its
+    /// assignmentHash.
     function disputeId(bytes32 subject, bytes32 accused) public pure returns (bytes32) {
         return keccak256(abi.encode(subject, accused));
     }

@@ -14,6 +14,9 @@ abstract contract Nodes is Membership, EIP712Upgradeable {
     uint256 public constant PROOF_BYTES = 64;
     uint256 public constant INFO_MAX_BYTES = 1024;
     uint256 public constant DOWN_SIGNERS_MAX = 16;
+    /// @notice How far an incarnation may be ahead of the block's time. It begins as the second of a node's start, so that
+    /// neither accusers nor the node itself can use up those that will be needed.
+    uint256 public constant INCARNATION_AHEAD_MAX_S = 1 days;
     bytes32 private constant MARK_DOWN_TYPEHASH = keccak256("MarkDown(bytes32 peerID,uint64 incarnation)");
 
     event NodeRegistered(uint64 indexed rv, bytes32 indexed peerID, address indexed operator, bytes proof);
@@ -114,7 +117,7 @@ abstract contract Nodes is Membership, EIP712Upgradeable {
     function markDown(bytes32 peerID, uint64 incarnation, bytes[] calldata signatures) external whenNotPaused {
         NodesStorage storage s = nodesStorage();
         Node storage n = _known(peerID);
-        if (incarnation <= n.floor) revert StaleIncarnation(peerID, incarnation, n.floor);
+        _requireIncarnation(peerID, incarnation, n.floor);
         if (signatures.length < downSigners()) revert TooFewSigners(signatures.length, downSigners());
         if (signatures.length > DOWN_SIGNERS_MAX) revert TooMuch("signatures", signatures.length, DOWN_SIGNERS_MAX);
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(MARK_DOWN_TYPEHASH, peerID, incarnation)));
@@ -134,7 +137,8 @@ abstract contract Nodes is Membership, EIP712Upgradeable {
     /// while `incarnation` itself can be marked down again.
     function markUp(bytes32 peerID, uint64 incarnation) external whenNotPaused {
         Node storage n = _own(peerID);
-        if (!n.down || incarnation <= n.floor) revert StaleIncarnation(peerID, incarnation, n.floor);
+        if (!n.down) revert StaleIncarnation(peerID, incarnation, n.floor);
+        _requireIncarnation(peerID, incarnation, n.floor);
         n.down = false;
         n.floor = incarnation - 1;
         _record(NodeMarkedUp.selector, peerID, _topic(msg.sender), abi.encode(incarnation));
@@ -168,6 +172,12 @@ abstract contract Nodes is Membership, EIP712Upgradeable {
     /// @notice How many Active and Cordoned nodes there are, and how many of them `operator` runs.
     function memberCount(address operator) external view returns (uint32 all, uint32 own) {
         return (nodesStorage().members, nodesStorage().membersOf[operator]);
+    }
+
+    function _requireIncarnation(bytes32 peerID, uint64 incarnation, uint64 floor) private view {
+        if (incarnation <= floor) revert StaleIncarnation(peerID, incarnation, floor);
+        uint256 limit = block.timestamp + INCARNATION_AHEAD_MAX_S;
+        if (incarnation > limit) revert TooMuch("incarnation", incarnation, limit);
     }
 
     function _requireOperatorOrAdmin(bytes32 peerID, Node storage n) private view {

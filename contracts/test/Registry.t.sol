@@ -7,6 +7,7 @@ import {Disputes} from "../src/Disputes.sol";
 import {Epochs} from "../src/Epochs.sol";
 import {Membership} from "../src/Membership.sol";
 import {Namespaces} from "../src/Namespaces.sol";
+import {Nodes} from "../src/Nodes.sol";
 import {Objects} from "../src/Objects.sol";
 import {Stakes} from "../src/Stakes.sol";
 import {DisputeStatus, EpochParts, NodeStatus, StakeTerms} from "../src/Storage.sol";
@@ -250,6 +251,78 @@ contract RegistryTest is Fixture {
         assert(!taken);
     }
 
+    // down marks
+
+    function testFuzz_a_mark_is_of_an_incarnation_in_reach(uint32 time, uint64 incarnation, uint64 back) public {
+        VM.warp(time);
+        uint256 limit = block.timestamp + 1 days;
+        incarnation = uint64(incarnation % (2 * limit));
+        back = uint64(back % (2 * limit));
+        join(PEER, VM.addr(1));
+        join("other", VM.addr(2));
+        bool taken = _mayFollow(incarnation, 0, limit);
+        registry.markDown(PEER, incarnation, _signed(incarnation, 1, 2));
+        assert(registry.getNode(PEER).down == taken && registry.getNode(PEER).floor == (taken ? incarnation : 0));
+        if (!taken) return;
+        VM.prank(VM.addr(1));
+        taken = _mayFollow(back, incarnation, limit);
+        registry.markUp(PEER, back);
+        assert(registry.getNode(PEER).down != taken && registry.getNode(PEER).floor == (taken ? back - 1 : incarnation));
+    }
+
+    function test_a_mark_by_strangers_or_by_one_twice_is_refused() public {
+        VM.warp(1000);
+        join(PEER, VM.addr(1));
+        join("other", VM.addr(2));
+        VM.expectRevert(abi.encodeWithSelector(Membership.NotMember.selector, VM.addr(3)));
+        registry.markDown(PEER, 7, _signed(7, 3, 3));
+        VM.expectPartialRevert(Nodes.SignersNotAscending.selector);
+        registry.markDown(PEER, 7, _signed(7, 1, 1));
+        try registry.markDown(PEER, 8, _signed(7, 1, 2)) {
+            assert(false);
+        } catch {}
+        VM.expectRevert(abi.encodeWithSelector(Nodes.TooFewSigners.selector, 0, 2));
+        registry.markDown(PEER, 7, new bytes[](0));
+        registry.markDown(PEER, 7, _signed(7, 1, 2));
+        VM.expectRevert(abi.encodeWithSelector(Membership.NotOperator.selector, PEER, VM.addr(2)));
+        VM.prank(VM.addr(2));
+        registry.markUp(PEER, 8);
+    }
+
+    /// @dev Expects the revert that `incarnation` after `floor` deserves, if it does.
+    function _mayFollow(uint64 incarnation, uint64 floor, uint256 limit) private returns (bool) {
+        if (incarnation <= floor) {
+            VM.expectRevert(abi.encodeWithSelector(Nodes.StaleIncarnation.selector, PEER, incarnation, floor));
+        } else if (incarnation > limit) {
+            VM.expectRevert(abi.encodeWithSelector(Membership.TooMuch.selector, bytes32("incarnation"), incarnation, limit));
+        }
+        return incarnation > floor && incarnation <= limit;
+    }
+
+    /// @dev By two accounts, in the order that is wanted.
+    function _signed(uint64 incarnation, uint256 one, uint256 other) private view returns (bytes[] memory found) {
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Veil"),
+                keccak256("1"),
+                block.chainid,
+                address(registry)
+            )
+        );
+        bytes32 accusation = keccak256(abi.encode(keccak256("MarkDown(bytes32 peerID,uint64 incarnation)"), PEER, incarnation));
+        bytes32 digest = keccak256(abi.encodePacked(bytes2(0x1901), domain, accusation));
+        if (VM.addr(one) > VM.addr(other)) (one, other) = (other, one);
+        found = new bytes[](2);
+        found[0] = _by(one, digest);
+        found[1] = _by(other, digest);
+    }
+
+    function _by(uint256 key, bytes32 digest) private pure returns (bytes memory) {
+        (uint8 v, bytes32 r, bytes32 s) = VM.sign(key, digest);
+        return abi.encodePacked(r, s, v);
+    }
+
     // disputes
 
     function testFuzz_leaves_can_be_disputed_and_nothing_else(bytes32 leaf, bytes32 sibling, bytes32 other) public {
@@ -271,6 +344,30 @@ contract RegistryTest is Fixture {
         VM.expectRevert(abi.encodeWithSelector(Disputes.WrongDisputeStatus.selector, id, DisputeStatus.Open));
         extension.disputePlacement{value: 0.01 ether}(3, 1, leaf, proof, PEER, "evidence");
         VM.stopPrank();
+    }
+
+    function testFuzz_an_append_is_disputed_as_a_whole(bytes32 root, uint8 shard, uint64 other, bytes32 leaf) public {
+        VM.assume(root != 0 && other != 1);
+        shard %= 16;
+        join(PEER, OTHER);
+        VM.startPrank(OTHER);
+        registry.appendPlacements(shard, 1, root, 2, "data");
+        VM.expectRevert(abi.encodeWithSelector(Disputes.NotAppended.selector, shard, other));
+        extension.disputeAppend{value: 0.01 ether}(shard, other, PEER, "evidence");
+        VM.expectRevert(abi.encodeWithSelector(Disputes.BondTooLow.selector, 1, 0.01 ether));
+        extension.disputeAppend{value: 1}(shard, 1, PEER, "evidence");
+        VM.expectRevert(abi.encodeWithSelector(Membership.ZeroValue.selector, bytes32("evidence")));
+        extension.disputeAppend{value: 0.01 ether}(shard, 1, PEER, 0);
+        bytes32 id = extension.disputeAppend{value: 0.01 ether}(shard, 1, PEER, "evidence");
+        assert(id == extension.disputeId(keccak256(abi.encode(shard, uint64(1))), PEER));
+        assert(id != extension.disputeId(keccak256(abi.encode(shard, uint64(1), leaf)), PEER));
+        VM.stopPrank();
+        VM.prank(ADMIN);
+        extension.resolveDispute(id, true, 0, "reasons");
+        assert(extension.creditOf(OTHER) == 0.01 ether && extension.stakeOf(PEER).disputes == 0);
+        VM.prank(OTHER);
+        VM.expectRevert(abi.encodeWithSelector(Disputes.WrongDisputeStatus.selector, id, DisputeStatus.Upheld));
+        extension.disputeAppend{value: 0.01 ether}(shard, 1, PEER, "evidence");
     }
 
     function testFuzz_a_dispute_is_decided_or_lapses(uint128 bond, uint128 stake, uint128 cut, bool upheld, uint32 wait) public {

@@ -11,13 +11,18 @@ from eth_abi.abi import encode as abi_encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_hash.auto import keccak
+from eth_keys.exceptions import BadSignature
 from eth_utils.abi import collapse_if_tuple
+from eth_utils.exceptions import ValidationError
 from web3 import AsyncWeb3
 
 from veil.chain import artifacts
 from veil.chain.endpoint import reach
 from veil.errors import Forbidden
 from veil.types import Address, PeerId
+
+SIGNATURE_BYTES = 65
+"""(r, s, v)."""
 
 
 class Binding:
@@ -76,10 +81,19 @@ def by_signer(message: dict[str, Any], signatures: Sequence[bytes]) -> list[byte
     Raises Forbidden for what is no signature.
     """
     found: dict[str, bytes] = {}
-    signable = encode_typed_data(full_message=message)
     for signature in signatures:
-        try:
-            found[Account.recover_message(signable, signature=signature).lower()] = signature
-        except Exception as error:
-            raise Forbidden("one of the signatures is none", hint="each operator signs anew") from error
+        signer = signer_of(message, signature)
+        if signer is None:
+            raise Forbidden("one of the signatures is none", hint="each operator signs anew")
+        found[signer.lower()] = signature
     return [found[address] for address in sorted(found)]
+
+
+def signer_of(message: dict[str, Any], signature: bytes) -> Address | None:
+    """Whose signature of ``message`` that is; None for what is no signature."""
+    if len(signature) != SIGNATURE_BYTES:
+        return None
+    try:
+        return Address(Account.recover_message(encode_typed_data(full_message=message), signature=signature))
+    except (ValueError, BadSignature, ValidationError):
+        return None

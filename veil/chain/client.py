@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from veil.chain import logs, ports
-from veil.chain.binding import Binding, by_signer, mark_down_message
+from veil.chain.binding import Binding, by_signer, mark_down_message, signer_of
 from veil.chain.client_extension import ExtensionClient
 from veil.chain.endpoints import Endpoints
 from veil.chain.informer import POLL_S, Informer
@@ -148,6 +148,15 @@ class RegistryChain(ExtensionClient):
 
     async def sign_mark_down(self, peer: PeerId, incarnation: int) -> bytes:
         return await self._signer.sign_typed(self._accusation(peer, incarnation))
+
+    def mark_down_signer(self, peer: PeerId, incarnation: int, signature: bytes) -> Address | None:
+        return signer_of(self._accusation(peer, incarnation), signature)
+
+    async def down_floor(self, peer: PeerId) -> int:
+        return int((await self._binding.read("getNode", peer))[-1])
+
+    async def down_signers(self) -> int:
+        return int(await self._binding.read("downSigners"))
 
     async def mark_down(self, peer: PeerId, incarnation: int, signatures: Sequence[bytes]) -> None:
         ordered = by_signer(self._accusation(peer, incarnation), signatures)

@@ -125,6 +125,9 @@ class ExtensionClient:
         arguments = (shard, sequence, leaf, list(proof), accused, evidence)
         return _dispute_of(await self._send("disputePlacement", *arguments, value_wei=bond_wei))
 
+    async def dispute_append(self, shard: Shard, sequence: int, *, accused: PeerId, evidence: Digest, bond_wei: int) -> Digest:
+        return _dispute_of(await self._send("disputeAppend", shard, sequence, accused, evidence, value_wei=bond_wei))
+
     async def dispute_deployment(self, assignment: Digest, *, accused: PeerId, evidence: Digest, bond_wei: int) -> Digest:
         return _dispute_of(await self._send("disputeDeployment", assignment, accused, evidence, value_wei=bond_wei))
 

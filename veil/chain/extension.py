@@ -112,6 +112,10 @@ class Extension(Protocol):
         """Over a leaf of the log; gives back the dispute's id. NotFound when it is not in the log."""
         ...
 
+    async def dispute_append(self, shard: Shard, sequence: int, *, accused: PeerId, evidence: Digest, bond_wei: int) -> Digest:
+        """Over an append as a whole; gives back the dispute's id. NotFound when it is not in the log."""
+        ...
+
     async def dispute_deployment(self, assignment: Digest, *, accused: PeerId, evidence: Digest, bond_wei: int) -> Digest:
         """Over a note of ``anchor_deployment``; gives back the dispute's id."""
         ...

@@ -8,10 +8,13 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from eth_utils.address import to_checksum_address
+
 from veil.chain import ports
 from veil.chain.fake_extension import FakeExtension
 from veil.chain.fake_ledger import (
     DOWN_SIGNERS_MAX,
+    INCARNATION_AHEAD_MAX_S,
     NAMESPACE,
     Ledger,
     NodeRecord,
@@ -320,9 +323,22 @@ class FakeChain(FakeExtension):
     async def sign_mark_down(self, peer: PeerId, incarnation: int) -> bytes:
         return fake_signature(self.operator, peer, incarnation)
 
+    def mark_down_signer(self, peer: PeerId, incarnation: int, signature: bytes) -> Address | None:
+        named = "0x" + signature[:20].hex()
+        spelled = (Address(named), Address(to_checksum_address(named))) if len(signature) == 65 else ()
+        return next((one for one in spelled if fake_signature(one, peer, incarnation) == signature), None)
+
+    async def down_floor(self, peer: PeerId) -> int:
+        record = self.ledger.read().nodes.get(peer)
+        return record.floor if record else 0
+
+    async def down_signers(self) -> int:
+        return self.ledger.read().needed_signers()
+
     async def mark_down(self, peer: PeerId, incarnation: int, signatures: Sequence[bytes]) -> None:
         def change(state: State) -> list[ChainEvent]:
             record = state.node(peer)
+            self._require_near(incarnation)
             if incarnation <= record.floor:
                 raise Conflict(f"node {peer.hex()} was marked at incarnation {record.floor}, not below {incarnation}")
             signers = {
@@ -341,12 +357,17 @@ class FakeChain(FakeExtension):
     async def mark_up(self, peer: PeerId, incarnation: int) -> None:
         def change(state: State) -> list[ChainEvent]:
             record = self._own_node(state, peer)
+            self._require_near(incarnation)
             if not record.down or incarnation <= record.floor:
                 raise Conflict(f"node {peer.hex()}: down {record.down}, marked at incarnation {record.floor}")
             state.nodes[peer] = replace(record, down=False, floor=incarnation - 1)
             return [state.emit(lambda rv: ports.NodeMarkedUp(rv=rv, peer=peer, incarnation=incarnation))]
 
         self.ledger.write(change)
+
+    def _require_near(self, incarnation: int) -> None:
+        if incarnation > (limit := self.ledger.next_timestamp_s + INCARNATION_AHEAD_MAX_S):
+            raise LimitExceeded(f"incarnation {incarnation}, the registry takes {limit}")
 
     # policy, notes
 

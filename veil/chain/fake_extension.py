@@ -230,6 +230,11 @@ class FakeExtension:
         subject = keccak(abi_encode(["uint8", "uint64", "bytes32"], [shard, sequence, leaf]))
         return self._dispute(subject, accused, evidence, bond_wei)
 
+    async def dispute_append(self, shard: Shard, sequence: int, *, accused: PeerId, evidence: Digest, bond_wei: int) -> Digest:
+        if (shard, sequence) not in self.ledger.read().roots:
+            raise NotFound(f"shard {shard} has no append {sequence}")
+        return self._dispute(keccak(abi_encode(["uint8", "uint64"], [shard, sequence])), accused, evidence, bond_wei)
+
     async def dispute_deployment(self, assignment: Digest, *, accused: PeerId, evidence: Digest, bond_wei: int) -> Digest:
         if assignment not in self.ledger.read().anchored:
             raise NotFound(f"assignment {assignment.hex()} is not anchored")

@@ -35,6 +35,9 @@ REORG_MAX_BLOCKS = 64
 DOWN_SIGNERS_MAX = 16
 """The most operators that a down mark may be made to need."""
 
+INCARNATION_AHEAD_MAX_S = 24 * 3600
+"""How far ahead of the chain's time the incarnation of a mark may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectRecord:

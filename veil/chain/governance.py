@@ -60,7 +60,7 @@ async def status(chain: RegistryChain) -> Status:
         paused=bool(await chain.read("paused")),
         rv=(await chain.head()).rv,
         members=int(members),
-        down_signers=int(await chain.read("downSigners")),
+        down_signers=await chain.down_signers(),
         roles=roles,
         timelock=timelock,
         delay_s=delay_s,

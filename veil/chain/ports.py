@@ -356,9 +356,21 @@ class Chain(Protocol):
         """This operator's signature (65 bytes) for :meth:`mark_down`. Accusers exchange these over the mesh."""
         ...
 
+    def mark_down_signer(self, peer: PeerId, incarnation: int, signature: bytes) -> Address | None:
+        """Whose signature for :meth:`mark_down` that is; None when it is none."""
+        ...
+
+    async def down_floor(self, peer: PeerId) -> int:
+        """The incarnation that the next :meth:`mark_down` of ``peer`` must be over; 0 for a node that was never marked."""
+        ...
+
+    async def down_signers(self) -> int:
+        """k of :meth:`mark_down`, as the registry counts now."""
+        ...
+
     async def mark_down(self, peer: PeerId, incarnation: int, signatures: Sequence[bytes]) -> None:
-        """Needs signatures of k distinct operators. ``incarnation`` must be over the last marked one (so it starts at 1):
-        Conflict otherwise. Forbidden when signatures are too few or by others."""
+        """Needs signatures of k distinct operators. ``incarnation`` must be over :meth:`down_floor`: Conflict otherwise; and at
+        most a day ahead of the chain's time: LimitExceeded otherwise. Forbidden when signatures are too few or by others."""
         ...
 
     async def mark_up(self, peer: PeerId, incarnation: int) -> None:

@@ -49,6 +49,7 @@ _MEANINGS: dict[str, Meaning] = {
     "WrongDisputeStatus": Meaning(Conflict, "dispute {0} has status {1}, from which this step does not lead", "look at it"),
     "NotLapsed": Meaning(Conflict, "dispute {0} may be decided until {1} (Unix time)", "wait until then"),
     "NotInLog": Meaning(NotFound, "leaf {2} is not in append {1} of shard {0}", "check the proof with `veil audit`"),
+    "NotAppended": Meaning(NotFound, "shard {0} has no append {1}", "see `veil get placements`"),
     "NotAnchored": Meaning(NotFound, "assignment {0} was never anchored", "only what is on chain can be disputed"),
     "NothingToWithdraw": Meaning(NotFound, "{0} is credited with nothing", "stakes are credited when a node is Gone"),
     "BondTooLow": Meaning(InvalidInput, "a bond of {0} wei, {1} are needed", "send more"),

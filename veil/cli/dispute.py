@@ -18,9 +18,10 @@ from veil.cli.values import CONTENT, DIGEST, ETHER, PEER, ether, utc
 if TYPE_CHECKING:
     from veil.chain.client import RegistryChain
     from veil.store.projection import Projection
-    from veil.types import Digest, PeerId
+    from veil.types import Digest, PeerId, Shard
 
 LEAF = re.compile(r"([0-9]{1,2})-([0-9]{1,18})-([0-9]{1,4})")
+APPEND = re.compile(r"([0-9]{1,2})-([0-9]{1,18})")
 
 
 @click.group()
@@ -47,7 +48,8 @@ def open_(
     keystore: "Path | str | None",
     directory: Path,
 ) -> None:
-    """Dispute PLACEMENT (SHARD-SEQUENCE-INDEX, as `veil get placements` names leaves), or a note.
+    """Dispute PLACEMENT (SHARD-SEQUENCE-INDEX, as `veil get placements` names leaves), an append as a whole
+    (SHARD-SEQUENCE: its sender was not among the first ranks), or a note.
 
     The bond comes back unless the dispute is rejected. The registry gets the digest of the evidence; the file itself is kept by
     the node in --dir, for whoever decides.
@@ -56,8 +58,11 @@ def open_(
 
     if bool(placement) == (note is not None):
         raise ConfigInvalid("what is disputed?", hint="name a placement, or a note with --note")
-    if placement and LEAF.fullmatch(placement) is None:
-        raise ConfigInvalid(f"{placement!r} is no leaf", hint="SHARD-SEQUENCE-INDEX, as in `veil get placements`")
+    if placement and LEAF.fullmatch(placement) is None and APPEND.fullmatch(placement) is None:
+        raise ConfigInvalid(
+            f"{placement!r} is neither a leaf nor an append",
+            hint="SHARD-SEQUENCE-INDEX, as in `veil get placements`, or SHARD-SEQUENCE",
+        )
     _show(asyncio.run(_open(placement, note, accused, evidence, bond, keystore, directory)), output)
 
 
@@ -78,8 +83,27 @@ async def _open(
         about: dict[str, Any] = {"accused": accused, "evidence": blobs.put(evidence), "bond_wei": bond}
         if note is not None:
             return await _fields(chain, await chain.dispute_deployment(note, **about))
+        if APPEND.fullmatch(placement) is not None:
+            return await _fields(chain, await chain.dispute_append(*_append(placement, accused, projection), **about))
         shard, sequence, leaf, proof = _leaf(placement, projection, blobs)
         return await _fields(chain, await chain.dispute_placement(shard, sequence, leaf, proof, **about))
+
+
+def _append(placement: str, accused: "PeerId", projection: "Projection") -> "tuple[Shard, int]":
+    """The shard and the sequence. Raises NotFound, and ConfigInvalid where ``accused`` is no node of the append's sender."""
+    from veil.errors import ConfigInvalid, NotFound
+    from veil.identity import peer_id_text
+    from veil.types import Shard
+
+    shard, sequence = map(int, placement.split("-"))
+    row = projection.log_at(shard, sequence)
+    if row is None:
+        raise NotFound(f"there is no append {placement} in the placement log", hint="see `veil get placements`")
+    theirs = [node.peer for node in projection.nodes() if node.operator == row.sender]
+    if accused not in theirs:
+        named = ", ".join(peer_id_text(peer) for peer in theirs) or "it operates no node now: accuse nobody of it"
+        raise ConfigInvalid(f"append {placement} was sent by {row.sender}, who does not operate the accused", hint=named)
+    return Shard(shard), sequence
 
 
 def _leaf(placement: str, projection: "Projection", blobs: Any) -> Any:

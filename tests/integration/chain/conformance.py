@@ -316,6 +316,11 @@ async def down_marks(bench: Bench) -> None:
     await join(bench, 3)  # three members: two must sign
     clients = [await bench.client(index) for index in range(4)]
     sign = [await client.sign_mark_down(lost, 4) for client in clients]
+    assert (await clients[0].down_signers(), await clients[0].down_floor(lost)) == (2, 0)
+    for client, signature in zip(clients, sign, strict=True):
+        assert clients[0].mark_down_signer(lost, 4, signature) == client.operator
+        assert clients[0].mark_down_signer(lost, 5, signature) != client.operator
+    assert clients[0].mark_down_signer(lost, 4, b"") is clients[0].mark_down_signer(lost, 4, bytes(64)) is None
     with pytest.raises(Forbidden):
         await clients[0].mark_down(lost, 4, sign[2:3])
     with pytest.raises(Forbidden):
@@ -333,7 +338,14 @@ async def down_marks(bench: Bench) -> None:
         await clients[1].mark_up(lost, 4)
     with pytest.raises(Forbidden):
         await clients[2].mark_up(lost, 6)
+    far = 2**63
+    with pytest.raises(LimitExceeded):
+        await clients[0].mark_down(lost, far, [await client.sign_mark_down(lost, far) for client in clients[2:]])
+    with pytest.raises(LimitExceeded):
+        await clients[1].mark_up(lost, far)
+    assert await clients[0].down_floor(lost) == 4
     await clients[1].mark_up(lost, 6)
+    assert await clients[0].down_floor(lost) == 5
     stale = [await client.sign_mark_down(lost, 5) for client in clients[2:]]
     with pytest.raises(Conflict):
         await clients[0].mark_down(lost, 5, stale)
@@ -457,6 +469,25 @@ async def disputes(bench: Bench) -> None:
     assert await read_disputes(other) == dict(zip((one, two, three), statuses, strict=False))
     again = await other.dispute_placement(Shard(7), 1, leaves[2], proof_of(leaves, 2), bond_wei=10, **about)
     assert await read_disputes(other) == {one: "Upheld", two: "Rejected", again: "Open"}
+
+
+async def an_append_is_disputed_as_a_whole(bench: Bench) -> None:
+    accused = await join(bench, 1)
+    admin, operator, other = await bench.client(0), await bench.client(1), await bench.client(2)
+    await admin.set_stake_terms(TERMS)
+    await operator.stake(accused, 100)
+    await operator.append_placements(Shard(7), 1, digest("root"), 3, digest("data"))
+    about: dict[str, Any] = {"accused": accused, "evidence": digest("evidence"), "bond_wei": 10}
+    with pytest.raises(NotFound):
+        await other.dispute_append(Shard(7), 2, **about)
+    with pytest.raises(NotFound):
+        await other.dispute_append(Shard(8), 1, **about)
+    whole = await other.dispute_append(Shard(7), 1, **about)
+    with pytest.raises(Conflict):
+        await other.dispute_append(Shard(7), 1, **about)
+    await admin.resolve_dispute(whole, upheld=True, slash_wei=30, reason=digest("why"))
+    assert ((await other.stake_of(accused)).amount_wei, await other.credit_of(other.operator)) == (70, 10)
+    assert (await other.get_dispute(whole)).status is DisputeStatus.UPHELD
 
 
 async def rights_owners_and_limits(bench: Bench) -> None:
@@ -692,6 +723,7 @@ CASES: list[Callable[[Any], Awaitable[None]]] = [
     policy_and_epochs,
     stakes_and_payments,
     disputes,
+    an_append_is_disputed_as_a_whole,
     rights_owners_and_limits,
     kinds_with_their_own_functions,
     labels_images_and_epoch_parts,
