@@ -42,6 +42,7 @@ class InstanceReports:
         self._projection = projection
         self._clock = clock
         self._heard_s: dict[tuple[str, str], float] = {}
+        self._said: dict[ObjectId, dict[tuple[int, int], tuple[InstanceStatus, Bound | None]]] = {}
         self.events = InstanceEvents(store, clock)
 
     def report(self, wanted: ObjectId, generation: Generation, replica: int, status: InstanceStatus, bound: Bound | None) -> None:
@@ -54,9 +55,15 @@ class InstanceReports:
             before = live.get("status", {})
             shown = self._store.put({**live, "status": self._status(status, bound, before)})
             self.events.changed(shown, before, shown["status"])
+            self._said.setdefault(wanted, {})[generation, replica] = (status, bound)
+
+    def said_of(self, wanted: ObjectId) -> dict[tuple[int, int], tuple[InstanceStatus, Bound | None]]:
+        """What was last said of each replica that is shown, by generation and number."""
+        return dict(self._said.get(wanted, {}))
 
     def gone(self, wanted: ObjectId, generation: Generation, replica: int) -> None:
         """The replica's container is no more, and it is not wanted again."""
+        self._said.get(wanted, {}).pop((generation, replica), None)
         live = self._find(wanted, generation, replica)
         if live is not None:
             self._store.delete("Instance", *_key(live))
@@ -64,11 +71,14 @@ class InstanceReports:
     def drop_unheard(self, coordinates: Callable[[ObjectId], bool]) -> None:
         """Forget what another node coordinates, nobody asks for, and nobody has spoken of for UNHEARD_MAX_S."""
         now_s, known = self._clock.monotonic_s(), {}
+        said, self._said = self._said, {}
         for obj in self._store.list("Instance"):
             of, key = object_id(obj["metadata"]["namespace"], obj["spec"]["workload"]), _key(obj)
             known[key] = self._heard_s.get(key, now_s)
             if now_s - known[key] > UNHEARD_MAX_S and not coordinates(of) and not self._is_asked_for(of, obj["spec"]):
                 self._store.delete("Instance", *key)
+            elif (one := (obj["spec"]["generation"], obj["spec"]["replica"])) in said.get(of, {}):
+                self._said.setdefault(of, {})[one] = said[of][one]
         self._heard_s = known
 
     def _workload(self, of: ObjectId) -> tuple[ObjectRow, Envelope] | None:

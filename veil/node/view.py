@@ -94,13 +94,15 @@ class NodeView:
 
     def may_read(self, object_id: ObjectId, peer: PeerId) -> bool:
         """Whether ``peer`` may read what is sealed to the namespace's home nodes: it is one, or its operator may view."""
-        if peer in self.homes(object_id):
-            return True
+        return peer in self.homes(object_id) or self.may_view(object_id[:16], peer)
+
+    def may_view(self, namespace: bytes, peer: PeerId) -> bool:
+        """Whether the operator of ``peer`` has the right to view ``namespace`` (16 bytes), or owns it."""
         node = self._projection.node(peer)
-        space = self._projection.object(KINDS["Namespace"], ObjectId(object_id[:16] + bytes(16)))
+        space = self._projection.object(KINDS["Namespace"], ObjectId(namespace + bytes(16)))
         if node is None or space is None or not node.proven or node.status == NodeStatus.GONE:
             return False
-        given = Right(self._projection.rights(object_id[:16], space.owner, node.operator))
+        given = Right(self._projection.rights(namespace, space.owner, node.operator))
         return Right.VIEW in given or self._owns(space.owner, node.operator)
 
     def _owns(self, owner: Address, account: Address) -> bool:
