@@ -54,6 +54,7 @@ def make_envelope(parts: Parts, *, uid: bytes, body: bytes = b"", resources: byt
         tolerations=parts.tolerations,
         region=parts.region,
         anti_affinity=parts.anti_affinity,
+        vouched_labels=parts.vouched_labels,
         body=body,
         resources=resources,
         template=template,

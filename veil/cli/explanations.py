@@ -57,7 +57,8 @@ _PLACING: dict[str, tuple[Cause, str, str]] = {
     ),
     "NoCandidates": (
         Cause.NO_CANDIDATE,
-        "No Active node has the labels of the workload's nodeSelector and only taints that it tolerates, or all are left out.",
+        "No Active node has the labels of the workload's nodeSelector (vouched for, where it asks that) and only taints that it "
+        "tolerates, or all are left out.",
         "Compare nodeSelector and tolerations with `veil get nodes -o json`; change them, or label, untaint or uncordon a node.",
     ),
     "BudgetExhausted": (

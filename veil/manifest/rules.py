@@ -198,6 +198,7 @@ def _envelope(obj: dict[str, Any]) -> Iterator[Broken]:
         tolerations=placement.get("tolerations", {}),
         region=placement.get("region", ""),
         anti_affinity=placement.get("antiAffinity", False),
+        vouched_labels=placement.get("vouchedLabels", False),
         body=bytes(32),
         resources=bytes(32),
         template=bytes(32) if obj.get("spec", {}).get("confidential") else b"",

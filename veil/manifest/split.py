@@ -41,6 +41,7 @@ class Parts:
     tolerations: dict[str, str] = field(default_factory=dict)
     region: str = ""
     anti_affinity: bool = False
+    vouched_labels: bool = False
     body: Body | None = None
     """The public part of the spec; None when there is nothing to say."""
     resources: Resources | None = None
@@ -74,6 +75,7 @@ def split(obj: Obj) -> Parts:
         tolerations=spec["placement"].get("tolerations", {}),
         region=spec["placement"].get("region", ""),
         anti_affinity=spec["placement"]["antiAffinity"],
+        vouched_labels=spec["placement"].get("vouchedLabels", False),
         body=Body(spec=public) if public else None,
         resources=resources,
         template=template if spec["confidential"] else None,
@@ -116,6 +118,8 @@ def join(envelope: Envelope, body: Body | None, resources: Resources | None, tem
         placement["region"] = envelope.region
     if envelope.node_selector:
         placement["nodeSelector"] = dict(envelope.node_selector)
+    if envelope.vouched_labels:
+        placement["vouchedLabels"] = True
     if envelope.tolerations:
         placement["tolerations"] = dict(envelope.tolerations)
     spec: Obj = {

@@ -222,7 +222,7 @@ class Desk:
             return self._postpone(group, reasons.QUORUM_MISSING, "too few key holders are alive")
         able = eligible(view, found.envelope)
         if not able:
-            return self._postpone(group, reasons.NO_CANDIDATES, "no Active node matches its nodeSelector and tolerations")
+            return self._postpone(group, reasons.NO_CANDIDATES, "no Active node matches what its placement asks for")
         exclusions = self._exclusions(group[0], able)
         asked = able - {PeerId(exclusion.peer) for exclusion in exclusions}
         held = self._is_held(group[0])

@@ -16,9 +16,10 @@ from msgspec import structs
 from veil.errors import WireInvalid
 from veil.placement.ports import ClusterView
 from veil.placement.ranking import ACTIVE
+from veil.store.rows import NodeRow
 from veil.types import Generation, ObjectId, PeerId, RoundId
 from veil.wire.codec import decode
-from veil.wire.nodes import CircuitInfo, KeyEpoch, Profile
+from veil.wire.nodes import CircuitInfo, KeyEpoch, Profile, labels_digest
 from veil.wire.objects import KINDS, DemandEnvelope, Envelope, demand_id
 
 WORKLOAD = KINDS["Workload"]
@@ -76,10 +77,20 @@ def anchored_in(view: ClusterView, object_id: ObjectId, epoch: int) -> Anchored 
 
 
 def eligible(view: ClusterView, envelope: Envelope) -> set[PeerId]:
-    """Proven, Active (not cordoned, not marked down), with every label that is selected by and only tolerated taints."""
+    """Proven, Active (not cordoned, not marked down), with every label that is selected by and only tolerated taints.
+
+    Where the workload asks for vouched labels, an administrator's word is needed for all labels that the node has.
+    """
     wanted, tolerated = envelope.node_selector.items(), envelope.tolerations.items()
     active = (row for row in view.nodes() if row.proven and row.status == ACTIVE and row.down_incarnation is None)
-    return {row.peer for row in active if wanted <= row.labels.items() and row.taints.items() <= tolerated}
+    fitting = (row for row in active if wanted <= row.labels.items() and row.taints.items() <= tolerated)
+    return {row.peer for row in fitting if not envelope.vouched_labels or is_vouched(row)}
+
+
+def is_vouched(row: NodeRow) -> bool:
+    """Whether somebody else than its operator, so an administrator, vouches for exactly the labels that the node says it has."""
+    by_another = bool(row.vouched) and row.vouched_by != row.operator
+    return by_another and row.info is not None and labels_digest(row.info.labels) == row.vouched
 
 
 def beacon_order(seed: bytes, round: RoundId, peers: Collection[PeerId]) -> tuple[PeerId, ...]:

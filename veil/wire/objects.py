@@ -46,7 +46,7 @@ def object_id(namespace: str, name: str) -> ObjectId:
     )
 
 
-class Envelope(Message, frozen=True, tag="veil/envelope.3"):
+class Envelope(Message, frozen=True, tag="veil/envelope.4"):
     """The public part of an object, in the registry's event. Generation and owner are the registry's own fields.
 
     A generation that changes more than ``replicas`` and ``labels`` is a new template generation (:func:`same_template`).
@@ -66,6 +66,8 @@ class Envelope(Message, frozen=True, tag="veil/envelope.3"):
     """Towards which the policy LowestLatency places; empty for other policies."""
     anti_affinity: bool = False
     """At most one replica of a generation on a node."""
+    vouched_labels: bool = False
+    """Only on nodes for whose labels an administrator vouches."""
     body: OptionalDigest = b""
     """The public body's digest; empty when the object is confidential (or has none)."""
     resources: OptionalDigest = b""
@@ -78,7 +80,7 @@ def same_template(before: bytes, after: bytes) -> bool:
     """Whether a change from one encoded envelope to the other leaves running replicas alone.
 
     It does when replicas and labels are all that differs: what runs (body, resources, template) and where it may run (policy,
-    node selector, tolerations) is the same. An envelope that cannot be read is like no other.
+    node selector, vouched labels, tolerations) is the same. An envelope that cannot be read is like no other.
     """
     if before == after:
         return True

@@ -36,6 +36,7 @@ def envelope(parts: Parts) -> Envelope:
         tolerations=parts.tolerations,
         region=parts.region,
         anti_affinity=parts.anti_affinity,
+        vouched_labels=parts.vouched_labels,
         body=bytes(32) if parts.body else b"",
         template=bytes(32) if parts.template else b"",
     )

@@ -213,6 +213,7 @@ class Workload:
     tolerations: dict = field(default_factory=dict)
     policy: str = "BinPack"
     apart: bool = False
+    vouched: bool = False
 
     def __post_init__(self):
         self.id = object_id("team", self.name)
@@ -256,6 +257,7 @@ class Workload:
             replicas=self.replicas,
             policy=self.policy,
             anti_affinity=self.apart,
+            vouched_labels=self.vouched,
             node_selector=self.selector,
             tolerations=self.tolerations,
             body=self.body,

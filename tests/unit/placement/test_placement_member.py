@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec import structs
 from placement_doubles import CLUSTER, FIRST_BLOCK, MemoryJournal, node_row
 from placement_table import Asked, Table
 
@@ -14,6 +15,7 @@ from veil.placement.eligibility import anchored, beacon_order
 from veil.store.journal import Journal
 from veil.types import Epoch, RoundId
 from veil.wire.codec import sha256
+from veil.wire.nodes import HOSTNAME_LABEL, NodeInfo, labels_digest
 from veil.wire.rounds import Commit, Inputs, Open, Release, Telemetry, Withheld, transcript_root
 from veil.wire.signed import open_signed
 
@@ -156,6 +158,28 @@ def test_labels_must_match(table):
     table.workload.selector = {"zone": "a"}
     table.view.add(*table.workload.rows())
     assert refused(table) == reasons.CANDIDATES_WRONG
+
+
+def test_labels_must_be_vouched_for_where_that_is_asked(table):
+    """By an administrator, and for exactly what the node says: an operator's own word does not do."""
+    table.workload.vouched = True
+    table.view.add(*table.workload.rows())
+    labels = {"zone": "a", HOSTNAME_LABEL: "n"}
+    said = NodeInfo(peer=table.peers[0], sequence=1, name="n", addresses=("/ip4/10.0.0.1/tcp/1",), labels=labels)
+    plain = table.view.node_rows
+    vouched = [replace(row, info=said, vouched=labels_digest(labels), vouched_by="0xadmin") for row in plain]
+    assert refused(table) == reasons.CANDIDATES_WRONG
+    table.view.node_rows = vouched
+    reply, _ = answer(table)
+    assert isinstance(reply, Release)
+    for change in (
+        {"vouched_by": vouched[3].operator},
+        {"info": structs.replace(said, labels={"zone": "b"})},
+        {"info": None},
+        {"vouched": b""},
+    ):
+        table.view.node_rows = [*vouched[:3], replace(vouched[3], **change)]
+        assert refused(table) == reasons.CANDIDATES_WRONG
 
 
 def test_taints_must_be_tolerated(table):

@@ -197,6 +197,7 @@ CHANGES: dict[str, Any] = {
     "tolerations": {"dedicated": "db"},
     "region": "north",
     "anti_affinity": True,
+    "vouched_labels": True,
     "body": b"b" * 32,
     "resources": b"r" * 32,
     "template": b"t" * 32,
