@@ -255,6 +255,31 @@ async def _limit(namespace: str, decisions: int | None, keystore: "Path | str | 
         return await chain.decision_limit(where)
 
 
+@policy.command()
+@click.option("--on/--off", "restricted", default=None, help="set it; left out: show what is so")
+@output_option
+@keystore_option
+@directory_option
+def restrict(restricted: bool | None, output: str, keystore: "Path | str | None", directory: Path) -> None:
+    """Show, or set, whether only holders of the role REQUESTER create namespaces, and so who may request placements at all.
+
+    Namespaces that exist stay their owners'. `veil role grant REQUESTER ACCOUNT` says who may; in a namespace, its owner says who
+    with `veil rights grant NAMESPACE ACCOUNT edit request`.
+    """
+
+    async def act() -> bool:
+        async with registry(directory, keystore) as chain:
+            if restricted is not None:
+                await chain.set_restricted(restricted)
+            return await chain.is_restricted()
+
+    fields = {"namespacesRestricted": asyncio.run(act())}
+    if output == "json":
+        click.echo(json.dumps(fields, indent=2))
+    else:
+        print_fields(fields)
+
+
 def _policy_of(projection: "Projection") -> "ClusterPolicy":
     from veil.wire.policy import read_policy
 

@@ -22,8 +22,8 @@ RIGHTS = click.argument("rights", type=click.Choice(NAMES), nargs=-1, required=T
 def rights() -> None:
     """Who may do what in a namespace, beside its owner.
 
-    edit: create, change and delete objects; request: with edit, also those that nodes place; view: read logs through nodes that
-    the account operates.
+    edit: create, change and delete objects; request: with edit, also those that nodes place; view: read what is sealed to
+    home nodes (exact resources, confidential templates, statuses, logs) through nodes that the account operates.
     """
 
 
@@ -90,6 +90,45 @@ def revoke(
 ) -> None:
     """Take RIGHTS (edit, request, view) in NAMESPACE from ACCOUNT; by the namespace's owner."""
     _show(asyncio.run(_change(namespace, account, rights, False, keystore, directory)), output)
+
+
+@rights.command()
+@click.argument("namespace")
+@click.argument("account", type=ADDRESS, required=False)
+@click.option("--role", help="give it to everybody who holds this role of the registry, such as a team's")
+@output_option
+@keystore_option
+@directory_option
+def transfer(
+    namespace: str,
+    account: "Address | None",
+    role: str | None,
+    output: str,
+    keystore: "Path | str | None",
+    directory: Path,
+) -> None:
+    """Give NAMESPACE away, to ACCOUNT or to a role; by its owner, for good. Rights that the owner gave end with that."""
+    from veil.errors import ConfigInvalid
+
+    if (account is None) == (role is None):
+        raise ConfigInvalid("to whom?", hint="name an account, or a role with --role")
+    _show(asyncio.run(_transfer(namespace, account, role, keystore, directory)), output)
+
+
+async def _transfer(
+    namespace: str, account: "Address | None", role: str | None, keystore: "Path | str | None", directory: Path
+) -> dict[str, Any]:
+    from veil.chain.records import role_id
+    from veil.wire.objects import object_id
+
+    half = object_id(namespace, "")[:16]
+    async with registry(directory, keystore) as chain:
+        if account is not None:
+            await chain.set_namespace_owner(half, account)
+        else:
+            await chain.set_namespace_owner_role(half, role_id(role or ""))
+        owner = await chain.namespace_owner(half)
+        return {"namespace": namespace, "owner": owner.address, **({"role": role} if role else {})}
 
 
 async def _change(

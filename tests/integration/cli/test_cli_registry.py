@@ -13,10 +13,12 @@ from eth_account import Account
 
 from veil.chain.client import RegistryChain
 from veil.chain.devchain import DevChain
+from veil.chain.records import role_address, role_id
 from veil.chain.rpc import Rpc
 from veil.chain.signer import LocalSigner
 from veil.cli.main import run
 from veil.config import load_settings, write_settings
+from veil.errors import Forbidden
 from veil.identity import Identity, peer_id_text
 from veil.mesh.blobs import BlobStore
 from veil.types import Address, Digest, Generation, Shard
@@ -287,6 +289,32 @@ async def test_rights_in_a_namespace(place: Place) -> None:
     await place.refused(1, "fly", "rights", "grant", "team", who, "fly")
 
 
+async def test_a_namespace_is_given_away(place: Place) -> None:
+    who = LocalSigner.generate().address
+    await place.refused(1, "does not exist", "rights", "transfer", "team", who)
+    async with place.chain_of_operator() as chain:
+        await chain.apply_object(1, object_id("team", ""), Generation(0), b"team")
+    await place.node("rights", "grant", "team", who, "view")
+    await place.refused(1, "to whom", "rights", "transfer", "team")
+    await place.refused(1, "no such right", "rights", "transfer", "team", who, "--keystore", str(place.admin))
+    given = await place.node("rights", "transfer", "team", "--role", "NODE_ADMIN")
+    assert (given["role"], given["owner"]) == ("NODE_ADMIN", role_address(role_id("NODE_ADMIN")))
+    assert (await place.node("rights", "list", "team"))["rights"] == {}
+    await place.refused(1, "no such right", "rights", "transfer", "team", who)
+    assert (await place.as_admin("rights", "transfer", "team", who))["owner"] == who, "the administrator holds NODE_ADMIN"
+
+
+async def test_who_creates_namespaces_is_restricted(place: Place) -> None:
+    assert await place.node("policy", "restrict") == {"namespacesRestricted": False}
+    await place.refused(1, "POLICY_ADMIN", "policy", "restrict", "--on")
+    assert await place.as_admin("policy", "restrict", "--on") == {"namespacesRestricted": True}
+    async with place.chain_of_operator() as chain:
+        with pytest.raises(Forbidden, match="REQUESTER"):
+            await chain.apply_object(1, object_id("team", ""), Generation(0), b"team")
+        assert await place.as_admin("policy", "restrict", "--off") == {"namespacesRestricted": False}
+        await chain.apply_object(1, object_id("team", ""), Generation(0), b"team")
+
+
 async def test_a_dispute_is_opened_decided_and_paid_out(place: Place) -> None:
     await place.node("node", "register")
     await place.as_admin("node", "approve", place.peer)
@@ -300,13 +328,19 @@ async def test_a_dispute_is_opened_decided_and_paid_out(place: Place) -> None:
     reason.write_text("{}")
     about = ("--accused", place.peer, "--evidence", str(reason))
     await place.refused(1, "no leaf 7-1-3", "dispute", "open", "7-1-3", *about)
-    await place.refused(1, "is no leaf", "dispute", "open", "7", *about)
+    await place.refused(1, "neither a leaf nor an append", "dispute", "open", "7", *about)
     await place.refused(1, "what is disputed", "dispute", "open", *about)
     opened = await place.as_admin("dispute", "open", "7-1-2", *about)
     assert (opened["status"], opened["accused"], opened["bondEther"]) == ("Open", place.peer, "0.01")
     noted = await place.as_admin("dispute", "open", "--note", "6e" * 32, *about, "--bond", "0.02")
+    await place.refused(1, "no append 7-2", "dispute", "open", "7-2", *about)
+    stranger = ("--accused", peer_id_text(Identity.generate().peer_id), *about[2:])
+    await place.refused(1, "does not operate the accused", "dispute", "open", "7-1", *stranger)
+    whole = await place.as_admin("dispute", "open", "7-1", *about)
     which = opened["dispute"]
-    assert [one["dispute"] for one in await place.node("dispute", "list")] == [which, noted["dispute"]]
+    assert [one["dispute"] for one in await place.node("dispute", "list")] == [which, noted["dispute"], whole["dispute"]]
+    rule = ("dispute", "resolve", whole["dispute"], "--uphold", "--reason", str(reason))
+    assert (await place.as_admin(*rule))["stakeEther"] == "1"
     assert await place.node("dispute", "show", which) == opened
     resolve = ("dispute", "resolve", which, "--uphold", "--slash", "0.25", "--reason", str(reason))
     await place.refused(1, "ARBITER", *resolve)
@@ -318,8 +352,8 @@ async def test_a_dispute_is_opened_decided_and_paid_out(place: Place) -> None:
     await place.wait(4 * DAY_S)
     assert (await place.node("dispute", "lapse", noted["dispute"]))["status"] == "Lapsed"
     assert await place.node("dispute", "list") == []
-    assert [one["status"] for one in await place.node("dispute", "list", "--all")] == ["Upheld", "Lapsed"]
-    assert (await place.as_admin("node", "withdraw"))["paidOutEther"] == "0.03"
+    assert [one["status"] for one in await place.node("dispute", "list", "--all")] == ["Upheld", "Lapsed", "Upheld"]
+    assert (await place.as_admin("node", "withdraw"))["paidOutEther"] == "0.04"
     await place.refused(1, "credited with nothing", "node", "withdraw", "--keystore", str(place.admin))
     await place.refused(1, "ARBITER", "node", "slash", place.peer, "0.5", "--reason", str(reason))
     slashed = await place.as_admin("node", "slash", place.peer, "0.5", "--reason", str(reason))
