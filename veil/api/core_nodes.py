@@ -35,7 +35,10 @@ def _ready(status: Obj) -> tuple[bool, str]:
     """A member that answers, and why not."""
     if status.get("phase") not in ("Active", "Cordoned"):
         return False, str(status.get("phase") or "Unknown")
-    reachable: Obj = next((item for item in status.get("conditions") or [] if item["type"] == "Reachable"), {})
+    conditions: dict[str, Obj] = {item["type"]: item for item in status.get("conditions") or []}
+    if (eligible := conditions.get("Eligible", {})).get("reason") == "MarkedDown":
+        return False, str(eligible["reason"])
+    reachable = conditions.get("Reachable", {})
     return reachable.get("status") == "True", str(reachable.get("reason", "Unknown"))
 
 

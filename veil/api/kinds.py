@@ -90,6 +90,7 @@ NODE = Kind(
     columns=(
         Column("Status", "status.phase", description="what the registry says"),
         Column("Reachable", "condition:Reachable", description="what SWIM says, seen from this node"),
+        Column("Eligible", "condition:Eligible", description="whether rounds may choose it, by the registry"),
         Column("Peer", "short:status.peerID", description="the libp2p peer ID"),
         Column("Operator", "status.operator", priority=1),
         _AGE,

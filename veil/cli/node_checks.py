@@ -56,6 +56,7 @@ ADVICE_BY_REASON = {
     "ClassUnreachable": "let other members evaluate, or hold a ceremony with another committee",
     "EvaluatorAway": "wait; if it stays so, see the node's log for what the evaluator printed: it needs memory",
     "EpochMissing": "see KeysReady",
+    "MarkedDown": "is the node running? It comes back by itself once it sees most members; nothing is placed on it until then",
     "JournalLost": "rotate the keys: only the journal that took the share may use it",
 }
 """Where a condition has several reasons to be False."""
@@ -63,6 +64,9 @@ ADVICE_BY_REASON = {
 _KINDS: tuple[type[Untrusted], ...] = (Untrusted, *Untrusted.__subclasses__())
 _UNTRUSTED = tuple(f"{kind.__name__}:" for kind in _KINDS)
 _OTHERS = "Reachable"
+_MARKS = "Eligible"
+"""Of every node, as the registry has it; what it means for this one is in Registered."""
+
 _OWN = "Registered"
 """A condition that a node writes on its own object only."""
 
@@ -85,7 +89,7 @@ def findings(nodes: Sequence[Obj]) -> Iterator[Finding]:
 
 def _of_conditions(own: Obj) -> Iterator[Finding]:
     for kind, entry in _conditions(own).items():
-        if kind == _OTHERS:
+        if kind in (_OTHERS, _MARKS):
             continue
         message = str(entry.get("message") or "")
         said = f"{entry.get('reason', '')}: {message}" if message else str(entry.get("reason", ""))
@@ -132,6 +136,9 @@ def _of_others(nodes: Sequence[Obj], own: Obj | None) -> Iterator[Finding]:
     away = {other: entry for other, entry in away.items() if entry.get("status") != "True"}
     for other, entry in sorted(away.items()):
         yield Finding("Reachable", Level.WARN, f"{other} is not reached ({entry.get('reason', 'unknown')})", ADVICE[_OTHERS])
+    marks = {node["metadata"]["name"]: _conditions(node).get(_MARKS, {}).get("reason") for node in others}
+    for marked in sorted(other for other, reason in marks.items() if reason == "MarkedDown"):
+        yield Finding(_MARKS, Level.WARN, f"{marked} is marked down on chain", ADVICE_BY_REASON["MarkedDown"])
     if not away:
         yield Finding(
             "Reachable", Level.OK, f"all {len(others)} other members are alive" if others else "there are no other members"

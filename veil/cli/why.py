@@ -151,6 +151,7 @@ def _with_notes(client: "BlockingClient", where: str, finding: Finding) -> Findi
         notes = [
             *label_notes(placement.get("nodeSelector") or {}, nodes),
             *taint_notes(placement.get("tolerations") or {}, nodes),
+            *mark_notes(nodes),
         ]
         return finding._replace(notes=tuple(notes))
     if finding.cause in (Cause.QUORUM_MISSING, Cause.KEYS_MISSING, Cause.DECRYPTION_UNCHECKED):
@@ -179,6 +180,14 @@ def taint_notes(tolerations: dict[str, str], nodes: list[Obj]) -> Iterator[str]:
         kept_off = sorted(taints.items() - tolerations.items())
         if kept_off and (node.get("status") or {}).get("phase") == "Active":
             yield f"{node['metadata']['name']} has taints that are not tolerated: {', '.join('='.join(one) for one in kept_off)}"
+
+
+def mark_notes(nodes: list[Obj]) -> Iterator[str]:
+    """Which nodes members have marked down on chain."""
+    for node in nodes:
+        conditions = (node.get("status") or {}).get("conditions") or []
+        if any(entry["type"] == "Eligible" and entry.get("reason") == "MarkedDown" for entry in conditions):
+            yield f"{node['metadata']['name']} is marked down"
 
 
 def node_notes(nodes: list[Obj]) -> Iterator[str]:

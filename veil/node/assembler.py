@@ -18,6 +18,7 @@ from veil.identity import peer_id_text
 from veil.mesh.ports import Mesh, PeerState
 from veil.node.contents import Contents
 from veil.node.envelopes import envelope_of
+from veil.node.membership import MEMBER_STATUSES
 from veil.store.objects import Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.store.rows import LogRow, NodeRow, ObjectRow
@@ -109,10 +110,11 @@ class Assembler:
 
     def _is_done(self, row: ObjectRow, envelope: Envelope) -> bool:
         live = self._store.find(envelope.kind, *_key(envelope))
-        return live is not None and self._done.get(row.object_id) == (self._version(row), True)
+        return live is not None and self._done.get(row.object_id) == (self._version(row, envelope), True)
 
-    def _version(self, row: ObjectRow) -> Version:
-        return (row.generation, row.template_generation, row.envelope, *self._homes(row))
+    def _version(self, row: ObjectRow, envelope: Envelope) -> Version:
+        """What is shown of an object changes with this, and not otherwise."""
+        return (row.generation, row.template_generation, row.envelope, self._contents.is_lent(envelope), *self._homes(row))
 
     def _homes(self, row: ObjectRow) -> list[str]:
         """Of a Namespace, the home nodes that the registry names, which may be others than its object wishes."""
@@ -148,7 +150,7 @@ class Assembler:
         if envelope.kind == "Namespace" and (homes := self._homes(row)):
             obj["spec"]["homePeers"] = homes
         self._store.put(obj)
-        self._done[row.object_id] = (self._version(row), parts.complete)
+        self._done[row.object_id] = (self._version(row, envelope), parts.complete)
         self.incomplete += not parts.complete
 
     # nodes
@@ -211,18 +213,25 @@ _REACHABLE: dict[PeerState | None, tuple[str, str]] = {
 }
 
 
+def _eligible(row: NodeRow) -> tuple[str, str, str]:
+    """Whether rounds may choose the node, as far as the registry decides: the condition's status, reason, message."""
+    if row.status not in MEMBER_STATUSES:
+        return "False", "NotActive", f"the registry says {row.status}"
+    if row.down_incarnation is not None:
+        return "False", "MarkedDown", f"members marked it down at incarnation {row.down_incarnation}"
+    return ("True", "Active", "") if row.status == "Active" else ("False", "Cordoned", "it takes nothing new")
+
+
 def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj:
     """A Node as this node sees it: what the registry says, and whether SWIM holds it alive. No figures."""
     metadata = dict((live or {}).get("metadata", {})) | {"name": row.name, "labels": dict(row.labels)}
     status = dict((live or {}).get("status", {}))
-    others = [entry for entry in status.get("conditions", []) if entry["type"] != "Reachable"]
-    reachable, reason = _REACHABLE.get(state, ("False", "SwimDown"))
-    condition = {
-        "type": "Reachable",
-        "status": reachable,
-        "reason": reason,
-        "message": f"SWIM: {state.value if state else 'unknown'}",
-    }
+    others = [entry for entry in status.get("conditions", []) if entry["type"] not in ("Reachable", "Eligible")]
+    reachable = (*_REACHABLE.get(state, ("False", "SwimDown")), f"SWIM: {state.value if state else 'unknown'}")
+    seen = [
+        {"type": kind, "status": value, "reason": reason, "message": message}
+        for kind, (value, reason, message) in (("Reachable", reachable), ("Eligible", _eligible(row)))
+    ]
     status |= {
         "peerID": peer_id_text(row.peer),
         "operator": row.operator,
@@ -230,7 +239,7 @@ def _node_object(row: NodeRow, state: PeerState | None, live: Obj | None) -> Obj
         "proven": row.proven,
         "mesh": state.value if state else "left",
         "addresses": list(row.info.addresses) if row.info else [],
-        "conditions": [*others, condition],
+        "conditions": [*others, *seen],
     }
     status.pop("labelsVouchedBy", None)
     if row.vouched:

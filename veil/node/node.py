@@ -7,7 +7,7 @@ loops that look at the whole and do what is missing.
 import asyncio
 import logging
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,8 @@ from veil.node.contents import Contents
 from veil.node.controllers import ControllersChild
 from veil.node.desired import desired_instances
 from veil.node.disk import CHECK_S, Disk
+from veil.node.down_marks import CHECK_S as MARKS_S
+from veil.node.down_marks import DownMarks
 from veil.node.draining import PERIOD_S as DRAIN_S
 from veil.node.draining import Draining
 from veil.node.endpoint import Endpoint
@@ -55,6 +57,7 @@ from veil.node.reports import InstanceReports, rfc3339
 from veil.node.runtimes import make_networks, make_runtime
 from veil.node.starting import until_available
 from veil.node.view import NodeView
+from veil.node.viewing import VIEW_S, Viewing
 from veil.node.wanted import drop_foreign_instances, visible_to_controllers, wanted_replicas
 from veil.placement.policies import Traits
 from veil.placement.ports import EpochParts
@@ -64,7 +67,7 @@ from veil.store.journal import Journal
 from veil.store.objects import Gone, Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.store.transcripts import Transcripts
-from veil.types import Address, Epoch, PeerId, SystemClock, SystemRandom
+from veil.types import Address, Epoch, ObjectId, PeerId, SystemClock, SystemRandom
 from veil.wire.nodes import HOSTNAME_LABEL
 
 log = logging.getLogger(__name__)
@@ -210,6 +213,18 @@ class Node:
             image_policy=self.allowed_images,
             gpus=self.gpus,
         )
+        self.down_marks = DownMarks(
+            local=self.placement.local, mesh=self.mesh, chain=self.chain, holds_lease=self.placement.holds_lease
+        )
+        self.viewing = Viewing(
+            mesh=self.mesh,
+            projection=self.projection,
+            view=self.view,
+            contents=self.contents,
+            reports=self.reports,
+            coordinates=self.placement.coordinates,
+            on_keys=lambda: self._assembling.poke(),
+        )
         self.draining = Draining(self.placement, self._own_status, self._clock)
         self.auditing = Auditing(
             local=self.placement.local,
@@ -258,38 +273,28 @@ class Node:
         self.health = Health(self.store, self._own_name, self._conditions().all(), self._now, self._facts)
 
     def _make_loops(self) -> None:
-        self._assembling = LevelLoop("assemble objects", self.assembler.sync, period_s=RESYNC_S)
-        self._joining = LevelLoop("membership", self.membership.sync, period_s=RESYNC_S)
-        self._keying = LevelLoop("key epoch", self._sync_epochs, period_s=RESYNC_S)
-        self._running = LevelLoop("instances to run", self._sync_agent, period_s=RESYNC_S)
-        self._placing = LevelLoop("instances to place", self._sync_placement, period_s=RESYNC_S)
-        self._showing = LevelLoop("workload status", self._sync_status, period_s=RESYNC_S)
-        self._demanding = LevelLoop("demand for the key epoch", self._complete_demands, period_s=DEMAND_S)
-        self._copying = LevelLoop("copies of contents", self._complete_copies, period_s=COPIES_S)
-        self._checking = LevelLoop("health", self._sync_health, period_s=HEALTH_S)
-        self._pruning = LevelLoop("old transcripts", self._prune_transcripts, period_s=PRUNE_S)
-        self._looking = LevelLoop("journal's disk", self.disk.sync, period_s=CHECK_S)
-        self._allowing = LevelLoop("allowed images", self.allowed_images.sync, period_s=RESYNC_S)
-        self._moving = LevelLoop("draining", self.draining.sync, period_s=DRAIN_S)
-        self._pressing = LevelLoop("pressure", self.pressures.sync, period_s=PRESSURE_S)
-        self._counting = LevelLoop("GPUs", self.gpus.sync, period_s=GPUS_S)
-        self._loops = [
-            self._counting,
-            self._pressing,
-            self._moving,
-            self._allowing,
-            self._assembling,
-            self._joining,
-            self._keying,
-            self._running,
-            self._placing,
-            self._showing,
-            self._demanding,
-            self._copying,
-            self._checking,
-            self._looking,
-            self._pruning,
-        ]
+        self._assembling = self._loop("assemble objects", self.assembler.sync)
+        self._joining = self._loop("membership", self.membership.sync)
+        self._keying = self._loop("key epoch", self._sync_epochs)
+        self._running = self._loop("instances to run", self._sync_agent)
+        self._placing = self._loop("instances to place", self._sync_placement)
+        self._showing = self._loop("workload status", self._sync_status)
+        self._demanding = self._loop("demand for the key epoch", self._complete_demands, DEMAND_S)
+        self._copying = self._loop("copies of contents", self._complete_copies, COPIES_S)
+        self._loop("health", self._sync_health, HEALTH_S)
+        self._loop("old transcripts", self._prune_transcripts, PRUNE_S)
+        self._loop("journal's disk", self.disk.sync, CHECK_S)
+        self._allowing = self._loop("allowed images", self.allowed_images.sync)
+        self._loop("draining", self.draining.sync, DRAIN_S)
+        self._loop("down marks", self._sync_marks, MARKS_S)
+        self._loop("what is viewed", self._sync_viewing, VIEW_S)
+        self._loop("pressure", self.pressures.sync, PRESSURE_S)
+        self._loop("GPUs", self.gpus.sync, GPUS_S)
+
+    def _loop(self, name: str, work: Callable[[], Awaitable[None]], period_s: float = RESYNC_S) -> LevelLoop:
+        """One that runs with the node."""
+        self._loops.append(LevelLoop(name, work, period_s=period_s))
+        return self._loops[-1]
 
     # running
 
@@ -412,11 +417,17 @@ class Node:
 
     async def _sync_placement(self) -> None:
         if self.follower.caught_up:
-            drop_foreign_instances(
-                self.store, self.placement.coordinates, lambda of: self.view.may_be_home(of, self.identity.peer_id)
-            )
+            drop_foreign_instances(self.store, self.placement.coordinates, self._may_show)
             self.reports.drop_unheard(self.placement.coordinates)
         self.placement.set_wanted(wanted_replicas(self.store, self.placement.coordinates))
+
+    async def _sync_marks(self) -> None:
+        if self.follower.caught_up:
+            await self.down_marks.sync()
+
+    async def _sync_viewing(self) -> None:
+        if self.follower.caught_up:
+            await self.viewing.sync()
 
     async def _complete_demands(self) -> None:
         if self.follower.caught_up:
@@ -439,6 +450,10 @@ class Node:
         self.endpoint.say(self._server, self._pids())
 
     # what others ask
+
+    def _may_show(self, of: ObjectId) -> bool:
+        """Whether replicas of a workload that another node coordinates are shown here."""
+        return self.view.may_be_home(of, self.identity.peer_id) or self.viewing.shows(of)
 
     def drain(self, node: Obj) -> Obj:
         """See :class:`veil.api.ports.Drainer`. A node is drained by its own people, through its own API."""

@@ -84,6 +84,8 @@ class NodeConditions:
             return "the registry does not have this peer: `veil node register`"
         if not row.proven:
             return "the registry has no valid proof of possession of this peer"
+        if row.down_incarnation is not None:
+            return Verdict(False, "MarkedDown", "others marked this node down; it comes back by itself once it sees most of them")
         if row.status == "Cordoned":
             return Verdict(True, "Cordoned", "it takes nothing new: `veil node uncordon` ends that")
         return "" if row.status == "Active" else f"the registry says {row.status}"

@@ -194,6 +194,11 @@ class LeaseTable:
             patience = 1
         return self.local.now() - lease.heard_s >= patience * self.local.settings.lease_s
 
+    def holds(self, peer: PeerId) -> bool:
+        """Whether ``peer`` has a lease that is not over."""
+        others = [lease for earlier in self._earlier.values() for lease in earlier.values()]
+        return any(lease.peer == peer and not self._is_over(lease) for lease in (*self._leases.values(), *others))
+
     def unheard(self) -> list[Lease]:
         """Own appends whose winner has not renewed yet: tell it again."""
         return [lease for lease in self._leases.values() if not lease.renewed]

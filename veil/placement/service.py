@@ -179,6 +179,10 @@ class PlacementService:
         """What the agent last said of a replica."""
         return self._core.renewals.status_of(key)
 
+    def holds_lease(self, peer: PeerId) -> bool:
+        """Whether ``peer`` was heard to hold something, and has not been silent long enough to be counted off."""
+        return self._core.leases.holds(peer)
+
     def coordinates(self, object_id: ObjectId) -> bool:
         """Whether this node acts as the coordinator of the object's shard right now."""
         return self._core.desk.acting.is_acting(shard_of(object_id))
