@@ -6,7 +6,7 @@ service manager, a shell and `veil dev` configure it in the same way. Secrets ar
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,16 @@ def _at_most(largest: int) -> Callable[[str], int]:
             raise ValueError(f"must be at most {largest}")
         return value
 
+    return parse
+
+
+def _between(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not least <= (value := int(text)) <= most:
+            raise ValueError(f"must be {least} to {most}")
+        return value
+
+    parse.__doc__ = f"{least} to {most}"
     return parse
 
 
@@ -90,6 +100,52 @@ def _urls(text: str) -> tuple[str, ...]:
 
 def _bootstrap(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshLimits:
+    """What others may cost this node's end of the mesh. The least of each is above what a well-behaved peer needs."""
+
+    handshake_burst: int = _setting(
+        "VEIL_MESH_HANDSHAKE_BURST",
+        "handshakes of one IP address that may fail or be under way at once: more than the nodes that restart together behind it",
+        _between(8, 4096),
+        32,
+    )
+    handshakes_per_s: int = _setting(
+        "VEIL_MESH_HANDSHAKES_PER_S",
+        "how many more each second; of the default 1 to 2 % of a core",
+        _between(1, 1000),
+        2,
+    )
+    streams: int = _setting(
+        "VEIL_MESH_STREAMS",
+        "open streams that a peer began, on one connection; a Veil peer has 16 for requests, 16 for blobs and a few more",
+        _between(40, 4096),
+        128,
+    )
+    unread_mib: int = _setting(
+        "VEIL_MESH_UNREAD_MIB", "bytes received on one connection that nobody has read", _between(32, 1024), 64
+    )
+    request_mib_per_s: int = _setting(
+        "VEIL_MESH_REQUEST_MIB_PER_S", "requests of one peer; beyond it the peer is read more slowly", _between(1, 1024), 32
+    )
+    push_mib_per_s: int = _setting(
+        "VEIL_MESH_PUSH_MIB_PER_S",
+        "contents that one peer may have this node write, right or wrong, after 16 s of it at once; beyond it the peer waits",
+        _between(1, 1024),
+        16,
+    )
+    peer_disk_mib: int = _setting(
+        "VEIL_MESH_PEER_DISK_MIB",
+        "contents that one peer had this node keep; a workload's are about 40 KB",
+        _between(128, 1 << 20),
+        2048,
+    )
+    disk_mib: int = _setting("VEIL_MESH_DISK_MIB", "contents of all peers together", _between(128, 1 << 24), 16384)
+    disk_free_mib: int = _setting(
+        "VEIL_MESH_DISK_FREE_MIB", "nothing is kept for others when the disk has less left", _between(0, 1 << 20), 512
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +249,7 @@ class NodeSettings:
     capture: Path | None = _setting(
         "VEIL_MESH_CAPTURE", "write everything given to other nodes, as sealed, to this file (for audits)", Path, None
     )
+    mesh: MeshLimits = field(default=MeshLimits())
 
 
 def _read_env_file(path: Path) -> dict[str, str]:
@@ -202,34 +259,39 @@ def _read_env_file(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+def settings_by_variable() -> "dict[str, tuple[str, Field[Any]]]":
+    """Every setting by its variable: which group of NodeSettings it is in ("" for none), and its field there."""
+    own = {item.metadata["variable"]: ("", item) for item in fields(NodeSettings) if item.metadata}
+    return own | {item.metadata["variable"]: ("mesh", item) for item in fields(MeshLimits)}
+
+
 def load_settings(directory: Path, environment: Mapping[str, str] | None = None) -> NodeSettings:
     """The settings of the node in ``directory`` (whatever VEIL_DIR says): the environment first, then ``node.env``.
 
     Raises ConfigInvalid, naming every variable that is missing, unknown or wrong.
     """
     environment = os.environ if environment is None else environment
-    known = {item.metadata["variable"]: item for item in fields(NodeSettings)}
+    known = settings_by_variable()
     values = _read_env_file(directory / ENV_FILE)
     wrong = [f"{name}: no such setting" for name in values if name not in known]
     values |= {name: value for name, value in environment.items() if name in known} | {"VEIL_DIR": str(directory)}
-    parsed: dict[str, Any] = {}
-    for variable, item in known.items():
+    parsed: dict[str, dict[str, Any]] = {"": {}, "mesh": {}}
+    for variable, (group, item) in known.items():
         if values.get(variable, "") == "":
             if item.default is MISSING:
                 wrong.append(f"{variable}: not set ({item.metadata['doc']})")
             continue
         try:
-            parsed[item.name] = item.metadata["parse"](values[variable])
+            parsed[group][item.name] = item.metadata["parse"](values[variable])
         except ValueError as error:
             wrong.append(f"{variable}: {values[variable]!r} {error}")
     if wrong:
         raise ConfigInvalid("\n".join(wrong), hint=f"set them in the environment or in {directory / ENV_FILE}")
-    return NodeSettings(**parsed)
+    return NodeSettings(**parsed[""], mesh=MeshLimits(**parsed["mesh"]))
 
 
 def write_settings(directory: Path, values: Mapping[str, str]) -> None:
     """Write ``node.env``; only known settings are taken."""
-    known = {item.metadata["variable"] for item in fields(NodeSettings)}
-    if unknown := sorted(set(values) - known):
+    if unknown := sorted(values.keys() - settings_by_variable().keys()):
         raise ConfigInvalid(f"no such setting: {', '.join(unknown)}")
     (directory / ENV_FILE).write_text("".join(f"{name}={value}\n" for name, value in values.items()))

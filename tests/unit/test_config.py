@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from veil.config import load_settings, write_settings
+from veil.config import MeshLimits, load_settings, settings_by_variable, write_settings
 from veil.errors import ConfigInvalid
 
 NEEDED = {"VEIL_NODE_NAME": "a", "VEIL_CHAIN_RPC": "http://127.0.0.1:1", "VEIL_CONTRACT_ADDRESS": "0x0"}
@@ -41,3 +41,24 @@ def test_labels_are_pairs(tmp_path: Path) -> None:
         load_settings(tmp_path, NEEDED | {"VEIL_NODE_TAINTS": ",".join(f"a{number}=b" for number in range(9))})
     with pytest.raises(ConfigInvalid, match="VEIL_NODE_LABELS"):
         load_settings(tmp_path, NEEDED | {"VEIL_NODE_LABELS": "zone"})
+
+
+MESH_LIMITS = [(variable, item) for variable, (group, item) in settings_by_variable().items() if group == "mesh"]
+
+
+@pytest.mark.parametrize(("variable", "item"), MESH_LIMITS, ids=[variable for variable, _ in MESH_LIMITS])
+def test_a_limit_of_the_mesh_has_a_default_within_bounds_and_takes_nothing_outside_of_them(tmp_path, variable, item) -> None:
+    least, most = (int(word) for word in item.metadata["parse"].__doc__.split(" to "))
+    assert least <= getattr(load_settings(tmp_path, NEEDED).mesh, item.name) == item.default <= most
+    for value in (least, most):
+        settings = load_settings(tmp_path, NEEDED | {variable: str(value)})
+        assert getattr(settings.mesh, item.name) == value
+        assert settings.mesh == MeshLimits(**{item.name: value})
+    for value in (least - 1, most + 1):
+        with pytest.raises(ConfigInvalid, match=f"{variable}: '{value}' must be {least} to {most}"):
+            load_settings(tmp_path, NEEDED | {variable: str(value)})
+
+
+def test_a_limit_of_the_mesh_can_be_written(tmp_path: Path) -> None:
+    write_settings(tmp_path, NEEDED | {"VEIL_MESH_STREAMS": "64"})
+    assert load_settings(tmp_path, {}).mesh.streams == 64

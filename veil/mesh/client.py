@@ -9,9 +9,11 @@ import contextlib
 import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from veil import errors
+from veil.config import MeshLimits
 from veil.errors import DeadlineExceeded, DigestMismatch, LimitExceeded, MeshUnavailable, NotFound, VeilError
 from veil.identity import Identity, peer_id_text
 from veil.mesh.blobs import BlobStore
@@ -40,8 +42,8 @@ class LibP2PMesh:
     """One node's mesh.
 
     ``listen`` are the multiaddrs to bind; a port 0 becomes, and over restarts of meshd stays, a free one. ``preset`` names the
-    SWIM figures (:mod:`veil.mesh.preset`). ``mdns`` looks for registered peers on this network segment. ``capture`` records all
-    that is given to receivers (:mod:`veil.mesh.capture`).
+    SWIM figures (:mod:`veil.mesh.preset`). ``mdns`` looks for registered peers on this network segment. ``limits`` bound what
+    others cost. ``capture`` records all that is given to receivers (:mod:`veil.mesh.capture`).
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class LibP2PMesh:
         preset: str = "lan",
         capture: Path | None = None,
         mdns: bool = False,
+        limits: MeshLimits | None = None,
         rng: Random | None = None,
     ) -> None:
         self.peer_id = identity.peer_id
@@ -65,6 +68,7 @@ class LibP2PMesh:
         self._preset = preset
         self._capture = capture
         self._mdns = mdns
+        self._limits = limits or MeshLimits()
         self._opened = Capture(capture) if capture else None
         self._random = rng or SystemRandom()
         self._feed = Feed()
@@ -274,6 +278,7 @@ class LibP2PMesh:
             blobs=str(self._directory),
             capture=str(self._capture or ""),
             mdns=self._mdns,
+            limits=asdict(self._limits),
         )
 
     def _resume(self) -> None:

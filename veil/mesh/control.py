@@ -35,6 +35,8 @@ class Setup(Message, frozen=True, tag="setup"):
     listen: tuple[str, ...]
     preset: str
     blobs: str
+    limits: dict[str, int]
+    """The fields of :class:`veil.config.MeshLimits`."""
     capture: str = ""
     mdns: bool = False
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import trio
 
+from veil.config import MeshLimits
 from veil.errors import ConfigInvalid, VeilError, WireInvalid
 from veil.identity import Identity
 from veil.mesh import control
@@ -48,15 +49,19 @@ class Daemon:
         self._allowed: set[PeerId] = set()
         self._me = identity.peer_id
         capture = Capture(Path(setup.capture)) if setup.capture else None
-        self._host = Host(identity.seed, self._allows, capture)
+        try:
+            limits = MeshLimits(**setup.limits)
+        except TypeError as error:
+            raise ConfigInvalid(f"the mesh's limits: {error}") from error
+        self._host = Host(identity.seed, self._allows, capture, limits)
         self._links = Links(self._host, self._me, rng)
         self._store = BlobStore(Path(setup.blobs))
         self._store.sweep()
         requests = Pool(self._host, self._links, REQUEST_PROTOCOL)
         blobs = Pool(self._host, self._links, BLOB_PROTOCOL)
         self._pools = (requests, blobs)
-        self._exchange = Exchange(self._host, requests, self._serve)
-        self._transfer = Transfer(self._host, blobs, self._store, Quota(self._store))
+        self._exchange = Exchange(self._host, requests, self._serve, limits)
+        self._transfer = Transfer(self._host, blobs, self._store, Quota.within(self._store, limits), limits)
         self._seen, self._seen_out = trio.open_memory_channel[Seen](float("inf"))
         self._heartbeat = Heartbeat(
             self._host,
@@ -86,6 +91,10 @@ class Daemon:
                 self._take(head, payload, nursery)
             await self._heartbeat.leave()
             nursery.cancel_scope.cancel()
+
+    def connected(self, peer: PeerId) -> bool:
+        """Whether there is a connection to ``peer``."""
+        return self._host.connected(peer)
 
     def _take(self, head: Message, payload: bytes, nursery: trio.Nursery) -> None:
         match head:

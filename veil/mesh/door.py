@@ -12,17 +12,12 @@ dials from both sides).
 import ipaddress
 from collections.abc import Callable
 
+from veil.config import MeshLimits
 from veil.mesh.budget import Bucket, Buckets
 from veil.types import PeerId
 
-ADDRESS_BURST = 32
-"""Handshakes of one address that may fail, or be under way, at once: more than the nodes that restart together behind one."""
-
-ADDRESS_PER_S = 2.0
-"""And so many more each second: 1 to 2 % of a core."""
-
 TOTAL_BURST = 256
-"""Of all addresses together: with the timeout of a handshake it bounds what can be under way, about 600."""
+"""Of all addresses together: with the timeout of a handshake it bounds what can be under way, about 900."""
 
 TOTAL_PER_S = 64.0
 
@@ -40,12 +35,12 @@ IPV6_PREFIX = 64
 class Door:
     """Admits connections; is told of those that became a registered peer's."""
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
+    def __init__(self, now_s: Callable[[], float], limits: MeshLimits) -> None:
         self.refused = 0
         """Connections turned away without a handshake."""
         self._now_s = now_s
         self._total = Bucket.full(TOTAL_BURST, TOTAL_PER_S, now_s())
-        self._addresses: Buckets[str] = Buckets(ADDRESS_BURST, ADDRESS_PER_S, ADDRESSES_MAX, now_s)
+        self._addresses: Buckets[str] = Buckets(limits.handshake_burst, limits.handshakes_per_s, ADDRESSES_MAX, now_s)
         self._peers: Buckets[PeerId] = Buckets(PEER_BURST, PEER_PER_S, PEERS_MAX, now_s)
 
     def admit(self, address: str) -> bool:

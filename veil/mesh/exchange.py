@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import trio
 
+from veil.config import MeshLimits
 from veil.errors import DeadlineExceeded, MeshUnavailable, WireInvalid
 from veil.identity import peer_id_text
 from veil.mesh.budget import Buckets
@@ -32,8 +33,6 @@ HELD_MAX_BYTES = STREAMS_PER_PEER_MAX * SEALED_MAX_BYTES
 """Requests of one peer that are being read or answered, by the sizes they announce: all that a pool of streams can carry."""
 
 RECEIVED_BURST_BYTES = 2 * HELD_MAX_BYTES
-RECEIVED_BYTES_PER_S = 32 * 1024 * 1024
-"""Requests of one peer: a third of what yamux carries here. Beyond it the peer is read more slowly."""
 
 PEERS_MAX = 4096
 
@@ -49,12 +48,13 @@ Serve = Callable[[PeerId, RequestHead, bytes], Awaitable[Answer]]
 class Exchange:
     """Both sides of the request protocol."""
 
-    def __init__(self, host: Host, pool: Pool, serve: Serve) -> None:
+    def __init__(self, host: Host, pool: Pool, serve: Serve, limits: MeshLimits) -> None:
         self._pool = pool
         self._serve = serve
         self._served: Counter[PeerId] = Counter()
         self._held: Counter[PeerId] = Counter()
-        self._received: Buckets[PeerId] = Buckets(RECEIVED_BURST_BYTES, RECEIVED_BYTES_PER_S, PEERS_MAX, trio.current_time)
+        per_s = limits.request_mib_per_s * 1024**2
+        self._received: Buckets[PeerId] = Buckets(RECEIVED_BURST_BYTES, per_s, PEERS_MAX, trio.current_time)
         host.serve(REQUEST_PROTOCOL, self._on_stream)
 
     async def ask(self, peer: PeerId, protocol: str, sealed: bytes, deadline_s: float) -> Answer:

@@ -28,19 +28,22 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from multiaddr.multiaddr import Multiaddr
 
+from veil.config import MeshLimits
 from veil.errors import ConfigInvalid, DeadlineExceeded, MeshUnavailable
 from veil.identity import parse_peer_id, peer_id_text
 from veil.mesh.capture import Capture
 from veil.mesh.door import Door
 from veil.mesh.muxer import BoundedYamux
+from veil.mesh.readahead import ReadAhead, Session
 from veil.mesh.wire import Wire, libp2p_errors
 from veil.types import PeerId, Secret
 
-DIAL_TIMEOUT_S = 5.0
-"""For one address: TCP, Noise and yamux; 30 ms on loopback."""
+DIAL_TIMEOUT_S = 10.0
+"""For one address: TCP, Noise and yamux; 30 ms on loopback, seconds when a hundred nodes start on one machine."""
 
-HANDSHAKE_TIMEOUT_S = 5.0
-STREAM_OPEN_TIMEOUT_S = 5.0
+HANDSHAKE_TIMEOUT_S = 10.0
+STREAM_OPEN_TIMEOUT_S = 15.0
+"""Two round trips; as for a dial, one that is given up too early is begun again and costs both ends more."""
 
 CONNECTIONS_MAX = 1_000_000
 """libp2p 0.8.1 takes an inbound slot for each connection ever accepted and gives it back when the host ends, not when the
@@ -62,19 +65,21 @@ class GatedNoise(NoiseTransport):
     refused = 0
 
     async def secure_inbound(self, conn: Any) -> Any:
-        secured = await self._gate(await super().secure_inbound(conn))
+        reading: Any = ReadAhead(conn)
+        secured = await self._gate(await super().secure_inbound(reading))
         remote, peer = conn.get_remote_address(), _peer_of(secured.get_remote_peer())
         if remote is not None and peer is not None:
             self.door.passed(remote[0], peer)
         return secured
 
     async def secure_outbound(self, conn: Any, peer_id: ID) -> Any:
-        return await self._gate(await super().secure_outbound(conn, peer_id))
+        reading: Any = ReadAhead(conn)
+        return await self._gate(await super().secure_outbound(reading, peer_id))
 
     async def _gate(self, secured: Any) -> Any:
         peer = _peer_of(secured.get_remote_peer())
         if peer is not None and self.allowed(peer):
-            return secured
+            return Session(secured)
         self.refused += 1
         await secured.close()
         raise _NotRegistered(f"{secured.get_remote_peer()} is not registered")
@@ -120,11 +125,13 @@ class _ConnectionEvents(INotifee):
 class Host:
     """One node's end of the mesh. Peers that ``allowed`` denies cannot connect, be dialled or open a stream."""
 
-    def __init__(self, seed: Secret, allowed: Allowed, capture: Capture | None = None) -> None:
+    def __init__(self, seed: Secret, allowed: Allowed, capture: Capture | None = None, limits: MeshLimits | None = None) -> None:
         keys = ed25519_key_pair(seed.reveal())
         self.noise = GatedNoise(keys, noise_privkey=x25519_key_pair().private_key)
         self.noise.allowed = allowed
-        self.door = self.noise.door = Door(time.monotonic)
+        self.door = self.noise.door = Door(time.monotonic, limits or MeshLimits())
+        if limits is not None:
+            BoundedYamux.limits = limits
         self.on_connection: Callable[[PeerId, bool], None] = lambda peer, connected: None
         """Called with True when a peer is connected, False when it no longer is."""
         self._allowed = allowed
@@ -154,9 +161,14 @@ class Host:
                 enable_rate_limiting=False,
             ),
         )
+        # libp2p asks whoever connects for all about itself, both ways: as much work again as the handshake. The registry says
+        # it all; who asks this node is answered.
+        setattr(self._host, "_should_identify_peer", lambda peer_id: False)  # noqa: B010 (it is private)
         network: Any = self._host.get_network()
         self._network = network
         self._network.connection_gate = _DoorGate(self.door)
+        # It would dial whomever it has an address of, up to the middle between the watermarks, the revoked as well.
+        setattr(self._network.auto_connector, "maybe_connect", _nobody)  # noqa: B010 (it is a method)
         self._network.retry_config = RetryConfig(max_retries=0)
         self._network.register_notifee(_ConnectionEvents(self))
 
@@ -204,6 +216,10 @@ class Host:
     def connected(self, peer: PeerId) -> bool:
         return peer in self._connected
 
+    def connections(self) -> int:
+        """How many peers are connected."""
+        return len(self._connected)
+
     async def dial(self, peer: PeerId, address: str) -> None:
         """Connects to ``peer`` at ``address``, which its owner wrote and may be anything. Raises MeshUnavailable."""
         try:
@@ -244,6 +260,10 @@ class Host:
         if now != (peer in self._connected):
             (self._connected.add if now else self._connected.discard)(peer)
             self.on_connection(peer, now)
+
+
+async def _nobody() -> None:
+    """Whom libp2p shall connect to by itself."""
 
 
 def _id_of(peer: PeerId) -> ID:

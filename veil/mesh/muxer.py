@@ -6,6 +6,9 @@ would take all memory. Both bounds are far above what a Veil peer uses, so cross
 Three settings make a blob twice as fast. A writer whose window is used up sleeps 10 ms at a time, so the window is large from
 the first read. A frame of 64 KB does not fit into one Noise message, and the rest of it costs a second one. And credit is
 given when half the window is used, as go-yamux does, not with each read.
+
+Three private methods of libp2p are replaced (`_write_frame`, `_read_data_body`, `_measure_rtt_loop`): its exact version is
+pinned, and `make test-interop` shows that others still understand it.
 """
 
 import logging
@@ -13,9 +16,12 @@ import os
 from typing import Any
 
 import trio
+from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
 from libp2p.stream_muxer import muxer_multistream
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux
+
+from veil.config import MeshLimits
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +31,11 @@ WINDOW_BYTES = 1024 * 1024
 FRAME_MAX_BYTES = 65_519
 """A frame with its header: the most that one Noise message holds besides its tag."""
 
-STREAMS_MAX = 128
-"""Open streams that the other end began, on one connection. A Veil peer has 16 for requests, 16 for blobs, and a few more."""
+DATA_TIMEOUT_S = 30.0
+"""From a frame's header to its last byte; libp2p's figure."""
 
-UNREAD_MAX_BYTES = 64 * 1024 * 1024
-"""Received on one connection and not read. yamux's window grows to 16 MB for quick readers."""
+WRITE_TIMEOUT_S = 10.0
+"""A connection that takes no byte for so long is over."""
 
 UNREAD_CHECK_BYTES = 1024 * 1024
 """How much comes in between two looks at what is unread."""
@@ -38,7 +44,27 @@ UNREAD_CHECK_BYTES = 1024 * 1024
 class BoundedYamux(Yamux):
     """One connection's streams."""
 
+    limits = MeshLimits()
+    """Of this process: libp2p makes the instances, and knows nothing of whose host they are."""
+
     _unchecked_bytes = 0
+
+    async def _measure_rtt_loop(self) -> None:
+        """Nothing: with 30 peers libp2p's pings would cost as much as membership, and are only to size windows."""
+
+    async def _write_frame(self, data: bytes) -> None:
+        """All of ``data`` or, if the caller is cancelled while it waits for others' frames, nothing.
+
+        libp2p's can be cancelled once Noise has counted the message and before TCP has all of it, and then the other end can
+        decrypt nothing any more: each expired deadline would cost a connection, and a busy node all of them.
+        """
+        async with self._write_lock:
+            with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT_S, shield=True) as writing:
+                await self.secured_conn.write(data)
+        if writing.cancelled_caught:
+            await self.secured_conn.close()
+            raise ConnectionClosedError(f"a peer read nothing for {WRITE_TIMEOUT_S} s")
+        await trio.lowlevel.checkpoint()
 
     async def open_stream(self) -> Any:
         stream: Any = await super().open_stream()
@@ -46,10 +72,10 @@ class BoundedYamux(Yamux):
         return stream
 
     async def accept_stream(self) -> Any:
-        """The next stream that is within STREAMS_MAX; the others are reset."""
+        """The next stream that is within the limit; the others are reset."""
         while True:
             stream: Any = await super().accept_stream()
-            if sum(not one.is_initiator for one in list(self.streams.values())) <= STREAMS_MAX:
+            if sum(not one.is_initiator for one in list(self.streams.values())) <= self.limits.streams:
                 stream.target_recv_window = WINDOW_BYTES
                 return stream
             await stream.reset()
@@ -59,10 +85,14 @@ class BoundedYamux(Yamux):
         if self._unchecked_bytes >= UNREAD_CHECK_BYTES:
             self._unchecked_bytes = 0
             unread_bytes = length + sum(len(buffer) for buffer in self.stream_buffers.values())
-            if unread_bytes > UNREAD_MAX_BYTES:
+            if unread_bytes > self.limits.unread_mib * 1024**2:
                 logger.warning("a peer sent %d bytes that nobody asked for; its connection ends", unread_bytes)
                 raise trio.TooSlowError  # what libp2p ends a connection for
-        return await super()._read_data_body(length)
+        with trio.fail_after(DATA_TIMEOUT_S):
+            data: bytes = await self.secured_conn.read(length)
+        if len(data) < length:
+            raise IncompleteReadError(f"a frame of {length} bytes ends after {len(data)}")
+        return data
 
 
 yamux.MAX_MESSAGE_SIZE = FRAME_MAX_BYTES

@@ -6,33 +6,36 @@ content that was dropped stops counting without anybody being told.
 
 import shutil
 
+from veil.config import MeshLimits
 from veil.errors import LimitExceeded
 from veil.mesh.blobs import BlobStore
 from veil.types import Digest, PeerId
-
-PEER_QUOTA_BYTES = 2 * 1024**3
-"""Contents that one peer had this node keep. A workload's are about 40 KB: 50,000 workloads."""
-
-QUOTA_BYTES = 16 * 1024**3
-"""Of all peers together."""
-
-FREE_MIN_BYTES = 512 * 1024**2
-"""Nothing is taken for others when the disk has less left."""
 
 
 class Quota:
     """What each peer uses of the disk. Sizes are in bytes."""
 
-    def __init__(self, store: BlobStore, peer_max_bytes: int = PEER_QUOTA_BYTES, max_bytes: int = QUOTA_BYTES) -> None:
+    def __init__(self, store: BlobStore, *, peer_max_bytes: int, max_bytes: int, free_min_bytes: int = 0) -> None:
         self._store = store
         self._peer_max_bytes = peer_max_bytes
         self._max_bytes = max_bytes
+        self._free_min_bytes = free_min_bytes
         self._directory = store.directory / "by"
         self._directory.mkdir(exist_ok=True, mode=0o700)
         self._used: dict[PeerId, int] = {PeerId(bytes.fromhex(path.name)): 0 for path in self._directory.iterdir()}
         self._reserved: dict[tuple[PeerId, Digest], int] = {}
         for peer in self._used:
             self._count(peer)
+
+    @classmethod
+    def within(cls, store: BlobStore, limits: MeshLimits) -> "Quota":
+        """As the settings say."""
+        return cls(
+            store,
+            peer_max_bytes=limits.peer_disk_mib * 1024**2,
+            max_bytes=limits.disk_mib * 1024**2,
+            free_min_bytes=limits.disk_free_mib * 1024**2,
+        )
 
     def used(self, peer: PeerId) -> int:
         """At most what ``peer`` uses: contents dropped since the last refusal still count."""
@@ -53,17 +56,19 @@ class Quota:
             self._used[peer] = self._used.get(peer, 0) + size_bytes
 
     def _refuse_without_room(self, peer: PeerId, size_bytes: int) -> None:
-        if shutil.disk_usage(self._directory).free < size_bytes + FREE_MIN_BYTES:
-            raise LimitExceeded(f"the disk has less than FREE_MIN_BYTES={FREE_MIN_BYTES} left")
+        if shutil.disk_usage(self._directory).free < size_bytes + self._free_min_bytes:
+            raise LimitExceeded(f"the disk has less than {self._free_min_bytes} bytes left (VEIL_MESH_DISK_FREE_MIB)")
         if self.used(peer) + size_bytes > self._peer_max_bytes:
             self._count(peer)
             if self.used(peer) + size_bytes > self._peer_max_bytes:
-                raise LimitExceeded(f"this peer's contents take {self.used(peer)} of {self._peer_max_bytes} bytes")
+                raise LimitExceeded(
+                    f"this peer's contents take {self.used(peer)} of {self._peer_max_bytes} bytes (VEIL_MESH_PEER_DISK_MIB)"
+                )
         if self._total() + size_bytes > self._max_bytes:
             for other in list(self._used):
                 self._count(other)
             if self._total() + size_bytes > self._max_bytes:
-                raise LimitExceeded(f"all peers' contents take {self._total()} of {self._max_bytes} bytes")
+                raise LimitExceeded(f"all peers' contents take {self._total()} of {self._max_bytes} bytes (VEIL_MESH_DISK_MIB)")
 
     def _total(self) -> int:
         return sum(self._used.values()) + sum(self._reserved.values())

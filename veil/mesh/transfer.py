@@ -10,6 +10,7 @@ from typing import IO
 
 import trio
 
+from veil.config import MeshLimits
 from veil.errors import DeadlineExceeded, DigestMismatch, LimitExceeded, MeshUnavailable, NotFound, WireInvalid
 from veil.identity import peer_id_text
 from veil.mesh.blobs import BlobStore, Receiving
@@ -29,9 +30,8 @@ from veil.wire.codec import decode
 CHUNK_BYTES = 256 * 1024
 """yamux's first window."""
 
-PUSHED_BURST_BYTES = 256 * 1024 * 1024
-PUSHED_BYTES_PER_S = 16 * 1024 * 1024
-"""What one peer may have this node write, wrong or right, before it has to wait."""
+PUSHED_BURST_S = 16.0
+"""So much of its rate may a peer push at once: the largest evaluation keys, twice, by default."""
 
 COMPLAINT_INTERVAL_S = 3600.0
 
@@ -41,12 +41,13 @@ logger = logging.getLogger(__name__)
 class Transfer:
     """Both sides of the blob protocol."""
 
-    def __init__(self, host: Host, pool: Pool, store: BlobStore, quota: Quota) -> None:
+    def __init__(self, host: Host, pool: Pool, store: BlobStore, quota: Quota, limits: MeshLimits) -> None:
         self._pool = pool
         self._store = store
         self._quota = quota
         self._served: Counter[PeerId] = Counter()
-        self._pushed: Buckets[PeerId] = Buckets(PUSHED_BURST_BYTES, PUSHED_BYTES_PER_S, PEERS_MAX, trio.current_time)
+        per_s = limits.push_mib_per_s * 1024**2
+        self._pushed: Buckets[PeerId] = Buckets(PUSHED_BURST_S * per_s, per_s, PEERS_MAX, trio.current_time)
         self._complained: Buckets[PeerId] = Buckets(1, 1 / COMPLAINT_INTERVAL_S, PEERS_MAX, trio.current_time)
         self._fetching: defaultdict[Digest, trio.Lock] = defaultdict(trio.Lock)
         host.serve(BLOB_PROTOCOL, self._on_stream)

@@ -41,6 +41,7 @@ class Wire:
         self._stream = stream
         self._capture = capture
         self._buffer = bytearray()
+        self._reading, self._writing = f"reading from {peer_id_text(peer)}", f"writing to {peer_id_text(peer)}"
 
     async def started(self) -> None:
         """Returns when there is something to read: how long a stream may rest is not how long a message may take."""
@@ -48,11 +49,23 @@ class Wire:
             self._buffer += await self._read(READ_BYTES)
 
     async def read_exactly(self, count: int) -> bytes:
+        if count > READ_BYTES:
+            return await self._read_large(count)
         while len(self._buffer) < count:
             self._buffer += await self._read(READ_BYTES)
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
         return data
+
+    async def _read_large(self, count: int) -> bytes:
+        """As it comes, and put together once."""
+        parts = [bytes(self._buffer[:count])]
+        del self._buffer[:count]
+        missing = count - len(parts[0])
+        while missing:
+            parts.append(await self._read(missing))
+            missing -= len(parts[-1])
+        return b"".join(parts)
 
     async def read_up_to(self, count: int) -> bytes:
         """At least one byte."""
@@ -75,7 +88,7 @@ class Wire:
     async def write_bytes(self, data: bytes) -> None:
         if self._capture is not None:
             self._capture.record(self.peer, self.protocol, data)
-        with libp2p_errors(f"writing to {peer_id_text(self.peer)}"):
+        with libp2p_errors(self._writing):
             await self._stream.write(data)
 
     async def close(self) -> None:
@@ -93,7 +106,7 @@ class Wire:
                 return
 
     async def _read(self, count: int) -> bytes:
-        with libp2p_errors(f"reading from {peer_id_text(self.peer)}"):
+        with libp2p_errors(self._reading):
             data: bytes = await self._stream.read(count)
         if not data:
             raise MeshUnavailable(f"{peer_id_text(self.peer)} ended the stream")

@@ -141,6 +141,7 @@ class Node:
             preset=MESH_PRESETS[settings.preset],
             capture=settings.capture,
             mdns=settings.mdns == "yes",
+            limits=settings.mesh,
         )
         self.disk = Disk(self.journal, directory)
         self.follower = ChainFollower(self.chain, self.projection, self._clock)

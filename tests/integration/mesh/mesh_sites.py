@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from veil.config import MeshLimits
 from veil.identity import Identity
 from veil.mesh.blobs import BlobStore
 from veil.mesh.exchange import Answer, Exchange
@@ -24,20 +25,20 @@ LISTEN = ["/ip4/127.0.0.1/tcp/0"]
 class Site:
     """One node: it registers nobody until told to, answers requests with their own bytes, and keeps blobs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, limits: MeshLimits) -> None:
         identity = Identity.generate()
         self.peer = identity.peer_id
         self.registered: set[PeerId] = set()
-        self.host = Host(identity.seed, lambda peer: peer in self.registered)
+        self.host = Host(identity.seed, lambda peer: peer in self.registered, limits=limits)
         self.links = Links(self.host, self.peer, random.Random(1))
         self.host.on_connection = lambda peer, connected: self._on_connection(peer)
         self.store = BlobStore(directory)
-        self.quota = Quota(self.store)
+        self.quota = Quota.within(self.store, limits)
         requests = Pool(self.host, self.links, REQUEST_PROTOCOL)
         blobs = Pool(self.host, self.links, BLOB_PROTOCOL)
         self._pools = (requests, blobs)
-        self.exchange = Exchange(self.host, requests, self._serve)
-        self.transfer = Transfer(self.host, blobs, self.store, self.quota)
+        self.exchange = Exchange(self.host, requests, self._serve, limits)
+        self.transfer = Transfer(self.host, blobs, self.store, self.quota, limits)
         self.nursery: trio.Nursery | None = None
 
     def register(self, *others: "Site") -> None:
@@ -56,10 +57,10 @@ class Site:
 
 
 @asynccontextmanager
-async def sites(directory: Path, count: int) -> AsyncIterator[list[Site]]:
+async def sites(directory: Path, count: int, limits: MeshLimits | None = None) -> AsyncIterator[list[Site]]:
     """``count`` nodes that listen and do not know each other yet."""
     async with AsyncExitStack() as stack:
-        all_sites = [Site(directory / str(number)) for number in range(count)]
+        all_sites = [Site(directory / str(number), limits or MeshLimits()) for number in range(count)]
         for site in all_sites:
             await stack.enter_async_context(site.host.run(LISTEN))
         async with trio.open_nursery() as nursery:
@@ -70,9 +71,9 @@ async def sites(directory: Path, count: int) -> AsyncIterator[list[Site]]:
 
 
 @asynccontextmanager
-async def connected_sites(directory: Path, count: int) -> AsyncIterator[list[Site]]:
+async def connected_sites(directory: Path, count: int, limits: MeshLimits | None = None) -> AsyncIterator[list[Site]]:
     """``count`` nodes, each connected to every other."""
-    async with sites(directory, count) as all_sites:
+    async with sites(directory, count, limits) as all_sites:
         for site in all_sites:
             site.register(*(other for other in all_sites if other is not site))
         await until(lambda: all(a.host.connected(b.peer) for a in all_sites for b in all_sites if a is not b))

@@ -10,11 +10,11 @@ import pytest
 import trio
 from libp2p.stream_muxer.yamux.yamux import TYPE_DATA, YAMUX_HEADER_FORMAT
 
+from veil.config import MeshLimits
 from veil.errors import MeshUnavailable
 from veil.identity import Identity
 from veil.mesh import door, exchange, heartbeat, muxer, pace, transfer
 from veil.mesh.budget import Buckets
-from veil.mesh.door import ADDRESS_BURST, ADDRESS_PER_S
 from veil.mesh.framing import HEAD_MAX_BYTES
 from veil.mesh.host import Host, _id_of
 from veil.mesh.messages import BLOB_PROTOCOL, REQUEST_PROTOCOL, BlobPut, BlobReply, RequestHead
@@ -23,12 +23,15 @@ from veil.mesh.wire import Wire
 
 pytestmark = pytest.mark.mesh
 
+LIMITS = MeshLimits()
+OPEN = MeshLimits(handshake_burst=10**9, streams=10**9, unread_mib=10**9, peer_disk_mib=10**9)
+
 defended = pytest.mark.parametrize("defended", [True, False], ids=["", "undefended"])
 
 
 def tokens(since_s: float) -> int:
     """The handshakes that one address may have begun since then."""
-    return int(ADDRESS_BURST + 1 + ADDRESS_PER_S * (trio.current_time() - since_s))
+    return int(LIMITS.handshake_burst + 1 + LIMITS.handshakes_per_s * (trio.current_time() - since_s))
 
 
 def port_of(site: sites.Site) -> int:
@@ -64,12 +67,11 @@ async def flood(port: int, count: int) -> int:
 @defended
 def test_raw_connects_are_refused_before_any_handshake_and_peers_are_served_meanwhile(tmp_path, monkeypatch, defended):
     if not defended:
-        monkeypatch.setattr(door, "ADDRESS_BURST", 10**9)
         monkeypatch.setattr(door, "TOTAL_BURST", 10**9)
     count = 10_000 if defended else 200
 
     async def scenario() -> None:
-        async with sites.sites(tmp_path, 3) as (server, peer, late):
+        async with sites.sites(tmp_path, 3, LIMITS if defended else OPEN) as (server, peer, late):
             server.register(peer)
             peer.register(server)
             await sites.until(lambda: server.host.connected(peer.peer) and peer.host.connected(server.peer))
@@ -94,11 +96,10 @@ def test_raw_connects_are_refused_before_any_handshake_and_peers_are_served_mean
 @defended
 def test_a_hundred_handshakes_of_strangers_cost_a_few(tmp_path, monkeypatch, defended):
     if not defended:
-        monkeypatch.setattr(door, "ADDRESS_BURST", 10**9)
         monkeypatch.setattr(door, "TOTAL_BURST", 10**9)
 
     async def scenario() -> None:
-        async with sites.sites(tmp_path, 1) as (server,):
+        async with sites.sites(tmp_path, 1, LIMITS if defended else OPEN) as (server,):
             began_s = trio.current_time()
             stranger = Host(Identity.generate().seed, lambda peer: True)
             async with stranger.run(sites.LISTEN):
@@ -117,11 +118,9 @@ def test_a_hundred_handshakes_of_strangers_cost_a_few(tmp_path, monkeypatch, def
 
 
 @defended
-def test_a_peer_cannot_open_streams_without_end(tmp_path, monkeypatch, defended):
-    monkeypatch.setattr(muxer, "STREAMS_MAX", 20 if defended else 10**9)
-
+def test_a_peer_cannot_open_streams_without_end(tmp_path, defended):
     async def scenario() -> None:
-        async with sites.connected_sites(tmp_path, 2) as (server, attacker):
+        async with sites.connected_sites(tmp_path, 2, MeshLimits(streams=20) if defended else OPEN) as (server, attacker):
             connection = muxed(attacker, server)
             for _ in range(60):
                 await connection.open_stream()
@@ -139,11 +138,10 @@ def muxed(of: sites.Site, to: sites.Site):
 
 @defended
 def test_bytes_that_nobody_reads_end_the_connection(tmp_path, monkeypatch, defended):
-    monkeypatch.setattr(muxer, "UNREAD_MAX_BYTES", 2 * 1024**2 if defended else 10**9)
     monkeypatch.setattr(muxer, "UNREAD_CHECK_BYTES", 256 * 1024)
 
     async def scenario() -> None:
-        async with sites.connected_sites(tmp_path, 2) as (server, attacker):
+        async with sites.connected_sites(tmp_path, 2, MeshLimits(unread_mib=2) if defended else OPEN) as (server, attacker):
 
             async def never_reads(wire: Wire) -> None:
                 await trio.sleep_forever()
@@ -251,7 +249,7 @@ def test_a_peer_cannot_make_this_node_hold_more_than_its_share(tmp_path, monkeyp
 def test_a_peer_cannot_fill_the_disk(tmp_path, defended):
     async def scenario() -> None:
         async with sites.connected_sites(tmp_path, 2) as (server, attacker):
-            server.transfer._quota = Quota(server.store, peer_max_bytes=1_000_000 if defended else 10**9)
+            server.transfer._quota = Quota(server.store, peer_max_bytes=1_000_000 if defended else 10**9, max_bytes=10**9)
             refused = 0
             for _ in range(6):
                 digest = attacker.store.put(os.urandom(300_000))

@@ -11,7 +11,7 @@ from veil.mesh.framing import unpack_length
 @pytest.mark.parametrize(
     "head",
     [
-        Setup(cluster=bytes(32), listen=("/ip4/127.0.0.1/tcp/0",), preset="lan", blobs="/blobs"),
+        Setup(cluster=bytes(32), listen=("/ip4/127.0.0.1/tcp/0",), preset="lan", blobs="/blobs", limits={"streams": 64}),
         Allow(peers=(AllowedPeer(peer=bytes(32), addresses=("/ip4/10.0.0.1/tcp/1",)),)),
         Seen(peer=bytes(32), state="alive", incarnation=1, metadata=b"m"),
         Leave(),

@@ -2,8 +2,12 @@
 
 import pytest
 
+from veil.config import MeshLimits
 from veil.mesh.budget import Bucket, Buckets
-from veil.mesh.door import ADDRESS_BURST, ADDRESS_PER_S, PEER_BURST, TOTAL_BURST, Door
+from veil.mesh.door import PEER_BURST, TOTAL_BURST, Door
+
+LIMITS = MeshLimits()
+ADDRESS_BURST, ADDRESS_PER_S = LIMITS.handshake_burst, LIMITS.handshakes_per_s
 
 
 class Clock:
@@ -21,7 +25,7 @@ def clock():
 
 @pytest.fixture
 def door(clock):
-    return Door(clock)
+    return Door(clock, LIMITS)
 
 
 def test_a_bucket_empties_fills_again_and_never_overflows():
