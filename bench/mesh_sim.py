@@ -92,6 +92,7 @@ class Network:
         for other in self.swims if meet else ():
             if other != one.peer_id and other not in self.down:
                 self.carry_out(one.peer_id, swim.connected(other, self.now_s))
+                self.carry_out(other, self.swims[other].connected(one.peer_id, self.now_s))
         return swim
 
     def _introduce(self) -> None:
@@ -103,6 +104,7 @@ class Network:
         for swim in self.swims.values():
             for entry in swim.roster:
                 entry.renew(*owns[entry.peer])
+                entry.link = "up"
 
     def kill(self, peer: PeerId) -> None:
         """As ``kill -9``: the kernel ends its connections, and the others see it."""
@@ -152,6 +154,9 @@ class Network:
 
     def _send(self, sender: PeerId, effect: Send) -> None:
         self.sent += 1
+        entry = self.swims[sender].roster.get(effect.peer)
+        if entry is None or entry.link != "up":
+            return  # there is no connection: the product's driver drops it too
         if sender in self.down or self.rng.random() < self.loss:
             return
         self._order += 1

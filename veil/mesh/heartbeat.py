@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 OUTBOX_MAX = 64
 """Frames waiting for one peer; a peer that does not read loses the rest."""
 
-WRITE_TIMEOUT_S = 5.0
+WRITE_TIMEOUT_S = 20.0
+"""For one frame, and for opening the stream if there is none."""
 
 FRAME_TIMEOUT_S = 30.0
 """From the first byte of a frame to its last."""

@@ -16,7 +16,8 @@ from veil.mesh.host import Host
 from veil.types import PeerId
 
 COURTESY_S = 0.5
-"""How long the larger ID waits for the smaller to dial."""
+COURTESY_PER_PEER_S = 0.05
+"""How long the larger ID waits for the smaller to dial, who may have all others to dial as well."""
 
 RETRY_MIN_S = 0.2
 RETRY_MAX_S = 5.0
@@ -24,7 +25,16 @@ RETRY_MAX_S = 5.0
 SETTLED_S = 2.0
 """A connection that ends sooner was refused by the other side, and counts as a failed dial."""
 
-DIALS_AT_ONCE = 8
+DIALS_AT_ONCE = 2
+"""A handshake is 10 ms of CPU at each end. When everybody dials everybody, more at once only take longer each, until all of them
+are over their time and begin again."""
+
+FIRST = 4
+"""So many connections are made without a pause. Through them this node hears of everybody, and everybody of it."""
+
+PAUSE_SHARE = 1.0
+PAUSE_MAX_S = 2.0
+"""After each further dial a pause as long as the dial was: when a whole cluster starts at once, half is left for its work."""
 
 
 class Links:
@@ -39,7 +49,8 @@ class Links:
         self._keepers: dict[PeerId, trio.CancelScope] = {}
         self._changed: dict[PeerId, trio.Event] = {}
         self._dialling: dict[PeerId, trio.Lock] = {}
-        self._limit = trio.CapacityLimiter(DIALS_AT_ONCE)
+        self._limit = trio.CapacityLimiter(2 * DIALS_AT_ONCE)
+        self._turns = trio.CapacityLimiter(DIALS_AT_ONCE)
 
     def noticed(self, peer: PeerId) -> None:
         """The host saw a connection with ``peer`` come or go."""
@@ -77,7 +88,8 @@ class Links:
                     return
                 try:
                     async with self._limit:
-                        await self._host.dial(peer, address)
+                        if not self._host.connected(peer):
+                            await self._host.dial(peer, address)
                     return
                 except MeshUnavailable as error:
                     reasons.append(error.message)
@@ -92,11 +104,11 @@ class Links:
         pause_s = RETRY_MIN_S
         with scope:
             if self._me > peer:
-                await trio.sleep(COURTESY_S)
+                await trio.sleep(COURTESY_S + COURTESY_PER_PEER_S * len(self._addresses))
             while True:
                 began_s = trio.current_time()
                 try:
-                    await self.connect(peer)
+                    await self._connect_in_turn(peer)
                     await self._until_disconnected(peer)
                 except MeshUnavailable:
                     pass  # its reason is given to whoever asks for the peer; here it is tried again
@@ -105,6 +117,18 @@ class Links:
                 with trio.move_on_after(pause_s * self._rng.uniform(0.5, 1.5)):
                     await self._until_changed(peer)
                 pause_s = min(RETRY_MAX_S, pause_s * 2)
+
+    async def _connect_in_turn(self, peer: PeerId) -> None:
+        """Leaves room for what somebody waits for."""
+        if self._host.connected(peer):
+            return
+        async with self._turns:
+            began_s = trio.current_time()
+            try:
+                await self.connect(peer)
+            finally:
+                if self._host.connections() > FIRST:
+                    await trio.sleep(min(PAUSE_MAX_S, PAUSE_SHARE * (trio.current_time() - began_s)))
 
     async def _until_disconnected(self, peer: PeerId) -> None:
         while self._host.connected(peer):

@@ -1,7 +1,7 @@
 """The figures of SWIM for one kind of network, each with its reason.
 
-LAN is what memberlist ships and thousands of Serf and Consul clusters run on, and so is WAN, for members that are continents
-apart. LOCAL is for all nodes on one machine: ``veil dev`` and tests.
+LAN is what memberlist ships and thousands of Serf and Consul clusters run on, but for the suspicion, and so is WAN, for members
+that are continents apart. LOCAL is for all nodes on one machine: ``veil dev`` and tests.
 """
 
 import math
@@ -50,7 +50,9 @@ LAN = Preset(
     # Round trips are below 10 ms; 0.5 s forgives a garbage collection or a busy core.
     probe_timeout_s=0.5,
     indirect_probes=3,
-    suspicion_mult=4,
+    # memberlist's 4 lets one member's word kill, and sends refutations by UDP. Here k members must each have probed in vain, and
+    # frames are sent again by TCP.
+    suspicion_mult=3,
     cut_off_mult=1,
     suspicion_max_mult=6,
     gossip_interval_s=0.2,

@@ -20,6 +20,10 @@ from veil.types import PeerId
 NACK_SHARE = 0.8
 """A helper gives up after this share of the probe timeout, so that its nack comes in time (Lifeguard, section IV.A)."""
 
+MEETING_S = 30.0
+"""A member to which no connection was made yet is not probed for so long: it would be found dead, and so would everybody when
+all start together. The others, who have met it, probe it."""
+
 RELAYS_MAX = 1024
 """Pings made for others at one time."""
 
@@ -87,7 +91,9 @@ class Prober:
             self._rng.shuffle(self._rotation)
 
     def probe(self, entry: Entry, now_s: float) -> None:
-        """Probes ``entry`` now, unless that is going on already."""
+        """Probes ``entry`` now, unless that is going on already, or it is too early to have met."""
+        if entry.link == "none" and now_s < entry.allowed_s + MEETING_S:
+            return
         if any(probe.entry is entry for probe in self._probes.values()):
             return
         sequence = self._next()
@@ -129,7 +135,7 @@ class Prober:
         probe.helpers = self._roster.sample(
             self._rng,
             self._preset.indirect_probes,
-            lambda entry: entry.state is PeerState.ALIVE and entry is not probe.entry,
+            lambda entry: entry.state is PeerState.ALIVE and entry.link == "up" and entry is not probe.entry,
         )
         for helper in probe.helpers:
             self._send(helper, Frame(kind="probe", sequence=sequence, target=probe.entry.peer))

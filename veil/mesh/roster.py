@@ -10,6 +10,7 @@ journal, and one far ahead of the clock is refused.
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from veil.errors import SignatureInvalid, WireInvalid
 from veil.mesh.claims import Signatory
@@ -39,8 +40,14 @@ class Entry:
     state: PeerState = PeerState.SUSPECT
     incarnation: int = 0
     metadata: bytes = b""
-    cut_off: bool = False
-    """Its connection to this member ended, and none was made since."""
+    allowed_s: float = 0.0
+    """When this member heard that it is registered."""
+    link: Literal["none", "up", "cut"] = "none"
+    """Its connection to this member: not made yet, there, or ended and not made again."""
+    linked_s: float = 0.0
+    """When the last one was made."""
+    met: bool = False
+    """Whether one lasted: one that ends at once was refused, by a peer that has not read the registry yet."""
     own: Signed | None = None
     """Its newest claim of itself, to be passed on."""
     suspects: dict[PeerId, Signed] = field(default_factory=dict)
@@ -85,7 +92,7 @@ class Roster:
     def get(self, peer: PeerId) -> Entry | None:
         return self._entries.get(peer)
 
-    def allow(self, peers: Iterable[PeerId]) -> tuple[list[PeerId], list[PeerId]]:
+    def allow(self, peers: Iterable[PeerId], now_s: float) -> tuple[list[PeerId], list[PeerId]]:
         """Exactly ``peers`` are registered; gives back who is new and who is gone."""
         wanted = set(peers) - {self.me}
         gone = [peer for peer in self._entries if peer not in wanted]
@@ -93,7 +100,7 @@ class Roster:
         for peer in gone:
             del self._entries[peer]
         for peer in new:
-            self._entries[peer] = Entry(peer=peer)
+            self._entries[peer] = Entry(peer=peer, allowed_s=now_s)
         self._all = list(self._entries.values())
         return new, gone
 

@@ -5,10 +5,11 @@ It owns no socket, clock or task. Whoever drives it calls :meth:`Swim.receive` f
 incarnations) and never goes back. Randomness is injected, so that a simulation replays from its seed.
 
 SWIM: Das, Gupta, Motivala 2002. Lifeguard: Dadgar, Phillips, Currey 2017. Departures: claims are signed
-(:mod:`veil.mesh.roster`), and a member that hears of a suspicion checks for itself before it joins in, so that k accusers
-are k observations.
+(:mod:`veil.mesh.roster`); a member that hears of a suspicion checks for itself before it joins in, so that k accusers
+are k observations; and who learns that somebody is not what it was tells others at once, not with the next gossip.
 """
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +30,14 @@ from veil.wire.signed import Signed
 
 ANNOUNCE_INTERVAL_S = 1.0
 """New metadata is announced at most so often: incarnations then never outrun the clock."""
+
+LATE_SHARE = 0.25
+LATE_AWARENESS = 3
+"""Who is told the time so late, in shares of a ping's timeout, has not the processor it needs: it waits up to four times as
+long for others, who may be in the same machine or the same storm."""
+
+SETTLED_S = 2.0
+"""A first connection that ends sooner was refused, and says nothing of whether its other end lives."""
 
 CONFIRMERS = 8
 """About so many members check for themselves when they hear of a suspicion, however many there are."""
@@ -64,10 +73,12 @@ class Swim:
         self._me = signatory.peer_id
         self._timers = Timers()
         self._news = Broadcasts()
+        self._gossiping = False
         self._effects: list[Effect] = []
         self._incarnation = max(1, int(now_s))
         self._metadata = b""
         self._announced_s = now_s
+        self._hurried_s = -math.inf
         self._announcing = False
         self._left = False
         self._prober = Prober(
@@ -76,7 +87,6 @@ class Swim:
         self._prober.on_failure = self._accuse
         self._own = self._speak("alive")
         self._timers.at(now_s + rng.uniform(0, preset.probe_interval_s), self._probe)
-        self._timers.at(now_s + rng.uniform(0, preset.gossip_interval_s), self._gossip)
         self._timers.at(now_s + rng.uniform(0.5, 1.5) * preset.push_pull_interval_s, self._push_pull)
 
     def wake_s(self) -> float | None:
@@ -86,11 +96,14 @@ class Swim:
     def tick(self, now_s: float) -> list[Effect]:
         """Does what is due."""
         due_s = self._timers.next_s()
-        if due_s is not None and now_s - due_s > self._preset.probe_interval_s:
-            self._forgive(now_s - due_s)
+        late_s = now_s - due_s if due_s is not None else 0.0
+        if late_s > self._preset.probe_interval_s:
+            self._forgive(late_s)
+        elif late_s > LATE_SHARE * self._preset.probe_timeout_s and self.awareness.score < LATE_AWARENESS:
+            self.awareness.add(1)
         while (action := self._timers.pop_due(now_s)) is not None:
             action(now_s)
-        return self._drain()
+        return self._drain(now_s)
 
     def receive(self, sender: PeerId, frame: Frame, now_s: float) -> list[Effect]:
         """Takes in one frame that ``sender`` (authenticated) sent."""
@@ -106,23 +119,24 @@ class Swim:
             self._prober.relay(sender, frame.sequence, PeerId(frame.target), now_s)
         elif frame.kind == "pull":
             self._give_all(sender, "push")
-        return self._drain()
+        return self._drain(now_s)
 
     def allow(self, peers: Iterable[PeerId], now_s: float) -> list[Effect]:
         """Exactly these are registered from now on."""
-        _, gone = self.roster.allow(peers)
+        _, gone = self.roster.allow(peers, now_s)
         for peer in gone:
             self._news.forget(peer)
         self._prober.reset_rotation()
-        return self._drain()
+        return self._drain(now_s)
 
     def connected(self, peer: PeerId, now_s: float) -> list[Effect]:
-        """A connection to ``peer`` was made: exchange everything, which is how a member joins."""
+        """A connection to ``peer`` was made: exchange everything, which is how a member joins. The smaller ID begins."""
         entry = self.roster.get(peer)
         if entry is not None and not self._left:
-            entry.cut_off = False
-            self._give_all(peer, "pull")
-        return self._drain()
+            entry.link, entry.linked_s = "up", now_s
+            if self._me < peer:
+                self._give_all(peer, "pull")
+        return self._drain(now_s)
 
     def disconnected(self, peer: PeerId, now_s: float) -> list[Effect]:
         """The connection to ``peer`` ended: a hint, never a proof. It is probed at once.
@@ -133,10 +147,11 @@ class Swim:
         """
         entry = self.roster.get(peer)
         if entry is not None and not self._left:
-            entry.cut_off = True
+            entry.met = entry.met or now_s >= entry.linked_s + SETTLED_S
+            entry.link = "cut" if entry.met else "none"
             if entry.state is PeerState.ALIVE:
                 self._prober.probe(entry, now_s)
-        return self._drain()
+        return self._drain(now_s)
 
     def set_metadata(self, metadata: bytes, now_s: float) -> list[Effect]:
         """Announced now, or as soon as ANNOUNCE_INTERVAL_S allows. Raises LimitExceeded."""
@@ -155,7 +170,7 @@ class Swim:
             if entry.state in (PeerState.ALIVE, PeerState.SUSPECT):
                 self._effects.append(Send(entry.peer, Frame(kind="gossip", claims=(self._own,))))
         self._left = True
-        return self._drain()
+        return self._drain(now_s)
 
     def members(self) -> list[Member]:
         """Everybody registered, this member first."""
@@ -187,6 +202,8 @@ class Swim:
             self._count_accusation(entry, claim, author, signed, now_s)
         if entry.member() != before:
             self._effects.append(Change(entry.member()))
+        if entry.state is not before.state or not before.incarnation:
+            self._hurry(now_s)
 
     def _count_accusation(self, entry: Entry, claim: Claim, author: PeerId, signed: Signed, now_s: float) -> None:
         (entry.suspects if claim.kind == "suspect" else entry.deaths)[author] = signed
@@ -197,7 +214,7 @@ class Swim:
         accusers = len(entry.suspects.keys() | entry.deaths.keys())
         if entry.suspicion is None:
             entry.state = PeerState.SUSPECT
-            shortest_s, longest_s = self._preset.suspicion_s(self.roster.living(), entry.cut_off)
+            shortest_s, longest_s = self._preset.suspicion_s(self.roster.living(), entry.link == "cut")
             wanted = min(self.roster.accusers_for_death - 1, self.roster.living() - 2)
             entry.suspicion = Suspicion(
                 since_s=now_s, shortest_s=shortest_s, longest_s=longest_s, confirmations_wanted=wanted, accusers=accusers
@@ -280,14 +297,20 @@ class Swim:
         self._prober.probe_next(now_s)
 
     def _gossip(self, now_s: float) -> None:
-        if self._left:
-            return
-        self._timers.at(now_s + self._preset.gossip_interval_s, self._gossip)
-        if not self._news:
-            return
-        for peer in self.roster.sample(self._rng, self._preset.gossip_nodes, lambda entry: entry.state in PROBED):
+        self._gossiping = False
+        if not self._left:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        for peer in self.roster.sample(self._rng, self._preset.gossip_nodes, _hears):
             if self._news:
                 self._send(peer, Frame(kind="gossip"))
+
+    def _hurry(self, now_s: float) -> None:
+        """Passes on at once that somebody came, went or is suspected; at most doubles the gossip, whatever happens at once."""
+        if now_s - self._hurried_s >= self.awareness.scale(self._preset.gossip_interval_s):
+            self._hurried_s = now_s
+            self._pass_on()
 
     def _push_pull(self, now_s: float) -> None:
         if self._left:
@@ -306,6 +329,15 @@ class Swim:
             if entry.suspicion is not None:
                 entry.suspicion.forgive(lateness_s)
 
-    def _drain(self) -> list[Effect]:
+    def _drain(self, now_s: float) -> list[Effect]:
+        """What is to be done; while there is news, gossip goes on, more slowly from a member in bad health."""
+        if self._news and not self._gossiping and not self._left:
+            self._gossiping = True
+            self._timers.at(now_s + self.awareness.scale(self._preset.gossip_interval_s), self._gossip)
         effects, self._effects = self._effects, []
         return effects
+
+
+def _hears(entry: Entry) -> bool:
+    """Whether what is sent to it arrives, as far as is known here: news told to nobody would count as told."""
+    return entry.link == "up" and entry.state in PROBED

@@ -63,8 +63,8 @@ def test_what_a_subject_says_ends_the_rumours_about_it():
 
 
 def test_suspicion_times_grow_with_the_logarithm_of_the_membership():
-    assert LAN.suspicion_s(10) == (4.0, 24.0)
-    assert LAN.suspicion_s(100) == (8.0, 48.0)
+    assert LAN.suspicion_s(10) == (3.0, 18.0)
+    assert LAN.suspicion_s(100) == (6.0, 36.0)
     assert LAN.retransmits(1000) == 16
 
 

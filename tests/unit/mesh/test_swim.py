@@ -4,9 +4,11 @@ import pytest
 
 from bench.mesh_sim import Network
 from veil.errors import LimitExceeded
+from veil.mesh import probing
 from veil.mesh.messages import Frame
 from veil.mesh.ports import PeerState
 from veil.mesh.preset import LAN, LOCAL
+from veil.mesh.swim import SETTLED_S, Swim
 
 ALIVE, SUSPECT, DEAD, LEFT = PeerState.ALIVE, PeerState.SUSPECT, PeerState.DEAD, PeerState.LEFT
 
@@ -239,6 +241,56 @@ def test_a_connection_that_was_made_again_is_no_hint_any_more(simulate):
     assert DEAD not in network.states(victim)
     network.run(10)
     assert network.states(victim) == {DEAD}
+
+
+@pytest.mark.parametrize("hurried", [True, False], ids=["", "by gossip alone"])
+def test_who_comes_is_known_to_all_before_the_next_gossip(simulate, monkeypatch, hurried):
+    if not hurried:
+        monkeypatch.setattr(Swim, "_hurry", lambda self, now_s: None)
+    network = simulate(30)
+    network.run(10)
+    one, met = network.signatories[3], network.peers[4]
+    network.down.add(one.peer_id)
+    assert network.run(60, lambda: network.states(one.peer_id) == {DEAD})
+    network.run(5)
+    swim = network.boot(one, meet=False)
+    network.carry_out(one.peer_id, swim.connected(met, network.now_s))
+    network.carry_out(met, network.swims[met].connected(one.peer_id, network.now_s))
+    seen = network.run(LAN.gossip_interval_s, lambda: network.states(one.peer_id) == {ALIVE})
+    assert seen is hurried
+
+
+@pytest.mark.parametrize("patient", [True, False], ids=["", "impatient"])
+def test_members_who_meet_one_after_the_other_suspect_nobody_meanwhile(simulate, monkeypatch, patient):
+    if not patient:
+        monkeypatch.setattr(probing, "MEETING_S", 0.0)
+    network = simulate(20, settled=True)
+    for swim in network.swims.values():
+        for entry in swim.roster:
+            entry.link, entry.allowed_s = "none", network.now_s
+    pairs = [(a, b) for a in network.peers for b in network.peers if a < b]
+    network.rng.shuffle(pairs)
+    for a, b in pairs:
+        network.carry_out(a, network.swims[a].connected(b, network.now_s))
+        network.carry_out(b, network.swims[b].connected(a, network.now_s))
+        network.run(15 / len(pairs))
+    suspected = [of for _, _, of, state in network.changes if state is SUSPECT]
+    assert bool(suspected) is not patient
+
+
+def test_a_first_connection_that_was_refused_is_no_hint(simulate):
+    network = simulate(5)
+    network.run(5)
+    swim, late = network.swims[network.peers[0]], network.peers[4]
+    entry = swim.roster.get(late)
+    entry.link, entry.met, entry.allowed_s = "none", False, network.now_s
+    swim.connected(late, network.now_s)
+    assert swim.disconnected(late, network.now_s + 0.1) == []
+    assert entry.link == "none"
+    swim.connected(late, network.now_s)
+    effects = swim.disconnected(late, network.now_s + SETTLED_S)
+    assert [effect.frame.kind for effect in effects] == ["ping"]
+    assert entry.link == "cut"
 
 
 def test_one_broken_connection_makes_nobody_dead(simulate):
