@@ -18,6 +18,7 @@ from veil.errors import DeadlineExceeded, MeshUnavailable, Untrusted
 from veil.identity import Identity, peer_id_text
 from veil.mesh.capture import read_capture
 from veil.mesh.client import LibP2PMesh
+from veil.mesh.control import Ask
 from veil.mesh.messages import BLOB_PROTOCOL, REQUEST_PROTOCOL, SWIM_PROTOCOL
 from veil.mesh.ports import PeerState
 from veil.mesh.sealing import open_request
@@ -124,6 +125,10 @@ async def test_the_unregistered_are_refused_and_the_sealed_stays_sealed(tmp_path
             with pytest.raises(Untrusted):
                 open_request(eavesdropper._identity, a.peer_id, "round/1", sealed)
         assert all(secret not in record.content for record in records)
+        # Who has it from the wire sends it again: it is not the peer for whom it was sealed.
+        replay = Ask(call=10**6, peer=b.peer_id, protocol="round/1", deadline_ms=5000)
+        assert (await c._call(replay.call, replay, sealed, 5))[0].status == "failed"
+        assert len([one for one in read_capture(tmp_path / "1" / "capture") if one.protocol == "opened:round/1"]) == 1
         assert any(b"public content" in r.content for r in records if r.receiver == c.peer_id)
         replies = [record for record in read_capture(tmp_path / "1" / "capture") if not record.protocol.startswith("opened:")]
         assert any(record.protocol == REQUEST_PROTOCOL and record.receiver == a.peer_id for record in replies)

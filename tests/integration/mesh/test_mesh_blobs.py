@@ -10,6 +10,7 @@ import trio
 
 from veil.errors import DigestMismatch, NotFound
 from veil.mesh import fetch
+from veil.mesh.blobs import BlobStore
 from veil.mesh.messages import PIECE_MAX_BYTES, BlobGet
 from veil.mesh.wire import Wire
 from veil.types import Digest
@@ -111,13 +112,21 @@ def test_a_wrong_byte_among_good_sources_does_not_get_through(tmp_path, liar_fir
     sites.play(scenario)
 
 
-def test_wrong_bytes_alone_are_a_mismatch_and_nothing_stays(tmp_path):
+@pytest.mark.parametrize("verified", [True, False], ids=["", "unverified"])
+def test_wrong_bytes_alone_are_a_mismatch_and_nothing_stays(tmp_path, monkeypatch, verified):
+    if not verified:
+        monkeypatch.setattr(BlobStore, "_check", staticmethod(lambda receiving, digest: receiving.sync()))
+
     async def scenario() -> None:
         async with sites.connected_sites(tmp_path, 3) as (reader, *liars):
             content = content_of(3)
             for server in liars:
                 digest = server.store.put(content)
                 spoil(server, digest, at=0)
+            if not verified:
+                await reader.transfer.fetch(digest, [liar.peer for liar in liars], 30)
+                assert reader.store.path(digest).read_bytes() != content
+                return
             with pytest.raises(DigestMismatch):
                 await get(reader, digest, liars)
             assert [path for path in reader.store.directory.iterdir() if path.is_file()] == []
