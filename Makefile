@@ -117,9 +117,9 @@ test-interop: setup .setup/interop ## js-libp2p (Node 22, from npm) joins, pings
 	@touch $@
 
 .PHONY: bench-mesh soak-mesh
-bench-mesh: setup ## who is alive, 30 nodes beside 30 agents of HashiCorp's serf (ten minutes)
+bench-mesh: setup ## who is alive, 30 nodes beside 30 agents of HashiCorp's serf (ten minutes; root)
 	@command -v serf >/dev/null || DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends serf >/dev/null
-	@$(BIN)/python -m bench.mesh --nodes 30 --beside serf
+	@$(SUDO) $(CURDIR)/$(BIN)/python -m bench.mesh --nodes 30 --beside serf
 
 SOAK_MESH_MINUTES ?= 60
 SOAK_MESH_LOSS ?= 10

@@ -1,4 +1,4 @@
-"""Real nodes' ends of the mesh on this machine, as ``veil node run`` starts them: one meshd process each, over loopback."""
+"""Real nodes' ends of the mesh on this machine, as ``veil node run`` starts them: one meshd process each."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.mesh_wires import Wire, Wires
 from veil.identity import Identity
 from veil.mesh.capture import read_capture
 from veil.mesh.client import LibP2PMesh
@@ -26,7 +27,7 @@ FORM_TIMEOUT_S = 300.0
 class Cluster:
     """Some nodes, and when each saw what of the others."""
 
-    def __init__(self, directory: Path, preset: str) -> None:
+    def __init__(self, directory: Path, preset: str, wires: Wires | None = None) -> None:
         self.nodes: list[LibP2PMesh] = []
         self.ended: set[PeerId] = set()
         """Killed or stopped on purpose."""
@@ -34,15 +35,28 @@ class Cluster:
         """Times that somebody was seen dead who was not ended."""
         self._directory = directory
         self._preset = preset
+        self._wires = wires
+        self._wire_of: dict[PeerId, Wire] = {}
         self._watchers: list[asyncio.Task[None]] = []
 
     async def add(self) -> LibP2PMesh:
         """Starts one more; nobody knows it before :meth:`register`."""
         home = self._directory / str(len(self.nodes))
         home.mkdir()
-        node = LibP2PMesh(Identity.generate(), CLUSTER, blobs=home / "blobs", preset=self._preset, capture=home / "capture")
+        wire = self._wires.add() if self._wires is not None else None
+        node = LibP2PMesh(
+            Identity.generate(),
+            CLUSTER,
+            blobs=home / "blobs",
+            listen=(f"/ip4/{wire.address if wire else '127.0.0.1'}/tcp/0",),
+            preset=self._preset,
+            capture=home / "capture",
+        )
         self.nodes.append(node)
-        await node.start()
+        with wire.inside() if wire else contextlib.nullcontext():
+            await node.start()
+        if wire is not None:
+            self._wire_of[node.peer_id] = wire
         self._watchers.append(asyncio.create_task(self._watch(node)))
         return node
 
@@ -67,6 +81,11 @@ class Cluster:
         if pid is not None and supervisor is not None:
             os.kill(pid, signal.SIGKILL)
             supervisor.cancel()
+
+    def cut(self, node: LibP2PMesh) -> None:
+        """Cuts its wire: its connections stay open, and nothing more comes. Only with wires."""
+        self.ended.add(node.peer_id)
+        self._wire_of[node.peer_id].cut()
 
     def stop(self, node: LibP2PMesh) -> None:
         """SIGSTOP: its connections stay open, and nothing more comes."""
@@ -108,9 +127,9 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(directory: Path, count: int, preset: str = "lan") -> AsyncIterator[Cluster]:
-    """``count`` nodes that all see each other alive."""
-    made = Cluster(directory, preset)
+async def cluster(directory: Path, count: int, preset: str = "lan", wires: Wires | None = None) -> AsyncIterator[Cluster]:
+    """``count`` nodes that all see each other alive, on ``wires`` of their own or over loopback."""
+    made = Cluster(directory, preset, wires)
     try:
         # One after the other: each takes two seconds of CPU, and 30 at once would miss their deadline.
         for _ in range(count):

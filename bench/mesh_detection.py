@@ -1,7 +1,8 @@
-"""How long simulated members take to see a death: ``python -m bench.mesh_detection [--plot FILE] [--json]``.
+"""How long simulated members take to see a death: ``python -m bench.mesh_detection [--plot FILE] [--false-deaths] [--json]``.
 
 Everything here is simulated: the product's state machines in virtual time (:mod:`bench.mesh_sim`). Beside it stands what
-memberlist's figures give by SWIM's formula, for a member that falls silent.
+memberlist's figures give by SWIM's formula, for a member that falls silent. ``--false-deaths`` shows what each part of the
+protocol is worth instead: who is wrongly declared dead when packets are lost and members stand still, without it and with it.
 """
 
 import argparse
@@ -10,11 +11,12 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.mesh_plot import line_chart
 from bench.mesh_sim import Network
+from veil.mesh import roster
 from veil.mesh.ports import PeerState
 from veil.mesh.preset import LAN, Preset
 from veil.types import PeerId
@@ -102,6 +104,56 @@ def _death(network: Network, victim: PeerId, *, kill: bool) -> tuple[float, floa
     return min(seen) - began_s, max(seen) - began_s
 
 
+@dataclass(frozen=True, kw_only=True)
+class FalseRow:
+    """What ``members``, all healthy but for pauses of their processes, say of each other in ``minutes``."""
+
+    protocol: str
+    members: int
+    loss: float
+    minutes: float
+    suspicions: int
+    deaths: int
+    """Views in which a member became dead: one member wrongly given up by all is ``members - 1`` of them."""
+
+
+FALSE_MEMBERS, FALSE_LOSS, FALSE_MINUTES = 30, 0.2, 2.0
+
+PAUSED, PAUSE_S, PAUSE_INTERVAL_S = 3, (1.0, 4.0), 10.0
+"""So many members stand still for so long, each so often: shorter than any suspicion, so that none of them should die."""
+
+
+def measure_false(protocol: str, seed: int = 1) -> FalseRow:
+    """``protocol``: ``SWIM``, ``Lifeguard``, or ``Veil``, which is Lifeguard with k accusers."""
+    preset = LAN if protocol != "SWIM" else replace(LAN, awareness_max=1, suspicion_max_mult=1)
+    accusers, roster.DEATH_ACCUSERS_MAX = roster.DEATH_ACCUSERS_MAX, 1 if protocol != "Veil" else roster.DEATH_ACCUSERS_MAX
+    try:
+        network = Network(FALSE_MEMBERS, seed=seed, loss=FALSE_LOSS, preset=preset, settled=True)
+        for _ in range(int(FALSE_MINUTES * 60 / PAUSE_INTERVAL_S)):
+            paused = network.rng.sample(network.peers, PAUSED)
+            network.down.update(paused)
+            pause_s = network.rng.uniform(*PAUSE_S)
+            network.run(pause_s)
+            network.down.difference_update(paused)
+            network.run(PAUSE_INTERVAL_S - pause_s)
+    finally:
+        roster.DEATH_ACCUSERS_MAX = accusers
+    return FalseRow(
+        protocol=protocol,
+        members=FALSE_MEMBERS,
+        loss=FALSE_LOSS,
+        minutes=FALSE_MINUTES,
+        suspicions=sum(state is PeerState.SUSPECT for _, _, _, state in network.changes),
+        deaths=len(network.deaths()),
+    )
+
+
+def false_table(rows: Sequence[FalseRow]) -> str:
+    lines = ["| protocol (simulated) | suspected | declared dead |", "|---|---|---|"]
+    lines += [f"| {row.protocol} | {row.suspicions:,} | {row.deaths:,} |" for row in rows]
+    return "\n".join(lines)
+
+
 def _median(values: Sequence[float]) -> float:
     return round(statistics.median(values), 1)
 
@@ -135,7 +187,12 @@ def main() -> None:
     parser.add_argument("--members", type=int, nargs="*", default=list(TRIALS))
     parser.add_argument("--plot", type=Path, help="write the chart to this SVG file")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of the table")
+    parser.add_argument("--false-deaths", action="store_true", help="what each part of the protocol is worth, instead")
     options = parser.parse_args()
+    if options.false_deaths:
+        wrong = [measure_false(protocol) for protocol in ("SWIM", "Lifeguard", "Veil")]
+        sys.stdout.write((json.dumps([asdict(row) for row in wrong]) if options.json else false_table(wrong)) + "\n")
+        return
     rows = [measure(members, TRIALS.get(members, 2)) for members in options.members]
     sys.stdout.write((json.dumps([asdict(row) for row in rows]) if options.json else table(rows)) + "\n")
     if options.plot is not None:

@@ -5,12 +5,12 @@ import contextlib
 import re
 import shutil
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator
 
 import psutil
 
+from bench.mesh_wires import Wire, Wires
 from veil.errors import ConfigInvalid
 
 EVENT = re.compile(rb"serf: EventMember(Join|Failed): (\S+)")
@@ -20,21 +20,21 @@ JOIN_TIMEOUT_S = 60.0
 class Agent:
     """One serf process; what its log says of others, with the time it was read."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, wire: Wire) -> None:
         self.name = f"bench-{number}"
-        self.port, self.rpc_port = _free_port(), _free_port()
+        self.wire = wire
         self.events: dict[tuple[str, str], float] = {}
         self.process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
 
     async def start(self, join: "Agent | None") -> None:
-        command = ["serf", "agent", f"-node={self.name}", f"-bind=127.0.0.1:{self.port}", "-log-level=info"]
-        command += [f"-rpc-addr=127.0.0.1:{self.rpc_port}", "-profile=lan"]
+        command = ["serf", "agent", f"-node={self.name}", f"-bind={self.wire.address}", "-log-level=info", "-profile=lan"]
         if join is not None:
-            command.append(f"-join=127.0.0.1:{join.port}")
-        self.process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
+            command.append(f"-join={join.wire.address}")
+        with self.wire.inside():
+            self.process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            )
         self._reader = asyncio.create_task(self._read(self.process))
 
     def signal(self, number: signal.Signals) -> None:
@@ -60,11 +60,12 @@ class Agent:
 class SerfCluster:
     """Agents that know each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, wires: Wires) -> None:
         self.agents: list[Agent] = []
+        self._wires = wires
 
     async def add(self) -> Agent:
-        agent = Agent(len(self.agents))
+        agent = Agent(len(self.agents), self._wires.add())
         first = self.agents[0] if self.agents else None
         self.agents.append(agent)
         await agent.start(first)
@@ -83,11 +84,11 @@ class SerfCluster:
 
 
 @contextlib.asynccontextmanager
-async def serf_cluster(count: int) -> AsyncIterator[SerfCluster]:
+async def serf_cluster(count: int, wires: Wires) -> AsyncIterator[SerfCluster]:
     """``count`` agents that have all seen each other. Raises ConfigInvalid where there is no serf."""
     if shutil.which("serf") is None:
         raise ConfigInvalid("serf is not installed", hint="run `make bench-mesh`, which installs Debian's package `serf`")
-    made = SerfCluster()
+    made = SerfCluster(wires)
     try:
         for _ in range(count):
             await made.add()
@@ -96,10 +97,3 @@ async def serf_cluster(count: int) -> AsyncIterator[SerfCluster]:
         yield made
     finally:
         await asyncio.gather(*(agent.close() for agent in made.agents))
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
