@@ -107,6 +107,17 @@ def test_members_that_are_away_are_named_and_no_failure_of_this_node() -> None:
     assert exit_code(found) == 0
 
 
+def test_a_node_that_members_marked_down_is_named() -> None:
+    marked = condition("Eligible", "False", "MarkedDown", "members marked it down")
+    own = a_node("n1", HERE, marked, condition("Registered", "False", "MarkedDown", "others marked this node down"))
+    found = list(findings([own, a_node("n2", HERE, marked), a_node("n3", HERE, condition("Eligible", "False", "Cordoned"))]))
+    about = [(finding.check, finding.level, finding.said) for finding in found if "down" in finding.said]
+    assert about == [
+        ("Registered", Level.FAIL, "MarkedDown: others marked this node down"),
+        ("Eligible", Level.WARN, "n2 is marked down on chain"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

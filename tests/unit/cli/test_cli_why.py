@@ -11,7 +11,7 @@ from cli_ran import Veil
 
 from veil.api.fake import FakeNode, a_workload, an_instance
 from veil.cli.explanations import EXPLANATIONS, SILENT, UNKNOWN, Cause, explanation
-from veil.cli.why import label_notes, node_notes, of_instance, of_workload, taint_notes
+from veil.cli.why import label_notes, mark_notes, node_notes, of_instance, of_workload, taint_notes
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ("veil/placement/reasons.py", "veil/agent/status.py", "veil/rollout/status.py")
@@ -180,6 +180,13 @@ def test_taints_that_are_not_tolerated_are_named() -> None:
         node["spec"]["taints"] = {"dedicated": "db", "zone": "b"}
     assert list(taint_notes({"zone": "b"}, nodes)) == ["n2 has taints that are not tolerated: dedicated=db"]
     assert list(taint_notes({"zone": "b", "dedicated": "db"}, nodes)) == []
+
+
+def test_nodes_that_are_marked_down_are_named() -> None:
+    marked = a_node("n2", "Active", {}, condition("Eligible", "MarkedDown"))
+    assert list(mark_notes([a_node("n1"), marked, a_node("n3", "Cordoned", {}, condition("Eligible", "Cordoned"))])) == [
+        "n2 is marked down"
+    ]
 
 
 # the verb

@@ -1,11 +1,13 @@
 """Objects follow the projection, whatever somebody else has put on the chain or into the mesh."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from node_world import FIGURES, HELLO, OPERATOR, TEMPLATE, World
 
 from veil.api.assemble import withheld_from
+from veil.api.core_nodes import core_node
 from veil.errors import MeshUnavailable
 from veil.identity import Identity, peer_id_text
 from veil.mesh.ports import PeerState
@@ -188,6 +190,30 @@ async def test_nodes_follow_the_registry_and_what_swim_says(world: World) -> Non
     world.register(world.other, name="renamed")
     await world.assembler.sync()
     assert [obj["metadata"]["name"] for obj in world.store.list("Node")] == ["node-2", "renamed"]
+
+
+@pytest.mark.parametrize(
+    ("status", "down", "expected", "kubectl"),
+    [
+        ("Active", None, ("True", "Active"), ("True", "SwimAlive")),
+        ("Active", 7, ("False", "MarkedDown"), ("False", "MarkedDown")),
+        ("Cordoned", 7, ("False", "MarkedDown"), ("False", "MarkedDown")),
+        ("Cordoned", None, ("False", "Cordoned"), ("True", "SwimAlive")),
+        ("Leaving", 7, ("False", "NotActive"), ("False", "Leaving")),
+    ],
+)
+async def test_a_node_says_whether_rounds_may_choose_it(
+    world: World, status: str, down: int | None, expected: tuple[str, str], kubectl: tuple[str, str]
+) -> None:
+    world.register(world.other, name="node-2", status=status)
+    row = world.projection.node(world.other.peer_id)
+    assert row is not None
+    world.write(lambda writer: writer.put_node(replace(row, down_incarnation=down)))
+    await world.assembler.sync()
+    node = world.store.get("Node", "", "node-2")
+    found = {one["type"]: (one["status"], one["reason"]) for one in node["status"]["conditions"]}
+    assert found["Eligible"] == expected
+    assert {one["type"]: (one["status"], one["reason"]) for one in core_node(node)["status"]["conditions"]}["Ready"] == kubectl
 
 
 async def test_leaves_are_shown_once_their_batch_is_here_and_go_with_a_reorg(world: World) -> None:
