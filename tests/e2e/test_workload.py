@@ -100,13 +100,15 @@ def test_a_changed_template_is_rolled_out(cluster: Cluster, manifest: Callable[.
     path.write_text(path.read_text().replace("echo started", "echo began"))
     assert "configured" in cluster.veil("apply", "-f", str(path)).stdout
 
-    def rolled() -> bool:
-        instances = [one for one in cluster.get("instances") if one["spec"]["workload"] == "rolled"]
-        return (
-            len(instances) == 1 and instances[0]["spec"]["generation"] == 2 and instances[0].get("status", {}).get("ready", False)
-        )
+    def is_rolled_out(generation: int) -> None:
+        told = cluster.veil("rollout", "status", "workload/rolled", "--timeout", "60s").stdout
+        assert told.splitlines()[-1] == f"rolled: generation {generation} is rolled out"
+        (instance,) = [one for one in cluster.get("instances") if one["spec"]["workload"] == "rolled"]
+        assert (instance["spec"]["generation"], instance["status"]["ready"]) == (generation, True)
 
-    eventually(rolled, timeout_s=60, what="one ready instance of generation 2")
+    is_rolled_out(2)
+    cluster.veil("rollout", "restart", "workload/rolled")
+    is_rolled_out(3)
     eventually(lambda: "began" in cluster.veil("logs", "workload/rolled").stdout, what="the new template's output")
     assert sum(len(ids) for ids in cluster.all_containers().values()) == 1
     cluster.veil("delete", "workload", "rolled")
