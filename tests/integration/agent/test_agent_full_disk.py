@@ -61,6 +61,8 @@ async def test_a_disk_that_fills_up_and_is_emptied(
             while machine.agent.statuses()[one.key].reason != reason:
                 await asyncio.sleep(0.05)
 
+    machine.agent.set_desired({first.key: first})
+    await machine.until(lambda pids: ids[first.key] in pids)
     machine.agent.set_desired({first.key: first, second.key: second})
     await machine.until(lambda pids: {ids[first.key], ids[second.key]} <= set(pids))
     pid = (await machine.pids())[ids[first.key]]
