@@ -151,6 +151,7 @@ def _with_notes(client: "BlockingClient", where: str, finding: Finding) -> Findi
         notes = [
             *label_notes(placement.get("nodeSelector") or {}, nodes),
             *taint_notes(placement.get("tolerations") or {}, nodes),
+            *(vouch_notes(nodes) if placement.get("vouchedLabels") else ()),
             *mark_notes(nodes),
         ]
         return finding._replace(notes=tuple(notes))
@@ -180,6 +181,14 @@ def taint_notes(tolerations: dict[str, str], nodes: list[Obj]) -> Iterator[str]:
         kept_off = sorted(taints.items() - tolerations.items())
         if kept_off and (node.get("status") or {}).get("phase") == "Active":
             yield f"{node['metadata']['name']} has taints that are not tolerated: {', '.join('='.join(one) for one in kept_off)}"
+
+
+def vouch_notes(nodes: list[Obj]) -> Iterator[str]:
+    """For which Active nodes' labels no administrator vouches."""
+    for node in nodes:
+        status = node.get("status") or {}
+        if status.get("phase") == "Active" and status.get("labelsVouchedBy", "") in ("", status.get("operator")):
+            yield f"no administrator vouches for the labels of {node['metadata']['name']}"
 
 
 def mark_notes(nodes: list[Obj]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from cli_ran import Veil
 
 from veil.api.fake import FakeNode, a_workload, an_instance
 from veil.cli.explanations import EXPLANATIONS, SILENT, UNKNOWN, Cause, explanation
-from veil.cli.why import label_notes, mark_notes, node_notes, of_instance, of_workload, taint_notes
+from veil.cli.why import label_notes, mark_notes, node_notes, of_instance, of_workload, taint_notes, vouch_notes
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ("veil/placement/reasons.py", "veil/agent/status.py", "veil/rollout/status.py")
@@ -187,6 +187,13 @@ def test_nodes_that_are_marked_down_are_named() -> None:
     assert list(mark_notes([a_node("n1"), marked, a_node("n3", "Cordoned", {}, condition("Eligible", "Cordoned"))])) == [
         "n2 is marked down"
     ]
+
+
+def test_nodes_that_nobody_vouches_for_are_named() -> None:
+    nodes = [a_node("n1"), a_node("n2"), a_node("n3"), a_node("n4", "Cordoned")]
+    for node, by in zip(nodes, ("0xadmin", "0xn2", "", ""), strict=True):
+        node["status"] |= {"operator": f"0x{node['metadata']['name']}", **({"labelsVouchedBy": by} if by else {})}
+    assert list(vouch_notes(nodes)) == [f"no administrator vouches for the labels of {name}" for name in ("n2", "n3")]
 
 
 # the verb
