@@ -94,7 +94,8 @@ class Roster:
 
     def allow(self, peers: Iterable[PeerId], now_s: float) -> tuple[list[PeerId], list[PeerId]]:
         """Exactly ``peers`` are registered; gives back who is new and who is gone."""
-        wanted = set(peers) - {self.me}
+        # In their order: a set's differs from process to process, and a simulation shall replay in another one.
+        wanted = {peer: None for peer in peers if peer != self.me}
         gone = [peer for peer in self._entries if peer not in wanted]
         new = [peer for peer in wanted if peer not in self._entries]
         for peer in gone:
