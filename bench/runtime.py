@@ -1,9 +1,10 @@
 """What the node agent promises, measured on a containerd of its own, beside ``ctr`` on the same daemon in the same run.
 
-``python -m bench.runtime`` prints a table, ``--json`` one line. Starts are made in turn, one by ctr, one by the agent, so that
-both have the same machine; on a busy one only the ratio means something. The agent runs alone in this process with its driver, so
-this process's CPU and memory are theirs. Twins are counted in ``/proc``, not asked of the runtime. Needs root, containerd, runc,
-busybox.
+``python -m bench.runtime`` prints a table, ``--json`` one line, ``--calls`` also the calls into containerd that one start takes.
+Starts are made in turn, by ctr, by the agent, and now and then by the others, so that all have the same machine; on a busy one
+only ratios mean something. The agent runs alone in this process with its driver, so this process's CPU and memory are theirs.
+Twins are counted in ``/proc``, not asked of the runtime. Needs root, containerd, runc, busybox, ctr; dockerd is measured where it
+is on the PATH or in VEIL_TEST_DOCKERD.
 """
 
 import argparse
@@ -17,53 +18,63 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import psutil
 
-from veil.agent.agent import Agent
-from veil.agent.keys import DesiredInstance, InstanceKey, container_id
-from veil.runtime.containerd import ContainerdRuntime
-from veil.runtime.daemon import PrivateContainerd, available
-from veil.runtime.images import BUSYBOX_IMAGE, build_busybox
+from bench.runtime_machine import CPU_MILLI, PATIENCE_S, Calls, Machine
+from bench.runtime_peers import Peers, at_once, ctr_is_here, docker, start
+from veil.agent.agent import STARTS_AT_ONCE
+from veil.agent.keys import InstanceKey, container_id
+from veil.runtime.daemon import available
 from veil.runtime.ports import ContainerState
-from veil.store.journal import Journal
-from veil.types import Generation, ObjectId, SystemClock
-from veil.wire.objects import ContainerResources, Resources
-from veil.wire.rounds import InstanceStatus
 
 RUNNING = ContainerState.RUNNING
-SLEEP = ("sleep", "100000")
 TALK = ("sh", "-c", "while :; do cat /proc/uptime; usleep 40000; done")
 """Says what CLOCK_BOOTTIME is, to 10 ms."""
 
 WIDE = 40
 """Instances that are wanted at once to measure starts a second; the agent makes STARTS_AT_ONCE of them at a time."""
 
+SMALL_CPU_MILLI = 100
+"""runc's own work in a container counts against its limit: one of a tenth of a core is throttled before its command runs."""
+
 RESTARTS = 10
+RELISTS = 5
 FOLLOW_S = 10.0
-PATIENCE_S = 600.0
+OTHERS_EVERY = 5
+"""Of so many starts by the agent and by ctr, one by each of the others."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Medians and percentiles; seconds unless the name says otherwise."""
+    """Medians and percentiles; seconds unless the name says otherwise. None: was not measured."""
 
     start_p50_vs_ctr: float
-    """The agent's median from wanted to running over that of ``ctr run -d``."""
+    """The agent's median from wanted to running over that of ``ctr run -d``, which sets no limits and no seccomp profile."""
+    start_p50_vs_ctr_limits: float
+    """The same over that of ``ctr run -d`` with the agent's limits and profile."""
     start_p50_s: float
-    ctr_start_p50_s: float
     start_p99_s: float
+    ctr_start_p50_s: float
+    ctr_limits_start_p50_s: float
+    driver_start_p50_s: float
+    """The agent's driver without the agent."""
+    docker_start_p50_s: float | None
+    """Through the Docker API, by the docker driver."""
+    small_start_p50_s: float
+    """The agent's, of a container that may use SMALL_CPU_MILLI."""
     starts_per_s: float
+    ctr_starts_per_s: float
+    """As many at a time as the agent makes."""
+    driver_starts_per_s: float
     restart_s: float
     """Median from the kill to the new process."""
     relist_500_s: float | None
-    """None when fewer than 500 were run."""
-    relist_s: float
-    instances: int
-    """That were idle, and listed, for the two figures below and the one above."""
+    """Median from a gap in the events until each of 500 was looked at. None when fewer were run."""
+    list_s: float
+    """Of that, what the runtime takes to list them."""
     agent_cpu_idle: float
     """Part of one core."""
     agent_rss_mb: int
@@ -72,106 +83,83 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     twins: int
     """Instances with more than one main process at the end."""
     starts: int
+    idle_instances: int
+    listed_instances: int
     cores: int
     load_average: float
 
 
-class Machine:
-    """A private containerd, an agent on it, and ctr beside."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.private = PrivateContainerd(directory / "d", directory / "containerd.log")
-        self.wanted: dict[InstanceKey, DesiredInstance] = {}
-        self.running: dict[InstanceKey, asyncio.Event] = {}
-
-    async def start(self) -> None:
-        await self.private.start()
-        self.runtime, self.beside = self._connect("bench"), self._connect("beside")
-        archive = self.directory / "busybox.tar"
-        build_busybox(archive)
-        for runtime in (self.runtime, self.beside):
-            await runtime.start_driver()
-            await runtime.import_image(BUSYBOX_IMAGE, archive)
-        self.journal = Journal(self.directory / "journal.db")
-        self.agent = Agent(self.runtime, self.journal, SystemClock(), self.directory / "logs", self._heard, node="bench")
-        await self.agent.start()
-        self.agent.set_desired({})
-
-    async def close(self) -> None:
-        await self.agent.close()
-        for runtime in (self.runtime, self.beside):
-            await runtime.close()
-        self.journal.close()
-        await self.private.stop()
-
-    def want(self, numbers: Iterable[int], command: tuple[str, ...] = SLEEP) -> list[InstanceKey]:
-        """Want these instances besides those that are wanted already."""
-        keys = []
-        for number in numbers:
-            key = InstanceKey(ObjectId(number.to_bytes(32, "big")), Generation(1), 0)
-            container = {"name": "main", "image": BUSYBOX_IMAGE, "command": list(command)}
-            figures = Resources(containers={"main": ContainerResources(cpu_milli=100, memory_bytes=64 << 20)})
-            self.wanted[key] = DesiredInstance(
-                key=key,
-                namespace="bench",
-                workload=f"w{number}",
-                spec={"containers": [container], "terminationGracePeriodSeconds": 0},
-                resources=figures,
-                public=True,
-            )
-            self.running[key] = asyncio.Event()
-            keys.append(key)
-        self.agent.set_desired(self.wanted)
-        return keys
-
-    async def until_running(self, keys: Iterable[InstanceKey]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            await asyncio.gather(*(self.running[key].wait() for key in keys))
-
-    async def drop(self, keys: Iterable[InstanceKey]) -> None:
-        gone = set(keys)
-        self.wanted = {key: one for key, one in self.wanted.items() if key not in gone}
-        self.agent.set_desired(self.wanted)
-        async with asyncio.timeout(PATIENCE_S):
-            while gone & self.agent.statuses().keys():  # noqa: ASYNC110 - from the outside, as a user would
-                await asyncio.sleep(0.05)
-
-    async def by_ctr(self, id: str) -> float:
-        """Seconds of one ``ctr run -d``."""
-        command = ["ctr", "--address", str(self.private.socket), "--namespace", "beside", "run", "--detach"]
-        command += ["--snapshotter", self.private.snapshotter, BUSYBOX_IMAGE, id, *SLEEP]
-        began_s = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(*command)
-        if await process.wait() != 0:
-            raise SystemExit("ctr run failed")
-        return time.perf_counter() - began_s
-
-    def _connect(self, namespace: str) -> ContainerdRuntime:
-        return ContainerdRuntime(
-            self.private.socket,
-            namespace=namespace,
-            snapshotter=self.private.snapshotter,
-            runc_root=self.private.runc_root if namespace == "bench" else None,
-            cgroup_parent=self.private.cgroup_parent,
-        )
-
-    def _heard(self, key: InstanceKey, status: InstanceStatus) -> None:
-        if status.phase == "Running" and key in self.running:
-            self.running[key].set()
+WANTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "start_p50_vs_ctr": ("<= 1.2", ()),
+    "start_p99_s": ("<= 0.5", ()),
+    "start_p50_s": ("", ("ctr_start_p50_s", "ctr_limits_start_p50_s", "driver_start_p50_s", "docker_start_p50_s")),
+    "start_p50_vs_ctr_limits": ("", ()),
+    "small_start_p50_s": ("", ()),
+    "starts_per_s": (">= 13", ("ctr_starts_per_s", "", "driver_starts_per_s")),
+    "restart_s": ("<= 0.3", ()),
+    "relist_500_s": ("<= 0.3", ("", "", "list_s")),
+    "agent_cpu_idle": ("<= 0.02", ()),
+    "agent_rss_mb": ("<= 150", ()),
+    "log_follow_p99_ms": ("<= 100", ()),
+    "twins": ("0", ()),
+}
+"""The rows of the table: what is wanted, and the figures of ctr, ctr with limits, the driver alone, the Docker API."""
 
 
-async def starts(machine: Machine, count: int) -> tuple[list[float], list[float]]:
-    """Seconds of starts one after the other: the agent's, ctr's. In turn; each is removed before the next."""
-    ours, theirs = [], []
+class Starts(msgspec.Struct):
+    """Seconds of starts one after the other."""
+
+    agent: list[float] = []
+    small: list[float] = []
+    ctr: list[float] = []
+    ctr_limits: list[float] = []
+    driver: list[float] = []
+
+
+async def starts(machine: Machine, peers: Peers, count: int) -> Starts:
+    """In turn; each is removed before the next."""
+    took = Starts()
     for number in range(count):
-        theirs.append(await machine.by_ctr(f"c{number}"))
-        began_s = time.perf_counter()
-        keys = machine.want([number])
-        await machine.until_running(keys)
-        ours.append(time.perf_counter() - began_s)
-        await asyncio.gather(machine.drop(keys), machine.beside.delete(f"c{number}"))
-    return ours, theirs
+        ids = [f"c{number}"]
+        took.ctr.append(await peers.ctr(ids[0]))
+        keys = await _by_agent(machine, number, took.agent)
+        if number % OTHERS_EVERY == 0:
+            ids += [f"l{number}", f"d{number}"]
+            took.ctr_limits.append(await peers.ctr(ids[1], limits=True))
+            took.driver.append(await peers.driver(ids[2]))
+            keys += await _by_agent(machine, 100_000 + number, took.small, cpu_milli=SMALL_CPU_MILLI)
+        await asyncio.gather(machine.drop(keys), peers.remove(ids))
+    return took
+
+
+async def _by_agent(machine: Machine, number: int, took_s: list[float], cpu_milli: int = CPU_MILLI) -> list[InstanceKey]:
+    began_s = time.perf_counter()
+    keys = machine.want([number], cpu_milli=cpu_milli)
+    await machine.until_running(keys)
+    took_s.append(time.perf_counter() - began_s)
+    return keys
+
+
+async def at_once_by_peers(peers: Peers) -> tuple[float, float]:
+    """Starts a second by ctr and by the driver alone, as many at a time as the agent makes."""
+    rates = []
+    for kind, by in (("C", peers.ctr), ("D", peers.driver)):
+        ids = [f"{kind}{number}" for number in range(WIDE)]
+        rates.append(WIDE / await at_once(STARTS_AT_ONCE, [lambda id=id, by=by: by(id) for id in ids]))  # type: ignore[misc]
+        await peers.remove(ids)
+    return rates[0], rates[1]
+
+
+async def by_docker(directory: Path, count: int) -> float | None:
+    """Median seconds of a start through the Docker API; None where there is no dockerd."""
+    took_s = []
+    async with docker(directory) as runtime:
+        if runtime is None:
+            return None
+        for number in range(count):
+            took_s.append(await start(runtime, f"k{number}", directory))
+            await runtime.delete(f"k{number}")
+    return statistics.median(took_s)
 
 
 async def restarts(machine: Machine, keys: list[InstanceKey]) -> list[float]:
@@ -199,14 +187,15 @@ async def idle(machine: Machine, seconds: float) -> tuple[float, int, float]:
     return (after[0] - before[0]) / seconds, round(process.memory_info().rss / 1e6), (after[1] - before[1]) / seconds
 
 
-async def relist(machine: Machine) -> float:
-    """Seconds from a gap in the events until every instance was looked at."""
-    async with asyncio.timeout(PATIENCE_S):
+async def relists(machine: Machine) -> tuple[float, float]:
+    """Median seconds of a look at everything, and of the listing alone."""
+    looks_s, lists_s = [], []
+    for _ in range(RELISTS):
+        looks_s.append(await machine.relist())
         began_s = time.perf_counter()
-        await machine.agent._resync()
-        while not machine.agent._queue.idle:  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
-        return time.perf_counter() - began_s
+        await machine.runtime.list()
+        lists_s.append(time.perf_counter() - began_s)
+    return statistics.median(looks_s), statistics.median(lists_s)
 
 
 async def follow(machine: Machine, number: int) -> list[float]:
@@ -239,54 +228,98 @@ def twins() -> int:
     return sum(count > 1 for count in found.values())
 
 
-async def measure(count: int, instances: int, idle_s: float, say: Callable[[str], None]) -> Figures:
+async def measure(arguments: argparse.Namespace, say: Callable[[str], None]) -> Figures:
     load_average = os.getloadavg()[0]
     directory = Path(tempfile.mkdtemp(prefix="veil-bench-"))
     machine = Machine(directory)
     try:
         await machine.start()
-        await starts(machine, 2)  # the first read what the others find in memory
-        say(f"{count} starts one after the other, in turn with ctr")
-        ours, theirs = await starts(machine, count)
+        peers = Peers(machine)
+        await starts(machine, peers, 2)  # the first read what the others find in memory
+        if arguments.calls:
+            say(await calls(machine))
+        say(f"{arguments.starts} starts one after the other, in turn with ctr")
+        took = await starts(machine, peers, arguments.starts)
         say(f"{WIDE} at once")
         began_s = time.perf_counter()
         keys = machine.want(range(1000, 1000 + WIDE))
         await machine.until_running(keys)
         per_s = WIDE / (time.perf_counter() - began_s)
+        ctr_per_s, driver_per_s = await at_once_by_peers(peers)
         say(f"{RESTARTS} restarts")
         restart = await restarts(machine, keys[:RESTARTS])
         say("following a log")
         late_ms = await follow(machine, 900)
-        say(f"{instances} instances, idle for {idle_s:.0f} s")
-        more = machine.want(range(2000, 2000 + max(0, instances - WIDE)))
-        await machine.until_running(more)
-        relisted_s = min([await relist(machine) for _ in range(3)])
+        say(f"{arguments.instances} instances, idle for {arguments.idle_s:.0f} s")
+        await machine.until_running(machine.want(range(2000, 2000 + max(0, arguments.instances - WIDE))))
+        idle_instances = len(machine.wanted)
         await asyncio.sleep(2)
-        cpu, rss_mb, daemon_cpu = await idle(machine, idle_s)
-        twice = twins()
+        cpu, rss_mb, daemon_cpu = await idle(machine, arguments.idle_s)
+        say(f"{max(arguments.relist, idle_instances)} instances listed and looked at")
+        await machine.until_running(machine.want(range(3000, 3000 + max(0, arguments.relist - idle_instances))))
+        relist_s, list_s = await relists(machine)
+        twice, listed = twins(), len(machine.wanted)
+        say("dockerd")
+        (directory / "k").mkdir()
+        docker_s = await by_docker(directory / "k", max(1, arguments.starts // OTHERS_EVERY))
     finally:
         await machine.close()
         shutil.rmtree(directory)
-    median, median_ctr = statistics.median(ours), statistics.median(theirs)
+    median, median_ctr, median_limits = map(statistics.median, (took.agent, took.ctr, took.ctr_limits))
     return Figures(
         start_p50_vs_ctr=round(median / median_ctr, 2),
+        start_p50_vs_ctr_limits=round(median / median_limits, 2),
         start_p50_s=round(median, 3),
+        start_p99_s=round(_p99(took.agent), 3),
         ctr_start_p50_s=round(median_ctr, 3),
-        start_p99_s=round(_p99(ours), 3),
+        ctr_limits_start_p50_s=round(median_limits, 3),
+        driver_start_p50_s=round(statistics.median(took.driver), 3),
+        docker_start_p50_s=None if docker_s is None else round(docker_s, 3),
+        small_start_p50_s=round(statistics.median(took.small), 3),
         starts_per_s=round(per_s, 1),
+        ctr_starts_per_s=round(ctr_per_s, 1),
+        driver_starts_per_s=round(driver_per_s, 1),
         restart_s=round(statistics.median(restart), 3),
-        relist_500_s=round(relisted_s, 3) if len(machine.wanted) >= 500 else None,
-        relist_s=round(relisted_s, 3),
-        instances=len(machine.wanted),
+        relist_500_s=round(relist_s, 3) if listed >= 500 else None,
+        list_s=round(list_s, 3),
         agent_cpu_idle=round(cpu, 4),
         agent_rss_mb=rss_mb,
         containerd_cpu_idle=round(daemon_cpu, 4),
         log_follow_p99_ms=round(_p99(late_ms), 1),
         twins=twice,
-        starts=count,
+        starts=arguments.starts,
+        idle_instances=idle_instances,
+        listed_instances=listed,
         cores=len(os.sched_getaffinity(0)),
         load_average=round(load_average, 2),
     )
+
+
+async def calls(machine: Machine) -> str:
+    """A table of what five starts by the agent ask of containerd."""
+    timed = Calls(machine.runtime)
+    for number in range(5):
+        keys = machine.want([200_000 + number])
+        await machine.until_running(keys)
+    timed.stop()
+    await machine.drop(list(machine.wanted))
+    return timed.table(5)
+
+
+def table(figures: Figures) -> str:
+    """What is wanted and what was found, beside the others."""
+    lines = [f"{'':26}{'veil':>8}{'wanted':>10}{'ctr':>8}{'ctr, limits':>13}{'driver alone':>14}{'docker':>8}"]
+    for name, (wanted, others) in WANTED.items():
+        beside = [_cell(getattr(figures, other)) if other else "" for other in others] + [""] * (4 - len(others))
+        cells = f"{beside[0]:>8}{beside[1]:>13}{beside[2]:>14}{beside[3]:>8}"
+        lines.append(f"{name:26}{_cell(getattr(figures, name)):>8}{wanted:>10}{cells}".rstrip())
+    rest = ("containerd_cpu_idle", "starts", "idle_instances", "listed_instances", "cores", "load_average")
+    lines.append(", ".join(f"{name} {_cell(getattr(figures, name))}" for name in rest))
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -302,27 +335,23 @@ def _p99(values: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.runtime", description="What the node agent does in which time.")
     parser.add_argument("--starts", type=int, default=100, help="starts one after the other, each beside one by ctr")
-    parser.add_argument("--instances", type=int, default=200, help="that run while nothing happens; 500 for relist_500_s")
+    parser.add_argument("--instances", type=int, default=200, help="that run while nothing happens")
+    parser.add_argument("--relist", type=int, default=500, help="instances that are listed and looked at")
     parser.add_argument("--idle-s", type=float, default=30.0, help="how long nothing happens")
+    parser.add_argument("--calls", action="store_true", help="also print what one start asks of containerd")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     arguments = parser.parse_args()
-    if arguments.starts < 1 or arguments.instances < WIDE or arguments.idle_s <= 0:
-        parser.error(f"--starts: at least 1; --instances: at least {WIDE}; --idle-s: over 0")
-    if (reason := available()) is not None or (reason := None if shutil.which("ctr") else "no ctr here") is not None:
+    if arguments.starts < 1 or arguments.instances < WIDE or arguments.idle_s <= 0 or arguments.relist < 0:
+        parser.error(f"--starts: at least 1; --instances: at least {WIDE}; --idle-s: over 0; --relist: at least 0")
+    if (reason := available()) is not None or (reason := None if ctr_is_here() else "no ctr here") is not None:
         parser.error(f"cannot run here: {reason}")
 
     def say(what: str) -> None:
         if not arguments.json:
             print(f"... {what}", file=sys.stderr)
 
-    values: dict[str, Any] = msgspec.to_builtins(
-        asyncio.run(measure(arguments.starts, arguments.instances, arguments.idle_s, say))
-    )
-    if arguments.json:
-        print(json.dumps(values))
-        return
-    for name, value in values.items():
-        print(f"{name:20} {'-' if value is None else value}")
+    figures = asyncio.run(measure(arguments, say))
+    print(json.dumps(msgspec.to_builtins(figures)) if arguments.json else table(figures))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ from veil.agent.images import EveryImage, ImagePolicy, Images, ImageState
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
 from veil.agent.logs import Logs
 from veil.agent.networks import Network, Networks, RuntimeNetworks
+from veil.agent.plans import Plans
 from veil.agent.probe_calls import ProbeCalls
 from veil.agent.probes import Health
 from veil.agent.probing import Probing
 from veil.agent.queue import WorkQueue, without_figures
 from veil.agent.reconcile import Action, Decision, Verb, decide
-from veil.agent.spec import InstancePlan, Planned, RestartPolicy, plan_instance
+from veil.agent.spec import InstancePlan, Planned, RestartPolicy
 from veil.agent.status import (
     GPU_UNAVAILABLE,
     NETWORK_UNAVAILABLE,
@@ -136,7 +137,6 @@ class Agent:
         self._clock = clock
         self._on_status = on_status
         self._on_gone = on_gone
-        self._node = node
         self._logs = Logs(log_dir, clock)
         self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
         self._networks = networks
@@ -145,8 +145,8 @@ class Agent:
         self._images = Images(runtime, clock, self._queue.add, image_policy or EveryImage())
         self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
         self._containers = Containers(runtime, node)
+        self._plans = Plans(node, self._logs.paths, self._volumes, networks)
         self._probing = Probing(ProbeCalls(runtime), clock, self._queue.add)
-        self._plans: dict[InstanceKey, InstancePlan] = {}
         self._evictions = Evictions(
             runtime,
             clock,
@@ -253,7 +253,7 @@ class Agent:
         return key in (self._desired or {}) and (status is None or status.phase not in ("Succeeded", "Failed"))
 
     def _plans_that_go_on(self) -> dict[InstanceKey, InstancePlan]:
-        return {key: plan for key, plan in self._plans.items() if self._goes_on(key)}
+        return {key: plan for key, plan in self._plans.made().items() if self._goes_on(key)}
 
     def _wanted_images(self) -> list[str]:
         found = []
@@ -313,20 +313,11 @@ class Agent:
 
     async def _run(self, desired: DesiredInstance) -> float | None:
         try:
-            home = self._volumes.home(desired.key.text)
-            plan = plan_instance(
-                desired,
-                node=self._node,
-                log_paths=self._logs.paths,
-                volumes_home=home,
-                network_home=self._networks.home(desired.key.text) if self._networks else None,
-                network_by_runtime=self._networks is not None and self._networks.by_runtime,
-            )
+            plan = self._plans.of(desired)
         except InvalidInput as error:
             log.warning("%s: %s", desired.key.text, without_figures(error.message))
             self._publish(desired.key, invalid_template(self._clock.now_s()))
             return None
-        self._plans[desired.key] = plan
         if (eviction := self._evictions.pending(desired.key)) is not None:
             await self._evict(desired.key, plan, eviction)
         if message := self._evictions.marked(desired.key):
@@ -394,7 +385,7 @@ class Agent:
             await self._containers.remove(key, action.id, grace_s=action.grace_s)
             return True
         if action.verb is Verb.STOP:
-            await self._runtime.stop(action.id, grace_s=action.grace_s)
+            await self._containers.stop(action.id, grace_s=action.grace_s)
             return True
         (planned,) = [planned for planned in plan.everything if planned.name == action.container]
         if plan.volumes and not await self._volumes_ready(key, plan, planned.name):
@@ -413,7 +404,7 @@ class Agent:
         self._put_log_aside(key, action)
         self._remember_start(key, action)
         async with self._starts:
-            await self._runtime.start(action.id)
+            await self._containers.start(action.id)
         self._troubles.over(key, planned.name)
         return True
 
@@ -491,11 +482,12 @@ class Agent:
 
     async def _remove(self, key: InstanceKey) -> None:
         """Stop what there is of an Instance, then forget it (its restarts, too: should it come back, it begins anew)."""
+        self._plans.forget(key)
+        self._images.forget(key)
         actual = await self._containers.of(key)
         if not actual and key not in self._statuses:
             return
         self._probing.forget(key)
-        self._plans.pop(key, None)
         self._evictions.forget(key)
         self._restarts.forget(key.text)  # first: a crash on the way must not leave restarts to the next of that name
         if actual:
@@ -523,13 +515,13 @@ class Agent:
             self._on_status(key, status)
 
     async def _hear(self) -> None:
-        """Events only say where to look; after a gap everything is looked at."""
+        """Events only say where to look; after a gap everything is looked at. Who starts things here knows of it already."""
         while True:
             try:
                 async for event in self._runtime.events():
                     if event.kind is EventKind.RESYNC:
                         self._queue.add(None)
-                    elif (key := self._containers.owner(event.id)) is not None:
+                    elif event.kind is not EventKind.STARTED and (key := self._containers.happened(event.id)) is not None:
                         self._queue.add(key)
             except VeilError as error:
                 log.warning("events of the runtime: %s: %s", error.reason, without_figures(error.message))

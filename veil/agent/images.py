@@ -85,6 +85,8 @@ class Images:
         """Since when, and the manifest that it stands for."""
         self._pulls: dict[_Wanted, asyncio.Task[None]] = {}
         self._waiting: dict[_Wanted, set[InstanceKey]] = {}
+        self._away: dict[InstanceKey, RuntimeUnavailable] = {}
+        """Those for whom the runtime did not answer, until they are told."""
         self._troubles: dict[_Wanted, Trouble] = {}
         self._slots = asyncio.Semaphore(PULLS_AT_ONCE)
 
@@ -92,8 +94,10 @@ class Images:
         """Have it pulled if need be, with the Instance's own ``login`` if it has one.
 
         FAILED: :meth:`trouble` says why and until when it is not tried again. What the cluster does not allow is FAILED too,
-        once it is here and its manifest known.
+        once it is here and its manifest known. Raises RuntimeUnavailable when the runtime did not answer while ``key`` waited.
         """
+        if (away := self._away.pop(key, None)) is not None:
+            raise away
         wanted = _Wanted(image, login)
         since_s, manifest = self._present.get(wanted, (None, ""))
         if since_s is not None and self._clock.monotonic_s() - since_s < PRESENT_FOR_S:
@@ -130,6 +134,10 @@ class Images:
     def pulling(self) -> frozenset[str]:
         return frozenset(wanted.image for wanted in self._pulls)
 
+    def forget(self, key: InstanceKey) -> None:
+        """It is not to be run any more."""
+        self._away.pop(key, None)
+
     def missing(self, image: str) -> None:
         """It was thought present and is not."""
         self._present = {wanted: what for wanted, what in self._present.items() if wanted.image != image}
@@ -151,8 +159,9 @@ class Images:
                 manifest = await self._runtime.pull(image, wanted.login)
             self._present[wanted] = (self._clock.monotonic_s(), manifest)
             self._troubles.pop(wanted, None)
-        except RuntimeUnavailable:
-            log.debug("image %s: the runtime does not answer", image)  # who waits finds out, and when it is back
+        except RuntimeUnavailable as error:
+            log.debug("image %s: the runtime does not answer", image)
+            self._away |= dict.fromkeys(self._waiting.get(wanted, ()), error)
         except VeilError as error:
             log.warning("image %s: %s: %s", image, error.reason, without_figures(error.message))
             own_words = isinstance(error, (ImageUnavailable, DigestMismatch))

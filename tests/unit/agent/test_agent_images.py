@@ -101,3 +101,16 @@ async def test_a_private_image_is_for_those_who_bring_the_login(host: Any) -> No
 async def test_logins_that_are_no_secret(host: Any, secret: dict[str, Any]) -> None:
     host.want(host.instance(1, volumes=[{"name": "login", **secret}], imagePullSecrets=[{"name": "login"}]))
     await host.until(lambda: host.status().reason == INVALID_TEMPLATE)
+
+
+async def test_a_runtime_that_is_away_is_not_asked_for_an_image_again_and_again(host: Any) -> None:
+    host.want(host.instance(1))
+    await host.until(lambda: host.running() == {host.id(1)})
+    host.machine.away()
+    host.machine.calls.clear()
+    host.want(host.instance(1), host.instance(2), host.instance(3))
+    await host.until(lambda: host.status(2).reason == host.status(3).reason == "RuntimeUnavailable")
+    await asyncio.sleep(60)
+    assert host.count("pull") <= 4
+    host.machine.back()
+    await host.until(lambda: len(host.running()) == 3)

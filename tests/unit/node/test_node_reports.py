@@ -3,10 +3,12 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 from node_world import FIGURES, HELLO, TEMPLATE, World
 
 from veil.identity import Identity
+from veil.manifest.schemas import schema
 from veil.node.desired import desired_instances
 from veil.node.reports import UNHEARD_MAX_S
 from veil.node.wanted import drop_foreign_instances, visible_to_controllers, wanted_replicas
@@ -86,6 +88,35 @@ async def test_the_first_report_makes_the_instance_of_its_workload(world: World)
         "Placed": "True",
         "Ready": "True",
         "DecryptionChecked": "True",
+    }
+
+
+async def test_every_field_of_the_status_is_said(world: World) -> None:
+    """Only the generation of a condition is not: an Instance has one."""
+    world.register(world.other, name="node-2")
+    world.reports.report(HELLO, FIRST, 0, RUNNING, bound(world.other.peer_id))
+    said, known = first(world)["status"], schema("Instance")["properties"]["status"]["properties"]
+    assert set(said) == set(known)
+    assert set(said["placement"]) == set(known["placement"]["properties"])
+    assert {*said["conditions"][0], "observedGeneration"} == set(known["conditions"]["items"]["properties"])
+
+
+@pytest.mark.parametrize("checked", [True, False])
+async def test_every_condition_is_produced(world: World, checked: bool) -> None:
+    world.register(world.other, name="node-2")
+
+    def shown() -> dict[str, tuple[str, str]]:
+        return {entry["type"]: (entry["status"], entry["reason"]) for entry in first(world)["status"]["conditions"]}
+
+    world.reports.report(HELLO, FIRST, 0, InstanceStatus(phase="Pending", reason="NoFeasibleNode"), None)
+    assert shown() == {"Placed": ("False", "NoFeasibleNode"), "Ready": ("False", "NoFeasibleNode")}
+    placed = bound(world.other.peer_id)
+    placed = msgspec.structs.replace(placed, leaf=msgspec.structs.replace(placed.leaf, checked=checked))
+    world.reports.report(HELLO, FIRST, 0, RUNNING, placed)
+    assert shown() == {
+        "Placed": ("True", "Appended"),
+        "Ready": ("True", "Running"),
+        "DecryptionChecked": ("True", "QuorumAgreed") if checked else ("False", "DecryptionUnchecked"),
     }
 
 

@@ -151,3 +151,8 @@ def test_stats_of_both_cgroup_versions() -> None:
         packed = schema.message("google.protobuf.Any")(type_url=metrics.DESCRIPTOR.full_name, value=metrics.SerializeToString())
         assert _stats(schema.unpack(packed)) == Stats(cpu_seconds=1.5, memory_bytes=70, pids=4)
     assert schema.unpack(schema.message("google.protobuf.Any")(type_url="no.such.Message")) is None
+
+
+def test_only_the_machines_own_system_calls_are_known() -> None:
+    """Each further architecture is compiled by runc at every start."""
+    assert len(default_profile()["architectures"]) == 1

@@ -13,14 +13,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from veil.errors import AlreadyExists, Conflict, ContainerFailed, NotFound, RuntimeUnavailable, VeilError
+from veil.errors import AlreadyExists, Conflict, ContainerFailed, ImageUnavailable, NotFound, RuntimeUnavailable, VeilError
 from veil.runtime.containerd import events as event_stream
 from veil.runtime.containerd.connection import Connection, ShimGone
 from veil.runtime.containerd.execution import execute
@@ -74,6 +74,8 @@ class ContainerdRuntime:
         self._runc_root = runc_root
         self._cgroup_parent = cgroup_parent
         self._locks = Locks()
+        self._made: dict[str, tuple[Any, Any]] = {}
+        """Record and mounts of what was just created: its start, which mostly follows, need not ask for them again."""
 
     async def start_driver(self) -> None:
         self._connection = Connection(self._socket, self._namespace)
@@ -115,41 +117,26 @@ class ContainerdRuntime:
 
     async def create(self, spec: ContainerSpec) -> Container:
         async with self._locks[check_id(spec.id)]:
-            with contextlib.suppress(NotFound):
-                return await self.state(spec.id)
-            image = await self._images.get(spec.image)
-            user = await self._user(spec, image)
-            runtime = runtime_spec(spec, image.config, user, f"{self._cgroup_parent}/{spec.id}")
-            empty = ",".join(key for key, value in spec.labels.items() if not value)
-            own = {_STDOUT: str(spec.stdout), _STDERR: str(spec.stderr), _CHAIN: image.chain, _EMPTY: empty}
-            record = _record(
-                id=spec.id,
-                image=spec.image,
-                labels={**spec.labels, **own},
-                snapshotter=self._snapshotter,
-                snapshot_key=spec.id,
-                runtime=_runtime(self._tasks.options),
-                spec=spec_any(runtime),
-            )
-            with contextlib.suppress(AlreadyExists):
-                await self._call("containers", "Create", container=record)
-            await self._snapshots.prepare(spec.id, image.chain)
-            return _view(record, None)
+            try:
+                return await self._make(spec)
+            except (AlreadyExists, ImageUnavailable):
+                with contextlib.suppress(NotFound):
+                    return await self.state(spec.id)
+                raise
 
     async def start(self, id: str) -> Container:
         async with self._locks[id]:
-            record, task = await asyncio.gather(self._get_record(id), self._tasks.get(id))
+            made = self._made.pop(id, None)
+            record, task, mounts = (*made[:1], None, made[1]) if made is not None else await self._look_up(id)
             if task is not None and task.state is ContainerState.RUNNING:
                 return _view(record, task)
             if task is not None:
                 await self._remove_task(id)
             logs = Path(record.labels[_STDOUT]), Path(record.labels[_STDERR])
             await asyncio.to_thread(_touch, id, logs)
-            mounts = await self._snapshots.prepare(id, record.labels[_CHAIN])
-            await self._set_label(record, _STARTED, repr(time.time()))
             try:
-                await self._create_task(id, mounts, logs)
-                await self._tasks.start(id)
+                await _both(self._set_label(record, _STARTED, repr(time.time())), self._create_task(id, mounts, logs))
+                pid = await self._tasks.start(id)
             except RuntimeUnavailable:
                 raise
             except VeilError as error:
@@ -158,7 +145,7 @@ class ContainerdRuntime:
                 raise ContainerFailed(
                     f"container {id} did not start: {error.message}", hint=error.hint or "check its command"
                 ) from error
-            return _view(record, await self._tasks.get(id))
+            return _view(record, Task(id=id, state=ContainerState.RUNNING, pid=pid, exit_code=0, finished_s=0.0))
 
     async def stop(self, id: str, *, grace_s: float = 30.0) -> Container:
         record = await self._get_record(id)
@@ -167,6 +154,7 @@ class ContainerdRuntime:
 
     async def delete(self, id: str) -> None:
         async with self._locks[check_id(id)]:
+            self._made.pop(id, None)
             await self._remove_task(id)
             await self._snapshots.remove(id)
             with contextlib.suppress(NotFound):
@@ -208,6 +196,7 @@ class ContainerdRuntime:
 
     async def update(self, id: str, *, cpu_milli: int = 0, memory_bytes: int = 0, pids: int = 0) -> None:
         async with self._locks[id]:
+            self._made.pop(id, None)
             record = await self._get_record(id)
             changed = resources(cpu_milli, memory_bytes, pids)
             if await self._tasks.get(id) is not None:
@@ -219,6 +208,30 @@ class ContainerdRuntime:
     async def list(self) -> list[Container]:
         answer, tasks = await asyncio.gather(self._call("containers", "List"), self._tasks.list())
         return [_view(record, tasks.get(record.id)) for record in answer.containers]
+
+    async def _make(self, spec: ContainerSpec) -> Container:
+        image = await self._images.get(spec.image)
+        user = await self._user(spec, image)
+        runtime = runtime_spec(spec, image.config, user, f"{self._cgroup_parent}/{spec.id}")
+        empty = ",".join(key for key, value in spec.labels.items() if not value)
+        own = {_STDOUT: str(spec.stdout), _STDERR: str(spec.stderr), _CHAIN: image.chain, _EMPTY: empty}
+        record = _record(
+            id=spec.id,
+            image=spec.image,
+            labels={**spec.labels, **own},
+            snapshotter=self._snapshotter,
+            snapshot_key=spec.id,
+            runtime=_runtime(self._tasks.options),
+            spec=spec_any(runtime),
+        )
+        await self._call("containers", "Create", container=record)
+        self._made[spec.id] = record, await self._snapshots.prepare(spec.id, image.chain)
+        return _view(record, None)
+
+    async def _look_up(self, id: str) -> tuple[Any, Task | None, Any]:
+        """Record, task and the mounts of the snapshot, which is made if it is not there."""
+        record, task, mounts = await asyncio.gather(self._get_record(id), self._tasks.get(id), self._snapshots.mounts(id))
+        return record, task, mounts if mounts is not None else await self._snapshots.prepare(id, record.labels[_CHAIN])
 
     async def _until_it_answers(self) -> None:
         while True:
@@ -306,6 +319,13 @@ class ContainerdRuntime:
 
     async def _call(self, service: str, name: str, /, **fields: Any) -> Any:
         return await self._connection.call(service, name, **fields)
+
+
+async def _both(one: Awaitable[None], other: Awaitable[None]) -> None:
+    """Neither is cut short by the other's failure: what was begun in containerd has an end before it is cleaned up."""
+    failures = [failure for failure in await asyncio.gather(one, other, return_exceptions=True) if failure is not None]
+    for failure in sorted(failures, key=lambda failure: not isinstance(failure, RuntimeUnavailable)):
+        raise failure
 
 
 def _while_cleaning_up() -> AsyncRetrying:

@@ -17,10 +17,9 @@ _CLONE_NAMESPACES = 0x7E020000
 _AF_VSOCK = 40
 """Reaches the hypervisor, past every network namespace."""
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
-_ARCHITECTURES = {
-    "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-    "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-}
+_ARCHITECTURES = {"x86_64": ["SCMP_ARCH_X86_64"], "aarch64": ["SCMP_ARCH_AARCH64"]}
+"""The machine's own alone: a program of another (32 bits, x32) is killed at its first call. Those have been a way out as well,
+and each makes runc compile the whole list once more, at every start, on the container's own CPU limit."""
 
 
 @functools.cache

@@ -45,11 +45,14 @@ class Snapshots:
         try:
             return (await self._call("Prepare", key=key, parent=parent)).mounts
         except AlreadyExists:
-            return await self.mounts(key)
+            return (await self._call("Mounts", key=key)).mounts
 
-    async def mounts(self, key: str) -> Any:
-        """Raises NotFound."""
-        return (await self._call("Mounts", key=key)).mounts
+    async def mounts(self, key: str) -> Any | None:
+        """None when there is no such snapshot."""
+        try:
+            return (await self._call("Mounts", key=key)).mounts
+        except NotFound:
+            return None
 
     async def usage(self, key: str) -> int:
         """Bytes that the snapshot itself takes, without those below it; 0 when there is none."""
