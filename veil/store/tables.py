@@ -7,7 +7,6 @@ newest first. Records older than UNDO_BLOCKS are dropped.
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -62,8 +61,8 @@ Row = tuple[Any, ...]
 class Tables:
     """Reads and undoable writes over one connection. Transactions are the caller's; one that writes ends with :meth:`keep`.
 
-    What is written waits here, where reads find it, until a scan of its table or the end: many rows in the order of their
-    keys are written in half the time of one by one, and what changes twice is written once.
+    What is written waits here, where reads find it, until a scan of its table or the end: what changes twice is written once,
+    and many rows go in one statement, which takes less CPU.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -99,9 +98,8 @@ class Tables:
         waiting = self._waiting[name]
         if not waiting:
             return
-        rows = sorted(waiting.items(), key=itemgetter(0))
-        self._connection.executemany(_REPLACE[name], (row for _, row in rows if row is not None))
-        self._connection.executemany(_DELETE[name], (key for key, row in rows if row is None))
+        self._connection.executemany(_REPLACE[name], (row for row in waiting.values() if row is not None))
+        self._connection.executemany(_DELETE[name], (key for key, row in waiting.items() if row is None))
         waiting.clear()
 
     def keep(self, after_block: int) -> None:
