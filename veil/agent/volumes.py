@@ -7,7 +7,6 @@ filled anew. A path of the machine is mounted only if the node's operator listed
 inside a mount can change where a listed path leads.
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +16,7 @@ from typing import Any
 
 from veil.errors import Forbidden, NotFound
 from veil.manifest.quantity import parse_bytes
+from veil.runtime.disk_use import remove_tree
 from veil.runtime.mounts import mount_tmpfs, unmount_below
 from veil.runtime.ports import Mount
 
@@ -125,7 +125,7 @@ class Volumes:
         with self._lock:
             if home.exists():
                 self._unmake_memory(home)
-                shutil.rmtree(home, ignore_errors=True)
+                remove_tree(home)
 
     def instances(self) -> set[str]:
         """Those that have something here."""

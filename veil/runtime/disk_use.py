@@ -1,11 +1,14 @@
-"""How much disk a directory tree takes that somebody else fills, who may be out to break whoever counts.
+"""How much disk a directory tree takes that somebody else fills, who may be out to break whoever counts or removes it.
 
 Directories are opened one from the other by name, without following links: no path gets too long, and nothing outside is counted
 by exchanging a directory for a link. A tree that cannot be counted within the limits takes UNCOUNTABLE, which is more than any
 limit allows.
 """
 
+import contextlib
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +39,14 @@ def tree_bytes(root: Path) -> int:
             linked.add(linked_as)
         total += found.st_blocks * _BLOCK_BYTES
     return total
+
+
+def remove_tree(root: Path) -> None:
+    """Everything, however deep: Python's own way calls itself for each level and gives up after some hundred. Blocks."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(root, ignore_errors=True)
+    if root.exists():
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", str(root)], check=False, capture_output=True)
 
 
 def _walk(root: Path) -> Iterator[os.stat_result | None]:
