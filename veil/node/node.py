@@ -20,7 +20,6 @@ from veil.agent.pressure import PERIOD_S as PRESSURE_S
 from veil.agent.pressure import Pressures
 from veil.agent.volumes import Volumes
 from veil.api.admission import Admission
-from veil.api.sealing import EpochKeys
 from veil.api.server import ApiServer
 from veil.api.tls import server_context
 from veil.chain.client import RegistryChain
@@ -43,6 +42,7 @@ from veil.node.down_marks import DownMarks
 from veil.node.draining import PERIOD_S as DRAIN_S
 from veil.node.draining import Draining
 from veil.node.endpoint import Endpoint
+from veil.node.epoch_facts import facts_of, sealing_keys
 from veil.node.epoch_loading import EpochLoader
 from veil.node.epochs import EpochKeeper
 from veil.node.execs import MeshExecs
@@ -67,7 +67,7 @@ from veil.store.journal import Journal
 from veil.store.objects import Gone, Obj, ObjectStore
 from veil.store.projection import Projection
 from veil.store.transcripts import Transcripts
-from veil.types import Address, Epoch, ObjectId, PeerId, SystemClock, SystemRandom
+from veil.types import Address, ObjectId, SystemClock, SystemRandom
 from veil.wire.nodes import HOSTNAME_LABEL
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,9 @@ class Node:
 
     def _make_parts(self) -> None:
         self._make_state()
-        self._make_work()
+        self._make_placement()
+        self._make_agent()
+        self._make_talk()
         self._make_doors()
         self._make_loops()
 
@@ -166,8 +168,8 @@ class Node:
         self.view = NodeView(self.projection, lambda: self.epochs.parts.key_epoch if self.epochs.parts else None)
         self.budget = DecryptionBudget(self.journal.rounds, self.view.key_epoch, self.view.decisions_per_candidate)
 
-    def _make_work(self) -> None:
-        """What the node does: place, run."""
+    def _make_placement(self) -> None:
+        """What the node has to offer, and its part in rounds."""
         settings, directory = self.settings, self.settings.directory
         self.pressures = Pressures(self.runtime, self._clock)
         self.gpus = Gpus(self.runtime)
@@ -200,6 +202,10 @@ class Node:
                 quota=settings.quota,
             ),
         )
+
+    def _make_agent(self) -> None:
+        """What runs here, and how the node is rid of it."""
+        settings, directory = self.settings, self.settings.directory
         self.allowed_images = AllowedImages(self.projection, self.mesh)
         self.agent = Agent(
             self.runtime,
@@ -214,6 +220,10 @@ class Node:
             image_policy=self.allowed_images,
             gpus=self.gpus,
         )
+        self.draining = Draining(self.placement, self._own_status, self._clock)
+
+    def _make_talk(self) -> None:
+        """What members ask each other besides rounds."""
         self.down_marks = DownMarks(
             local=self.placement.local, mesh=self.mesh, chain=self.chain, holds_lease=self.placement.holds_lease
         )
@@ -226,7 +236,6 @@ class Node:
             coordinates=self.placement.coordinates,
             on_keys=lambda: self._assembling.poke(),
         )
-        self.draining = Draining(self.placement, self._own_status, self._clock)
         self.auditing = Auditing(
             local=self.placement.local,
             mesh=self.mesh,
@@ -246,7 +255,7 @@ class Node:
             mesh=self.mesh,
             projection=self.projection,
             store=self.store,
-            keys=lambda: _epoch_keys(self.epochs.parts),
+            keys=lambda: sealing_keys(self.epochs.parts),
         )
         self.api = ApiServer(self.store, self.admission, self.logs, self.auditing, self, self.execs)
         self.controllers = ControllersChild(self.endpoint.controllers_socket, directory / "controllers.log")
@@ -271,7 +280,7 @@ class Node:
             claims=self.claims,
             bootstrap=self._bootstrap,
         )
-        self.health = Health(self.store, self._own_name, self._conditions().all(), self._now, self._facts)
+        self.health = Health(self.store, self._own_name, self._conditions().all(), self._now, lambda: facts_of(self.epochs.parts))
 
     def _make_loops(self) -> None:
         self._assembling = self._loop("assemble objects", self.assembler.sync)
@@ -432,7 +441,7 @@ class Node:
 
     async def _complete_demands(self) -> None:
         if self.follower.caught_up:
-            epochs = [keys for parts in (self.epochs.parts, self.epochs.next_parts) if (keys := _epoch_keys(parts))]
+            epochs = [keys for parts in (self.epochs.parts, self.epochs.next_parts) if (keys := sealing_keys(parts))]
             await self.admission.demands.complete(epochs, self.placement.bindings())
 
     async def _complete_copies(self) -> None:
@@ -491,28 +500,6 @@ class Node:
     def _now(self) -> str:
         return rfc3339(self._clock.now_s())
 
-    def _facts(self) -> Obj:
-        """What is public of the key epoch that this node works with."""
-        parts = self.epochs.parts
-        if parts is None:
-            return {"keyEpoch": {}}
-        epoch = parts.key_epoch
-        shown = {"epoch": epoch.epoch, "mode": epoch.mode, "parameters": epoch.parameters, "threshold": epoch.threshold}
-        return {"keyEpoch": shown | {"committee": len(epoch.committee), "holdsShare": parts.decryptor is not None}}
-
     def _pids(self) -> dict[str, int]:
         named = {"meshd": self.mesh.pid or 0, "evald": self.epochs.evaluator_pid, "controllers": self.controllers.pid}
         return {name: pid for name, pid in named.items() if pid}
-
-
-def _epoch_keys(parts: EpochParts | None) -> EpochKeys | None:
-    """What sealing for an epoch needs."""
-    if parts is None:
-        return None
-    epoch = parts.key_epoch
-    return EpochKeys(
-        epoch=Epoch(epoch.epoch),
-        committee=tuple(PeerId(peer) for peer in epoch.committee),
-        threshold=epoch.threshold,
-        encryptor=parts.encryptor,
-    )
