@@ -26,7 +26,7 @@ import psutil
 
 from bench.runtime_machine import CPU_MILLI, PATIENCE_S, Calls, Machine
 from bench.runtime_peers import Peers, at_once, ctr_is_here, docker, start
-from veil.agent.agent import STARTS_AT_ONCE
+from veil.agent.acting import STARTS_AT_ONCE
 from veil.agent.keys import InstanceKey, container_id
 from veil.runtime.daemon import available
 from veil.runtime.ports import ContainerState

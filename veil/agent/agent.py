@@ -10,30 +10,27 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypedDict
 
-from veil.agent.backoff import History, Trouble, first_start, restarted
+from veil.agent.acting import Acting, RestartTable
+from veil.agent.backoff import History, Trouble
 from veil.agent.containers import Containers
 from veil.agent.evictions import GRACE_S, Eviction, Evictions
 from veil.agent.gpus import Gpus
 from veil.agent.image_gc import ImageGc
-from veil.agent.images import EveryImage, ImagePolicy, Images, ImageState
+from veil.agent.images import EveryImage, ImagePolicy, Images
 from veil.agent.keys import DesiredInstance, InstanceKey, container_id
 from veil.agent.logs import Logs
-from veil.agent.networks import Network, Networks, RuntimeNetworks
+from veil.agent.networks import Networks, RuntimeNetworks
 from veil.agent.plans import Plans
 from veil.agent.probe_calls import ProbeCalls
 from veil.agent.probes import Health
 from veil.agent.probing import Probing
 from veil.agent.queue import WorkQueue, without_figures
-from veil.agent.reconcile import Action, Decision, Verb, decide
-from veil.agent.spec import InstancePlan, Planned, RestartPolicy
+from veil.agent.reconcile import Decision, decide
+from veil.agent.spec import InstancePlan, RestartPolicy
 from veil.agent.status import (
-    GPU_UNAVAILABLE,
-    NETWORK_UNAVAILABLE,
-    VOLUME_UNAVAILABLE,
     evicted,
     instance_status,
     invalid_template,
@@ -45,21 +42,13 @@ from veil.agent.status import (
 from veil.agent.troubles import Troubles
 from veil.agent.volumes import Volumes
 from veil.errors import (
-    Conflict,
-    ContainerFailed,
     DeadlineExceeded,
-    Forbidden,
-    ImageUnavailable,
     InvalidInput,
     NotFound,
     RuntimeUnavailable,
-    Unavailable,
     VeilError,
 )
-from veil.runtime.credentials import Login
-from veil.runtime.ports import ContainerSpec, EventKind, ExecSession, Runtime
-from veil.runtime.reference import parse_reference
-from veil.store.journal import RestartRow
+from veil.runtime.ports import EventKind, ExecSession, Runtime
 from veil.types import Clock, Random, SystemRandom
 from veil.wire.rounds import InstanceStatus
 
@@ -70,12 +59,6 @@ RESYNC_S = 30.0
 
 PASSES_MAX = 4
 """How often one look decides again after it has acted; what is left then is done in a next look."""
-
-STARTS_AT_ONCE = 8
-"""Creations and starts in the runtime at a time: more only makes each slower (facts: 16 a second on two cores, 8 wide)."""
-
-DISK_NEEDED_BYTES = 1 << 20
-"""Free, for what a runtime writes to start a container; below it a failed start is the disk's fault."""
 
 EVENTS_RETRY_S = 0.5
 OBSERVE_S = 0.5
@@ -89,16 +72,6 @@ class _Seen(TypedDict):
     troubles: Mapping[str, Trouble]
     healths: Mapping[str, Health]
     now_s: float
-
-
-class RestartTable(Protocol):
-    """The journal's memory of restarts, by instance and container."""
-
-    def get(self, instance: str, container: str) -> RestartRow: ...
-
-    def put(self, instance: str, container: str, row: RestartRow) -> None: ...
-
-    def forget(self, instance: str) -> None: ...
 
 
 class AgentJournal(Protocol):
@@ -140,7 +113,6 @@ class Agent:
         self._logs = Logs(log_dir, clock)
         self._volumes = volumes or Volumes(log_dir.with_name("volumes"))
         self._networks = networks
-        self._gpus = gpus or Gpus(runtime)
         self._queue: WorkQueue[InstanceKey | None] = WorkQueue("agent", self._look, random=random or SystemRandom())
         self._images = Images(runtime, clock, self._queue.add, image_policy or EveryImage())
         self._image_gc = ImageGc(runtime, clock, self._wanted_images, self._images.some_removed)
@@ -159,7 +131,18 @@ class Agent:
         self._desired: dict[InstanceKey, DesiredInstance] | None = None
         self._statuses: dict[InstanceKey, InstanceStatus] = {}
         self._troubles = Troubles(clock)
-        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._acting = Acting(
+            runtime,
+            clock,
+            containers=self._containers,
+            images=self._images,
+            logs=self._logs,
+            volumes=self._volumes,
+            networks=networks,
+            gpus=gpus or Gpus(runtime),
+            restarts=self._restarts,
+            troubles=self._troubles,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -327,7 +310,7 @@ class Agent:
             decision = await self._decide(desired.key, plan)
             if not decision.actions:
                 return self._until(decision)
-            if not await self._carry_out(desired.key, plan, decision):
+            if not await self._acting.carry_out(desired.key, plan, decision):
                 return self._until(await self._decide(desired.key, plan))
         return 0.0
 
@@ -356,129 +339,13 @@ class Agent:
         """What is to be done now; the status is what can be seen on the way."""
         actual = await self._containers.of(key, [planned.spec.id for planned in plan.everything])
         seen: _Seen = {
-            "histories": {planned.name: self._history(key, planned.name) for planned in plan.everything},
+            "histories": {planned.name: self._acting.history(key, planned.name) for planned in plan.everything},
             "troubles": self._troubles.of(key),
             "healths": self._probing.watch(key, plan.containers, actual),
             "now_s": self._clock.now_s(),
         }
         self._publish(key, instance_status(plan, actual, pulling=self._images.pulling, **seen))
         return decide(plan, actual, **seen)
-
-    async def _carry_out(self, key: InstanceKey, plan: InstancePlan, decision: Decision) -> bool:
-        """Act in order. False when something could not be done now: a later look goes on with it."""
-        stuck: set[str] = set()
-        for action in decision.actions:
-            if action.container in stuck:
-                continue
-            try:
-                if not await self._act(key, plan, action):
-                    stuck.add(action.container)
-            except (NotFound, Unavailable):
-                raise
-            except (VeilError, OSError) as error:
-                stuck.add(action.container)
-                self._troubles.failed(key, action.container, error, disk_full=await self._is_disk_full(error))
-        return not stuck
-
-    async def _act(self, key: InstanceKey, plan: InstancePlan, action: Action) -> bool:
-        if action.verb is Verb.REMOVE:
-            await self._containers.remove(key, action.id, grace_s=action.grace_s)
-            return True
-        if action.verb is Verb.STOP:
-            await self._containers.stop(action.id, grace_s=action.grace_s)
-            return True
-        (planned,) = [planned for planned in plan.everything if planned.name == action.container]
-        if plan.volumes and not await self._volumes_ready(key, plan, planned.name):
-            return False
-        if plan.network and not await self._network_ready(key, plan.network, planned.name):
-            return False
-        image = planned.spec.image
-        login = plan.logins.find(parse_reference(image).registry)
-        if action.verb is Verb.CREATE:
-            if self._images.ensure(image, key, login) is not ImageState.PRESENT:
-                return self._wait_for_image(key, planned, login)
-            self._logs.prepare(key.text, planned.name)
-            return await self._make(key, planned)
-        if not self._images.may_start(image, key, login):
-            return self._wait_for_image(key, planned, login)
-        self._put_log_aside(key, action)
-        self._remember_start(key, action)
-        async with self._starts:
-            await self._containers.start(action.id)
-        self._troubles.over(key, planned.name)
-        return True
-
-    def _wait_for_image(self, key: InstanceKey, planned: Planned, login: Login | None) -> bool:
-        """Until it is here, and allowed."""
-        if (trouble := self._images.trouble(planned.spec.image, login)) is not None:
-            self._troubles.set(key, planned.name, trouble)
-        return False
-
-    async def _is_disk_full(self, error: VeilError | OSError) -> bool:
-        """What a full disk breaks does not always say so: runc cannot write its state, and says nothing more."""
-        if not isinstance(error, ContainerFailed):
-            return False
-        try:
-            disk = await self._runtime.disk()
-        except VeilError:
-            return False
-        return disk.total_bytes - disk.used_bytes < DISK_NEEDED_BYTES
-
-    async def _volumes_ready(self, key: InstanceKey, plan: InstancePlan, container: str) -> bool:
-        try:
-            await asyncio.to_thread(self._volumes.prepare, key.text, plan.volumes, plan.memory_bytes)
-        except (Forbidden, NotFound) as error:
-            self._troubles.refused(key, container, VOLUME_UNAVAILABLE, error)
-            return False
-        return True
-
-    async def _network_ready(self, key: InstanceKey, network: Network, container: str) -> bool:
-        try:
-            if self._networks is not None:
-                await self._networks.prepare(network)
-        except (Conflict, ContainerFailed, NotFound) as error:
-            log.warning("%s: network: %s", key.text, error.message)
-            self._troubles.refused(key, container, NETWORK_UNAVAILABLE, error)
-            return False
-        return True
-
-    async def _make(self, key: InstanceKey, planned: Planned) -> bool:
-        if not planned.gpu_count:
-            await self._create(key, planned.spec)
-            return True
-        try:
-            await self._gpus.give(planned.spec, planned.gpu_count, partial(self._create, key))
-        except (Conflict, NotFound) as error:
-            self._troubles.refused(key, planned.name, GPU_UNAVAILABLE, error)
-            return False
-        return True
-
-    async def _create(self, key: InstanceKey, spec: ContainerSpec) -> None:
-        try:
-            async with self._starts:
-                await self._containers.create(key, spec)
-        except ImageUnavailable:
-            self._images.missing(spec.image)
-            raise
-
-    def _remember_start(self, key: InstanceKey, action: Action) -> None:
-        """Before the start: a crash in between may count one start too many, never one too few."""
-        history, now_s = self._history(key, action.container), self._clock.now_s()
-        if action.verb is Verb.RESTART:
-            history = restarted(history, ended_s=action.ended_s, now_s=now_s)
-        else:
-            history = first_start(history, now_s)
-        self._restarts.put(key.text, action.container, RestartRow(history.count, history.last_s, history.backoff_s))
-
-    def _put_log_aside(self, key: InstanceKey, action: Action) -> None:
-        """Once for each run: a start that is tried again because it failed, or because nobody knows of it, has no output yet."""
-        started_s = self._history(key, action.container).last_s
-        if action.verb is Verb.RESTART and not started_s >= action.ended_s > 0:
-            self._logs.put_aside(key.text, action.container)
-
-    def _history(self, key: InstanceKey, container: str) -> History:
-        row = self._restarts.get(key.text, container)
-        return History(count=row.count, last_s=row.last_s, backoff_s=row.backoff_s)
 
     async def _remove(self, key: InstanceKey) -> None:
         """Stop what there is of an Instance, then forget it (its restarts, too: should it come back, it begins anew)."""

@@ -47,7 +47,7 @@ async def gpus(host: Any, library: Library, tmp_path: Path) -> Gpus:
     devices.mkdir()
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-caps"):
         (devices / name).touch()
-    host.agent._gpus = made = Gpus(host.runtime, devices=devices, read=library.read)
+    host.agent._acting._gpus = made = Gpus(host.runtime, devices=devices, read=library.read)
     await made.sync()
     return made
 
@@ -71,7 +71,7 @@ async def test_each_gpu_goes_to_one_container_also_after_a_restart(host: Any, gp
     assert spec.env["NVIDIA_VISIBLE_DEVICES"] == given(host, 1)
     assert spec.labels["veil.dev/spec"], "its digest does not go by the GPU it got"
     await host.restart_agent()
-    host.agent._gpus = gpus
+    host.agent._acting._gpus = gpus
     host.want(asking(host, 1, 1), asking(host, 2, 1), asking(host, 3, 1))
     await host.until(lambda: host.status(3).reason == GPU_UNAVAILABLE)
     free = given(host, 2)
