@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from veil.errors import RuntimeUnavailable
 from veil.runtime import daemon, leftovers
-from veil.runtime.containerd import ContainerdRuntime
+from veil.runtime.containerd import ContainerdRuntime, driver
 from veil.runtime.daemon import PrivateContainerd
 from veil.runtime.detached import identify
 from veil.runtime.images import BUSYBOX_IMAGE
+from veil.runtime.mounts import mount_tmpfs, unmount
 from veil.runtime.ports import ContainerSpec, ContainerState, EventKind, RuntimeEvent
 
 pytestmark = pytest.mark.runtime
@@ -169,6 +171,25 @@ async def test_a_killed_shim_leaves_no_socket(node: Node, end: str) -> None:
     else:
         await node.daemon.stop()
     assert not socket.exists()
+
+
+@pytest.mark.parametrize("goes", [False, True], ids=["forgotten", "late"])
+async def test_a_task_s_directory_that_is_left_is_not_in_the_way_for_ever(
+    node: Node, monkeypatch: pytest.MonkeyPatch, goes: bool
+) -> None:
+    """containerd was killed with the task half made; or it is still removing what a dead shim left."""
+    monkeypatch.setattr(driver, "CLEANUP_DEADLINE_S", 30.0 if goes else 0.3)
+    state = node.daemon.directory / "state" / "io.containerd.runtime.v2.task" / "faults" / "left"
+    rootfs = state / "rootfs"
+    rootfs.mkdir(parents=True)
+    mount_tmpfs(rootfs, 1 << 16)
+    (rootfs / "file").touch()
+    loop = asyncio.get_running_loop()
+    if goes:
+        loop.call_later(0.5, unmount, rootfs)
+        loop.call_later(0.6, shutil.rmtree, state)
+    assert await node.run("left") > 0
+    assert (await node.runtime.state("left")).state is ContainerState.RUNNING
 
 
 async def test_an_init_killed_from_outside_is_an_exit(node: Node) -> None:

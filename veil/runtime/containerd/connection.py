@@ -5,6 +5,7 @@ else: away or silent = RuntimeUnavailable, NOT_FOUND = NotFound, ALREADY_EXISTS 
 containerd's own words. Reconnecting is the channel's work; its back-off is short because the other end is a local socket.
 """
 
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -31,8 +32,19 @@ _OPTIONS = (
 )
 
 
+_BUNDLE_EXISTS = re.compile(r"mkdir (/\S+/io\.containerd\.runtime\.v2\.task/[^/\s]+/[^/\s]+): file exists$")
+
+
 class ShimGone(RuntimeUnavailable):
     """The container's shim has died and containerd is about to clean up after it: a retry will see that."""
+
+
+class BundleLeft(ContainerFailed):
+    """The directory of a task that containerd does not know is in the way of a new one: it is being removed, or was forgotten."""
+
+    def __init__(self, message: str, bundle: Path) -> None:
+        super().__init__(message, hint="restart containerd: it removes what it does not know")
+        self.bundle = bundle
 
 
 class Connection:
@@ -110,6 +122,8 @@ def translate(error: grpc.aio.AioRpcError, what: str, socket: Path) -> VeilError
         return AlreadyExists(text)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return Conflict(text)
+    if (left := _BUNDLE_EXISTS.search(details)) is not None:
+        return BundleLeft(text, Path(left[1]))
     if details.endswith("ttrpc: closed"):
         return ShimGone(text, hint="try again")
     if "no space left" in details:

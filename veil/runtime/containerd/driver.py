@@ -22,12 +22,12 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from veil.errors import AlreadyExists, Conflict, ContainerFailed, ImageUnavailable, NotFound, RuntimeUnavailable, VeilError
 from veil.runtime.containerd import events as event_stream
-from veil.runtime.containerd.connection import Connection, ShimGone
+from veil.runtime.containerd.connection import BundleLeft, Connection, ShimGone
 from veil.runtime.containerd.execution import execute
 from veil.runtime.containerd.images import Image, Images
 from veil.runtime.containerd.schema import message
 from veil.runtime.containerd.sessions import open_session
-from veil.runtime.containerd.shims import bury
+from veil.runtime.containerd.shims import bury, remove_bundle
 from veil.runtime.containerd.snapshots import Snapshots
 from veil.runtime.containerd.spec import User, resources, runtime_spec
 from veil.runtime.containerd.tasks import Task, Tasks, spec_any
@@ -41,6 +41,9 @@ from veil.runtime.ports import Image as NamedImage
 
 CONNECT_DEADLINE_S = 15.0
 KILL_DEADLINE_S = 15.0
+CLEANUP_DEADLINE_S = 15.0
+"""containerd gives itself 5 s to remove what a dead shim left (``io.containerd.timeout.shim.cleanup``)."""
+
 _RETRY_S = 0.05
 
 _OWN = "veil.dev/runtime."
@@ -284,7 +287,18 @@ class ContainerdRuntime:
         await asyncio.to_thread(bury, self._socket, self._namespace, id, f"{self._cgroup_parent}/{id}")
 
     async def _create_task(self, id: str, mounts: Any, logs: tuple[Path, Path]) -> None:
-        """A task whose shim was killed is not found and yet exists until containerd has cleaned up after it."""
+        """A task whose shim was killed is not found and yet exists until containerd has cleaned up after it.
+
+        Where containerd was killed, too, it can forget the task's directory, which would be in the way for ever.
+        """
+        try:
+            await self._create_task_cleanly(id, mounts, logs)
+        except BundleLeft as left:
+            await asyncio.to_thread(bury, self._socket, self._namespace, id, f"{self._cgroup_parent}/{id}")
+            await asyncio.to_thread(remove_bundle, left.bundle, self._namespace, id)
+            await self._create_task_cleanly(id, mounts, logs)
+
+    async def _create_task_cleanly(self, id: str, mounts: Any, logs: tuple[Path, Path]) -> None:
         async for attempt in _while_cleaning_up():
             with attempt:
                 await self._tasks.create(id, mounts, *logs)
@@ -330,9 +344,9 @@ async def _both(one: Awaitable[None], other: Awaitable[None]) -> None:
 
 def _while_cleaning_up() -> AsyncRetrying:
     return AsyncRetrying(
-        retry=retry_if_exception_type((ShimGone, AlreadyExists)),
+        retry=retry_if_exception_type((ShimGone, AlreadyExists, BundleLeft)),
         wait=wait_random(0.02, 0.1),
-        stop=stop_after_delay(KILL_DEADLINE_S),
+        stop=stop_after_delay(CLEANUP_DEADLINE_S),
         reraise=True,
     )
 

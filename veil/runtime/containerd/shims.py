@@ -1,15 +1,20 @@
-"""Where shims listen: outside of everything that is the daemon's own, and left behind when a shim is killed.
+"""Where shims listen: outside of everything that is the daemon's own; and what is left when a shim or the daemon is killed.
 
 Source: containerd ``runtime/v2/shim/util_unix.go`` (SocketAddress), the same from 1.4 to 2.
 """
 
 import contextlib
 import hashlib
+import logging
 from pathlib import Path
 
 from veil.runtime.containerd.connection import Connection
 from veil.runtime.detached import identify
+from veil.runtime.disk_use import remove_tree
 from veil.runtime.leftovers import cgroup_members, kill_all
+from veil.runtime.mounts import unmount_below
+
+log = logging.getLogger(__name__)
 
 SOCKETS = Path("/run/containerd/s")
 
@@ -38,6 +43,15 @@ def bury(daemon_socket: Path, namespace: str, id: str, cgroup: str) -> None:
     kill_all([shim for shim in shims if shim is not None])
     kill_all(cgroup_members(cgroup))
     socket.unlink(missing_ok=True)
+
+
+def remove_bundle(bundle: Path, namespace: str, id: str) -> None:
+    """Remove the directory of a task that containerd does not know, with its mounts; nothing that is not one. Blocks."""
+    if (bundle.parent.name, bundle.name) != (namespace, id):
+        return
+    log.warning("containerd has forgotten %s of container %s: it is removed", bundle, id)
+    unmount_below(bundle)
+    remove_tree(bundle)
 
 
 async def known_sockets(daemon_socket: Path) -> list[Path]:
