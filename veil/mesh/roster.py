@@ -44,10 +44,8 @@ class Entry:
     """When this member heard that it is registered."""
     link: Literal["none", "up", "cut"] = "none"
     """Its connection to this member: not made yet, there, or ended and not made again."""
-    linked_s: float = 0.0
-    """When the last one was made."""
     met: bool = False
-    """Whether one lasted: one that ends at once was refused, by a peer that has not read the registry yet."""
+    """Whether it has ever sent anything: a peer that has not read the registry yet ends the connection and says nothing."""
     own: Signed | None = None
     """Its newest claim of itself, to be passed on."""
     suspects: dict[PeerId, Signed] = field(default_factory=dict)

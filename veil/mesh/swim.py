@@ -36,9 +36,6 @@ LATE_AWARENESS = 3
 """Who is told the time so late, in shares of a ping's timeout, has not the processor it needs: it waits up to four times as
 long for others, who may be in the same machine or the same storm."""
 
-SETTLED_S = 2.0
-"""A first connection that ends sooner was refused, and says nothing of whether its other end lives."""
-
 CONFIRMERS = 8
 """About so many members check for themselves when they hear of a suspicion, however many there are."""
 
@@ -107,8 +104,10 @@ class Swim:
 
     def receive(self, sender: PeerId, frame: Frame, now_s: float) -> list[Effect]:
         """Takes in one frame that ``sender`` (authenticated) sent."""
-        if self.roster.get(sender) is None or self._left:
+        entry = self.roster.get(sender)
+        if entry is None or self._left:
             return []
+        entry.met = True
         for signed in frame.claims:
             self._hear(signed, now_s)
         if frame.kind in ("ack", "nack"):
@@ -133,7 +132,7 @@ class Swim:
         """A connection to ``peer`` was made: exchange everything, which is how a member joins. The smaller ID begins."""
         entry = self.roster.get(peer)
         if entry is not None and not self._left:
-            entry.link, entry.linked_s = "up", now_s
+            entry.link = "up"
             if self._me < peer:
                 self._give_all(peer, "pull")
         return self._drain(now_s)
@@ -147,7 +146,6 @@ class Swim:
         """
         entry = self.roster.get(peer)
         if entry is not None and not self._left:
-            entry.met = entry.met or now_s >= entry.linked_s + SETTLED_S
             entry.link = "cut" if entry.met else "none"
             if entry.state is PeerState.ALIVE:
                 self._prober.probe(entry, now_s)
