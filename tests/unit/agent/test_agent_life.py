@@ -162,6 +162,7 @@ async def test_restart_policies(host: Any, policy: str, code: int, phase: str, s
     host.want(host.instance(command=["job"], restartPolicy=policy))
     await asyncio.sleep(2)
     assert (host.status().phase, host.count("start")) == (phase, starts)
+    assert (host.status().reason == "Completed") is (phase == "Succeeded")
 
 
 async def test_a_job_whose_container_vanished_is_not_run_twice(host: Any) -> None:
