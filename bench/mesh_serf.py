@@ -30,7 +30,7 @@ class Agent:
     async def start(self, join: "Agent | None") -> None:
         command = ["serf", "agent", f"-node={self.name}", f"-bind={self.wire.address}", "-log-level=info", "-profile=lan"]
         if join is not None:
-            command.append(f"-join={join.wire.address}")
+            command += [f"-retry-join={join.wire.address}", "-retry-interval=1s"]
         with self.wire.inside():
             self.process = await asyncio.create_subprocess_exec(
                 *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
