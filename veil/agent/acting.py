@@ -113,6 +113,7 @@ class Acting:
             return await self._make(key, planned)
         if not self._images.may_start(image, key, login):
             return self._wait_for_image(key, planned, login)
+        self._logs.prepare(key.text, planned.name)  # the sweep of an Instance that went may have met the one that came back
         self._put_log_aside(key, action)
         self._remember_start(key, action)
         async with self._starts:

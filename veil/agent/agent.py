@@ -285,7 +285,8 @@ class Agent:
     async def _sweep(self, left: set[str]) -> None:
         """Remove the files of Instances that are not here any more: an agent was killed between their containers and these."""
         for instance in left:
-            await self._remove_files(instance)
+            if instance not in {key.text for key in self._containers.keys() | (self._desired or {}).keys()}:  # by now
+                await self._remove_files(instance)
 
     async def _remove_files(self, instance: str) -> None:
         self._logs.remove(instance)

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import logging
 import random
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -179,6 +180,17 @@ async def test_a_container_removed_behind_our_back_comes_back(host: Any) -> None
     await FakeRuntime(host.machine).delete(host.id())
     await host.until(lambda: host.running() == {host.id()}, 1)
     assert host.status().restarts == 1
+
+
+async def test_a_container_whose_log_directory_went_is_started_all_the_same(host: Any) -> None:
+    """A runtime refuses to start one whose output has no place to go, and would for ever."""
+    host.want(host.instance())
+    await host.until(lambda: host.running() == {host.id()})
+    (logs,) = host.log_dir.iterdir()
+    shutil.rmtree(logs)
+    await FakeRuntime(host.machine).stop(host.id())
+    await host.until(lambda: host.count("start") == 2, 30)
+    assert (logs / "main").is_dir()
 
 
 async def test_removal_keeps_the_grace_period_and_forgets_everything(host: Any) -> None:
