@@ -193,6 +193,15 @@ async def test_a_container_whose_log_directory_went_is_started_all_the_same(host
     assert (logs / "main").is_dir()
 
 
+async def test_an_instance_that_came_back_meanwhile_is_not_swept(host: Any) -> None:
+    """What a look at the disk found is removed one after the other, which takes a while."""
+    host.want(host.instance())
+    await host.until(lambda: host.running() == {host.id()})
+    (logs,) = host.log_dir.iterdir()
+    await host.agent._sweep({logs.name})
+    assert (logs / "main").is_dir()
+
+
 async def test_removal_keeps_the_grace_period_and_forgets_everything(host: Any) -> None:
     host.machine.behaviours["stubborn",] = Behaviour(on_sigterm=None)
     host.want(host.instance(command=["stubborn"], terminationGracePeriodSeconds=7))
