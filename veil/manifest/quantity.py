@@ -4,6 +4,7 @@ The grammar is Kubernetes' (``resource.Quantity``): a decimal number and a suffi
 is what nobody means, such as a fraction of a byte.
 """
 
+import json
 import re
 from fractions import Fraction
 
@@ -50,7 +51,8 @@ def _parse(value: str | float) -> Fraction:
         raise InvalidInput(f"a quantity of {len(text)} characters, QUANTITY_MAX_CHARS is {QUANTITY_MAX_CHARS}")
     found = _NUMBER.match(text)
     if not found:
-        raise InvalidInput(f'"{text}" is not a quantity such as 250m, 2, 64Mi or 1.5Gi')
+        # As JSON: it may hold anything, a line break as well.
+        raise InvalidInput(f"{json.dumps(text, ensure_ascii=False)} is not a quantity such as 250m, 2, 64Mi or 1.5Gi")
     sign, digits, exponent, suffix = found.groups()
     if sign == "-":
         raise InvalidInput(f'"{text}" is negative')

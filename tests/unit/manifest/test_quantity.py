@@ -59,7 +59,7 @@ def test_bytes(text: str | float, count: int) -> None:
         ("abc", "not a quantity"),
         ("1 Gi", "not a quantity"),
         ("1,5Gi", "not a quantity"),
-        ("1Gi\n", "not a quantity"),
+        ("1Gi\n", r'"1Gi\n" is not a quantity'),
         ("٣", "not a quantity"),
         ("64MB", 'did you mean "M"'),
         ("64mi", 'did you mean "Mi"'),
