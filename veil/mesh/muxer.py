@@ -7,26 +7,25 @@ Three settings make a blob twice as fast. A writer whose window is used up sleep
 the first read. A frame of 64 KB does not fit into one Noise message, and the rest of it costs a second one. And credit is
 given when half the window is used, as go-yamux does, not with each read.
 
-Three private methods of libp2p are replaced (`_write_frame`, `_read_data_body`, `_measure_rtt_loop`): its exact version is
-pinned, and `make test-interop` shows that others still understand it.
+Four private methods of libp2p are replaced (`_write_frame`, `_read_data_body`, `_measure_rtt_loop`, and a stream's
+`_auto_tune_and_send_window_update`): its exact version is pinned, and `make test-interop` shows that others still understand it.
 """
 
 import logging
-import os
 from typing import Any
 
 import trio
 from libp2p.io.exceptions import ConnectionClosedError, IncompleteReadError
 from libp2p.stream_muxer import muxer_multistream
 from libp2p.stream_muxer.yamux import yamux
-from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
 from veil.config import MeshLimits
 
 logger = logging.getLogger(__name__)
 
-WINDOW_BYTES = 1024 * 1024
-"""What a peer may send on a stream before it hears that some was read: a piece of a blob, while the next is asked for."""
+WINDOW_BYTES = 2 * 1024 * 1024
+"""What a peer may send on a stream before it hears that some was read: a piece of a blob and the next."""
 
 FRAME_MAX_BYTES = 65_519
 """A frame with its header: the most that one Noise message holds besides its tag."""
@@ -95,8 +94,21 @@ class BoundedYamux(Yamux):
         return data
 
 
+async def _credit(stream: YamuxStream, *, bytes_read: int = 0) -> None:
+    """Gives the peer back what it may send, once half of the window is used: libp2p's gives it with each read of a small message,
+    which costs as much as the message."""
+    async with stream.window_lock:
+        buffered = len(stream.conn.stream_buffers.get(stream.stream_id, b""))
+        missing = stream.target_recv_window - stream.recv_window - buffered
+        if missing < stream.target_recv_window // 2:
+            return
+        stream.recv_window += missing
+    await stream.send_window_update(missing)
+
+
 yamux.MAX_MESSAGE_SIZE = FRAME_MAX_BYTES
-os.environ.setdefault("PY_YAMUX_RELEASE_ON_READ", "0")  # read at each call
+
+setattr(YamuxStream, "_auto_tune_and_send_window_update", _credit)  # noqa: B010 (it is private)
 
 # libp2p 0.8.1 makes a Yamux of its own for this protocol, whatever class its host is given.
 setattr(muxer_multistream, "Yamux", BoundedYamux)  # noqa: B010 (the module does not export the name)
