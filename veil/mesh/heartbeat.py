@@ -1,7 +1,7 @@
 """Drives the SWIM machine over libp2p: gives it frames and time, carries out what it answers.
 
-Frames travel on one long-lived stream to each peer. There is no waiting for a slow peer and no dialling here: what cannot
-be sent at once is lost, which SWIM is made for.
+Frames travel on one long-lived stream between two peers, in both directions, whoever opened it. There is no waiting for a slow
+peer and no dialling here: what cannot be sent at once is lost, which SWIM is made for.
 """
 
 import logging
@@ -35,6 +35,9 @@ WRITE_TIMEOUT_S = 20.0
 FRAME_TIMEOUT_S = 30.0
 """From the first byte of a frame to its last."""
 
+COURTESY_S = 0.5
+"""How long the larger ID waits for the smaller to open the stream, who has the first word on a new connection."""
+
 STREAMS_SERVED_MAX = 4
 """Of one peer: it needs one, and for a moment another when the first breaks."""
 
@@ -65,12 +68,16 @@ class Heartbeat:
         on_change: Callable[[Member], None],
     ) -> None:
         self._host = host
+        self._me = signatory.peer_id
         self._on_change = on_change
         # Unix time that never goes back, also when somebody sets the machine's clock.
         self._clock = clock
         self._offset_s = clock.now_s() - clock.monotonic_s()
         self.swim = Swim(preset=preset, signatory=signatory, rng=rng, now_s=self.now_s())
         self._outboxes: dict[PeerId, trio.MemorySendChannel[Frame]] = {}
+        self._wires: dict[PeerId, Wire] = {}
+        """On which frames go out; what comes on others is read as well."""
+        self._came: dict[PeerId, trio.Event] = {}
         self._served: Counter[PeerId] = Counter()
         self._received: Buckets[PeerId] = Buckets(RECEIVED_BURST_BYTES, RECEIVED_BYTES_PER_S, PEERS_MAX, trio.current_time)
         self._earlier = trio.Event()
@@ -134,25 +141,43 @@ class Heartbeat:
             logger.debug("a peer does not read its SWIM frames; one was dropped")
 
     async def _send_all(self, peer: PeerId, frames: "trio.MemoryReceiveChannel[Frame]") -> None:
-        wire: Wire | None = None
         async for frame in frames:
             try:
                 with trio.fail_after(WRITE_TIMEOUT_S):
-                    if wire is None:
-                        wire = await self._host.open(peer, SWIM_PROTOCOL)
-                    await wire.write(frame)
+                    await (self._wires.get(peer) or await self._open(peer)).write(frame)
             except (MeshUnavailable, DeadlineExceeded, trio.TooSlowError):
-                if wire is not None:
-                    await wire.reset()
-                wire = None
+                await self._drop(peer)
+        await self._drop(peer)
+
+    async def _open(self, peer: PeerId) -> Wire:
+        if self._me > peer:
+            with trio.move_on_after(COURTESY_S):
+                await self._came.setdefault(peer, trio.Event()).wait()
+            if peer in self._wires:
+                return self._wires[peer]
+        wire = await self._host.open(peer, SWIM_PROTOCOL)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._read_all, wire)
+        return self._wires.setdefault(peer, wire)
+
+    async def _drop(self, peer: PeerId) -> None:
+        wire = self._wires.pop(peer, None)
         if wire is not None:
-            await wire.close()
+            await wire.reset()
 
     async def _on_stream(self, wire: Wire) -> None:
         if self._served[wire.peer] >= STREAMS_SERVED_MAX:
             await wire.reset()
             return
         self._served[wire.peer] += 1
+        try:
+            self._wires.setdefault(wire.peer, wire)
+            self._came.pop(wire.peer, trio.Event()).set()
+            await self._read_all(wire)
+        finally:
+            self._served[wire.peer] -= 1
+
+    async def _read_all(self, wire: Wire) -> None:
         try:
             while True:
                 await wire.started()
@@ -163,5 +188,6 @@ class Heartbeat:
         except (MeshUnavailable, WireInvalid, trio.TooSlowError):
             pass  # the peer went away, talks nonsense or dribbles
         finally:
-            self._served[wire.peer] -= 1
+            if self._wires.get(wire.peer) is wire:
+                del self._wires[wire.peer]
             await wire.reset()
