@@ -6,6 +6,7 @@ the node's Ed25519 key, which Noise and the signing of claims need.
 """
 
 import argparse
+import gc
 import logging
 import random
 import socket
@@ -22,6 +23,9 @@ from veil.types import Secret, SystemClock
 from veil.wire.codec import Message
 
 logger = logging.getLogger(__name__)
+
+COLLECT_AFTER = (20_000, 20, 20)
+"""gc's thresholds; Python's own are 700, 10 and 10."""
 
 
 class ParentGone(Exception):
@@ -87,6 +91,16 @@ def _first(group: BaseExceptionGroup[VeilError]) -> VeilError:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
+def collect_rarely() -> None:
+    """For a process that runs for weeks: what was imported is never looked at again, and the rest not every few milliseconds.
+
+    libp2p's modules are most of the heap, and looking through all of it takes 0.1 s, in which nobody's ping is answered.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="veil-meshd", description="A node's end of the mesh; started by the node.")
     parser.add_argument("--fd", type=int, required=True, help="the socket to the parent, inherited")
@@ -94,6 +108,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     # libp2p logs every refused handshake as an error with its traceback; what matters is reported by this package.
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+    collect_rarely()
     try:
         trio.run(run, options.fd)
     except* ParentGone:
