@@ -102,6 +102,7 @@ class Network:
             claim = Claim(kind="alive", peer=one.peer_id, incarnation=own.incarnation)
             owns[one.peer_id] = (claim, one.sign(claim))
         for swim in self.swims.values():
+            swim.awareness.add(-swim.awareness.score)
             for entry in swim.roster:
                 entry.renew(*owns[entry.peer])
                 entry.link = "up"

@@ -4,13 +4,17 @@
 health probes more slowly and waits longer, instead of blaming others for its own slowness.
 """
 
+STARTING = 3
+"""Of a member that has just started, perhaps together with a hundred others in the same machines: until its pings are answered it
+does not know whether it is well."""
+
 
 class Awareness:
     """A score from 0 to ``maximum - 1``."""
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self.score = 0
+        self.score = min(STARTING, maximum - 1)
 
     def add(self, delta: int) -> None:
         """Positive is worse."""

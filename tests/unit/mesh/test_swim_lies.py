@@ -16,7 +16,7 @@ from veil.wire.signed import Signed
 
 @pytest.fixture
 def network(simulate):
-    network = simulate(5)
+    network = simulate(5, settled=True)
     network.run(5)
     return network
 
@@ -26,9 +26,10 @@ def incarnation_of(network, subject) -> int:
 
 
 def tell(network, signed: Signed) -> None:
-    """The liar (member 4) hands ``signed`` to member 0; nothing else happens."""
-    swim = network.swims[network.peers[0]]
-    swim.receive(network.peers[4], Frame(kind="gossip", claims=(signed,)), network.now_s)
+    """The liar (member 4) hands ``signed`` to member 0; what that one sends arrives when the network runs on."""
+    receiver = network.peers[0]
+    frame = Frame(kind="gossip", claims=(signed,))
+    network.carry_out(receiver, network.swims[receiver].receive(network.peers[4], frame, network.now_s))
 
 
 def signed_by(network, liar: Signatory, **claim: object) -> Signed:
