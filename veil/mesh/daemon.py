@@ -72,6 +72,7 @@ class Daemon:
             on_change=self._tell,
         )
         self._host.on_connection = self._on_connection
+        self._links.on_unreachable = self._heartbeat.unreachable
         self._neighbours = Neighbours(self._host, ClusterId(setup.cluster), self._links.hint) if setup.mdns else None
         self._serving: dict[int, tuple[trio.Event, list[Answer]]] = {}
         self._calls = 0

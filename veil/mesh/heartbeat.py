@@ -124,6 +124,10 @@ class Heartbeat:
         else:
             self.carry_out(self.swim.disconnected(peer, self.now_s()))
 
+    def unreachable(self, peer: PeerId) -> None:
+        """It was tried, in vain, to connect to ``peer``."""
+        self.swim.unreachable(peer)
+
     async def leave(self) -> None:
         """Says farewell."""
         self.carry_out(self.swim.leave(self.now_s()))

@@ -9,6 +9,7 @@ handshakes an address may cause is :mod:`veil.mesh.door`'s; what a peer's connec
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import trio
@@ -44,6 +45,9 @@ DIAL_TIMEOUT_S = 10.0
 HANDSHAKE_TIMEOUT_S = 10.0
 STREAM_OPEN_TIMEOUT_S = 15.0
 """Two round trips; as for a dial, one that is given up too early is begun again and costs both ends more."""
+
+IDS_KEPT = 8192
+"""Peer IDs whose other form is remembered: base58 is slow, and libp2p's own form is compared with ours at each event."""
 
 CONNECTIONS_MAX = 1_000_000
 """libp2p 0.8.1 takes an inbound slot for each connection ever accepted and gives it back when the host ends, not when the
@@ -266,10 +270,12 @@ async def _nobody() -> None:
     """Whom libp2p shall connect to by itself."""
 
 
+@lru_cache(IDS_KEPT)
 def _id_of(peer: PeerId) -> ID:
     return ID.from_base58(peer_id_text(peer))
 
 
+@lru_cache(IDS_KEPT)
 def _peer_of(peer_id: ID) -> PeerId | None:
     """None for a key that is not Ed25519: no such peer is ever registered."""
     try:

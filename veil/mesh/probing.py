@@ -21,8 +21,7 @@ NACK_SHARE = 0.8
 """A helper gives up after this share of the probe timeout, so that its nack comes in time (Lifeguard, section IV.A)."""
 
 MEETING_S = 30.0
-"""A member to which no connection was made yet is not probed for so long: it would be found dead, and so would everybody when
-all start together. The others, who have met it, probe it."""
+"""Nor is a member to which the first connection failed, for so long after it was registered: it may only be starting."""
 
 RELAYS_MAX = 1024
 """Pings made for others at one time."""
@@ -87,14 +86,12 @@ class Prober:
                 if entry is not None and entry.state in PROBED:
                     self.probe(entry, now_s)
                     return
-            self._rotation = [entry.peer for entry in self._roster if entry.state in PROBED]
+            self._rotation = [entry.peer for entry in self._roster if entry.state in PROBED and self._has_met(entry, now_s)]
             self._rng.shuffle(self._rotation)
 
     def probe(self, entry: Entry, now_s: float) -> None:
         """Probes ``entry`` now, unless that is going on already, or it is too early to have met."""
-        if entry.link == "none" and now_s < entry.allowed_s + MEETING_S:
-            return
-        if any(probe.entry is entry for probe in self._probes.values()):
+        if not self._has_met(entry, now_s) or any(probe.entry is entry for probe in self._probes.values()):
             return
         sequence = self._next()
         ends_s = now_s + self._awareness.scale(self._preset.probe_interval_s)
@@ -156,6 +153,10 @@ class Prober:
         relay = self._relays.pop(sequence, None)
         if relay is not None:
             self._send(relay.asker, Frame(kind="nack", sequence=relay.sequence))
+
+    def _has_met(self, entry: Entry, now_s: float) -> bool:
+        """Whether silence of ``entry`` says anything. Who has not met it yet leaves it to those who have."""
+        return entry.link in ("up", "cut") or (entry.link == "failed" and now_s >= entry.allowed_s + MEETING_S)
 
     def _next(self) -> int:
         self._sequence += 1

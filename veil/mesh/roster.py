@@ -42,8 +42,8 @@ class Entry:
     metadata: bytes = b""
     allowed_s: float = 0.0
     """When this member heard that it is registered."""
-    link: Literal["none", "up", "cut"] = "none"
-    """Its connection to this member: not made yet, there, or ended and not made again."""
+    link: Literal["none", "failed", "up", "cut"] = "none"
+    """Its connection to this member: not tried yet, tried in vain, there, or ended and not made again."""
     met: bool = False
     """Whether it has ever sent anything: a peer that has not read the registry yet ends the connection and says nothing."""
     own: Signed | None = None
@@ -125,6 +125,10 @@ class Roster:
     def living(self) -> int:
         """Members believed to be up, this one included."""
         return 1 + sum(entry.state in (PeerState.ALIVE, PeerState.SUSPECT) for entry in self)
+
+    def linked(self) -> int:
+        """Members that this one is connected to, itself included."""
+        return 1 + sum(entry.link == "up" for entry in self)
 
     def weigh(self, signed: Signed, now_s: float) -> Claim | None:
         """The claim if it says something new and its author may say it; verified. Else None.

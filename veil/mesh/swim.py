@@ -37,7 +37,8 @@ LATE_AWARENESS = 3
 long for others, who may be in the same machine or the same storm."""
 
 CONFIRMERS = 8
-"""About so many members check for themselves when they hear of a suspicion, however many there are."""
+"""About so many members check for themselves when they hear of a suspicion, however many there are: of those that have met the
+suspected one, who are as many as this member has met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +147,16 @@ class Swim:
         """
         entry = self.roster.get(peer)
         if entry is not None and not self._left:
-            entry.link = "cut" if entry.met else "none"
+            entry.link = "cut" if entry.met else "failed"
             if entry.state is PeerState.ALIVE:
                 self._prober.probe(entry, now_s)
         return self._drain(now_s)
+
+    def unreachable(self, peer: PeerId) -> None:
+        """There is no connection to ``peer``, and none could be made: it is for others to say whether it lives."""
+        entry = self.roster.get(peer)
+        if entry is not None and entry.link == "none":
+            entry.link = "failed"
 
     def set_metadata(self, metadata: bytes, now_s: float) -> list[Effect]:
         """Announced now, or as soon as ANNOUNCE_INTERVAL_S allows. Raises LimitExceeded."""
@@ -219,7 +226,7 @@ class Swim:
             )
         entry.suspicion.accusers = accusers
         self._await_end(entry, entry.suspicion)
-        if author != self._me and self._me not in entry.suspects and self._rng.random() < CONFIRMERS / self.roster.living():
+        if author != self._me and self._me not in entry.suspects and self._rng.random() < CONFIRMERS / self.roster.linked():
             self._prober.probe(entry, now_s)
 
     def _refute(self, claim: Claim, signed: Signed, now_s: float) -> None:
@@ -315,9 +322,8 @@ class Swim:
             return
         self._timers.at(now_s + self._rng.uniform(0.5, 1.5) * self._preset.push_pull_interval_s, self._push_pull)
         # The dead are asked too: one that was only cut off hears that it was given up, and refutes.
-        others = [entry.peer for entry in self.roster if entry.state is not PeerState.LEFT]
-        if others:
-            self._give_all(self._rng.choice(others), "pull")
+        for peer in self.roster.sample(self._rng, 1, lambda entry: entry.link == "up" and entry.state is not PeerState.LEFT):
+            self._give_all(peer, "pull")
 
     def _forgive(self, lateness_s: float) -> None:
         """This process stood still (SIGSTOP, a suspended machine): what it did not hear meanwhile proves nothing."""

@@ -2,12 +2,14 @@
 
 import pytest
 
+from bench import mesh_sim
 from bench.mesh_sim import Network
 from veil.errors import LimitExceeded
-from veil.mesh import probing
+from veil.mesh import awareness
 from veil.mesh.messages import Frame
 from veil.mesh.ports import PeerState
 from veil.mesh.preset import LAN, LOCAL
+from veil.mesh.probing import Prober
 from veil.mesh.swim import Swim
 
 ALIVE, SUSPECT, DEAD, LEFT = PeerState.ALIVE, PeerState.SUSPECT, PeerState.DEAD, PeerState.LEFT
@@ -193,7 +195,7 @@ def test_one_struck_off_is_forgotten(simulate):
 
 
 def test_a_killed_process_is_seen_dead_by_all_in_half_the_time_of_a_silent_one(simulate):
-    network = simulate(30)
+    network = simulate(30, settled=True)
     network.run(10)
     killed, silent = network.peers[3], network.peers[4]
 
@@ -263,11 +265,11 @@ def test_who_comes_is_known_to_all_within_two_intervals_of_gossip(simulate, monk
 @pytest.mark.parametrize("patient", [True, False], ids=["", "impatient"])
 def test_members_who_meet_one_after_the_other_suspect_nobody_meanwhile(simulate, monkeypatch, patient):
     if not patient:
-        monkeypatch.setattr(probing, "MEETING_S", 0.0)
+        monkeypatch.setattr(Prober, "_has_met", lambda self, entry, now_s: True)
     network = simulate(20, settled=True)
     for swim in network.swims.values():
         for entry in swim.roster:
-            entry.link, entry.allowed_s = "none", network.now_s
+            entry.link = "none"
     pairs = [(a, b) for a in network.peers for b in network.peers if a < b]
     network.rng.shuffle(pairs)
     for a, b in pairs:
@@ -278,6 +280,37 @@ def test_members_who_meet_one_after_the_other_suspect_nobody_meanwhile(simulate,
     assert bool(suspected) is not patient
 
 
+@pytest.mark.parametrize("probes", ["who has met", "all"])
+def test_where_everybody_has_met_a_few_they_watch_each_other_and_a_death_is_seen_by_all(monkeypatch, probes):
+    if probes == "all":
+        monkeypatch.setattr(Prober, "_has_met", lambda self, entry, now_s: True)
+    network = Network(60, settled=True)
+    met = {frozenset((peer, other)) for peer in network.peers for other in network.rng.sample(network.peers, 5)}
+    for peer, swim in network.swims.items():
+        for entry in swim.roster:
+            entry.link = "up" if {peer, entry.peer} in met else "none"
+    network.run(4 if probes == "all" else 30)
+    suspected = [of for _, _, of, state in network.changes if state is SUSPECT]
+    assert bool(suspected) is (probes == "all")
+    if probes == "who has met":
+        victim = network.peers[7]
+        network.down.add(victim)
+        shortest_s, _ = LAN.suspicion_s(60)
+        assert network.run(2 * LAN.probe_interval_s + shortest_s + 3, lambda: network.states(victim) == {DEAD})
+
+
+@pytest.mark.parametrize("starting", [awareness.STARTING, 0])
+def test_who_all_start_at_once_in_slow_machines_do_not_suspect_each_other(simulate, monkeypatch, starting):
+    monkeypatch.setattr(awareness, "STARTING", starting)
+    monkeypatch.setattr(mesh_sim, "LATENCY_S", (0.4, 0.7))
+    network = simulate(30)
+    network.run(4)
+    monkeypatch.undo()
+    network.run(10)
+    suspected = [of for _, _, of, state in network.changes if state is SUSPECT]
+    assert bool(suspected) is (starting == 0)
+
+
 def test_a_first_connection_that_was_refused_is_no_hint(simulate):
     network = simulate(5)
     network.run(5)
@@ -286,7 +319,7 @@ def test_a_first_connection_that_was_refused_is_no_hint(simulate):
     entry.link, entry.met, entry.allowed_s = "none", False, network.now_s
     swim.connected(late, network.now_s)
     assert swim.disconnected(late, network.now_s + 0.1) == []
-    assert entry.link == "none"
+    assert entry.link == "failed"
     swim.connected(late, network.now_s)
     swim.receive(late, Frame(kind="ack", sequence=1), network.now_s)
     effects = swim.disconnected(late, network.now_s + 0.1)
