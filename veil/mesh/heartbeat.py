@@ -157,6 +157,7 @@ class Heartbeat:
         if self._me > peer:
             with trio.move_on_after(COURTESY_S):
                 await self._came.setdefault(peer, trio.Event()).wait()
+            self._came.pop(peer, None)
             if peer in self._wires:
                 return self._wires[peer]
         wire = await self._host.open(peer, SWIM_PROTOCOL)
