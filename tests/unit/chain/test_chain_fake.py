@@ -1,11 +1,10 @@
 """The fake does what every Chain must, and its faults are what they say."""
 
-import importlib.util
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from chain_conformance import CASES
 
 from veil.chain.fake import FakeChain
 from veil.chain.fake_ledger import REORG_MAX_BLOCKS, Ledger
@@ -37,17 +36,7 @@ class FakeBench:
         self.ledger.advance(seconds)
 
 
-def _cases() -> list[Callable[[Any], Awaitable[None]]]:
-    path = Path(__file__).parents[2] / "integration" / "chain" / "conformance.py"
-    spec = importlib.util.spec_from_file_location("chain_conformance", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return list(module.CASES)
-
-
-@pytest.mark.parametrize("case", _cases(), ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_fake(case: Callable[[Any], Awaitable[None]]) -> None:
     await case(FakeBench())
 
