@@ -1,6 +1,5 @@
 """Drivers on private daemons."""
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ import private_dockerd
 import pytest
 from private_dockerd import PrivateDockerd
 
-from veil.runtime import daemon
 from veil.runtime.containerd import ContainerdRuntime
 from veil.runtime.daemon import PrivateContainerd
 from veil.runtime.docker import DockerRuntime
@@ -29,18 +27,8 @@ def connect_containerd(private: PrivateContainerd) -> Callable[[], ContainerdRun
 @pytest.fixture(scope="module")
 def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDockerd]:
     """Runs for the tests of one module; skips them with the reason where dockerd cannot run."""
-    if (reason := daemon.available() or private_dockerd.available()) is not None:
-        pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("dockerd")
-    below = PrivateContainerd(directory / "c", directory / "containerd.log")
-    asyncio.run(below.start())
-    one = PrivateDockerd(directory, below)
-    try:
-        one.start()
+    with private_dockerd.running(tmp_path_factory.mktemp("dockerd")) as one:
         yield one
-        one.stop()
-    finally:
-        asyncio.run(below.stop())
 
 
 @pytest.fixture

@@ -1,12 +1,18 @@
 """A dockerd of one's own on a private containerd: nothing of the machine's network or of another dockerd is touched."""
 
+import asyncio
 import os
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from veil.runtime import daemon
 from veil.runtime.daemon import PrivateContainerd
 from veil.runtime.mounts import unmount_below
 
@@ -18,6 +24,22 @@ SEARCH_PATH = os.pathsep.join([os.environ.get("VEIL_TEST_DOCKERD", ""), os.envir
 def available() -> str | None:
     """Why dockerd cannot run here, in words for a person; None if it can."""
     return None if shutil.which("dockerd", path=SEARCH_PATH) else "dockerd is not installed (`make test-docker` fetches it)"
+
+
+@contextmanager
+def running(directory: Path, *, bridge: str = "") -> "Iterator[PrivateDockerd]":
+    """One with a containerd of its own, both in ``directory``; skips the test with the reason where that cannot be."""
+    if (reason := daemon.available() or available()) is not None:
+        pytest.skip(reason)
+    below = PrivateContainerd(directory / "c", directory / "containerd.log")
+    asyncio.run(below.start())
+    one = PrivateDockerd(directory, below, bridge=bridge)
+    try:
+        one.start()
+        yield one
+        one.stop()
+    finally:
+        asyncio.run(below.stop())
 
 
 class PrivateDockerd:

@@ -12,8 +12,6 @@ import pytest
 from private_dockerd import PrivateDockerd
 
 from veil.errors import ContainerFailed
-from veil.runtime import daemon
-from veil.runtime.daemon import PrivateContainerd
 from veil.runtime.docker import DockerRuntime
 from veil.runtime.images import BUSYBOX_IMAGE
 from veil.runtime.ports import BRIDGE, ContainerSpec, PortMapping
@@ -38,18 +36,8 @@ def bridge() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def dockerd(bridge: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDockerd]:
-    if (reason := daemon.available() or private_dockerd.available()) is not None:
-        pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("dockerd")
-    below = PrivateContainerd(directory / "c", directory / "containerd.log")
-    asyncio.run(below.start())
-    one = PrivateDockerd(directory, below, bridge=bridge)
-    try:
-        one.start()
+    with private_dockerd.running(tmp_path_factory.mktemp("dockerd"), bridge=bridge) as one:
         yield one
-        one.stop()
-    finally:
-        asyncio.run(below.stop())
 
 
 @pytest.fixture
