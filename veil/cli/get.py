@@ -46,9 +46,10 @@ def get(
                 for change in client.watch(resource, where, since="", labels=selector, fields=_by_name(name)):
                     click.echo(_formatted(resource, change.object, output))
             return
-        since = _tables(client, wanted, where, selector, output == "wide", all_namespaces, no_headers)
+        since, shown = _tables(client, wanted, where, selector, output == "wide", all_namespaces, no_headers)
         if watch:
-            _follow(client, wanted[0], where, selector, since, output == "wide", all_namespaces)
+            headed = bool(shown) or no_headers
+            _follow(client, wanted[0], where, selector, since, output == "wide", all_namespaces, headed)
 
 
 def _by_name(name: str) -> str:
@@ -86,8 +87,8 @@ def _tables(
     wide: bool,
     all_namespaces: bool,
     no_headers: bool,
-) -> str:
-    """Print one table for each kind; gives back the version to watch from."""
+) -> tuple[str, int]:
+    """Print one table for each kind; gives back the version to watch from, and how many tables were not empty."""
     since, shown = "", 0
     tables: dict[Any, dict[str, Any]] = {}
     for resource, name in wanted:
@@ -109,7 +110,7 @@ def _tables(
     if not shown:
         place = f" in namespace {where}" if where and any(resource.namespaced for resource in tables) else ""
         click.echo(f"no {', '.join(resource.plural for resource in tables)}{place}", err=True)
-    return since
+    return since, shown
 
 
 def _follow(
@@ -120,9 +121,14 @@ def _follow(
     since: str,
     wide: bool,
     all_namespaces: bool,
+    headed: bool,
 ) -> None:
     resource, name = wanted
     for change in client.watch(resource, where, since=since, labels=selector, fields=_by_name(name), table=True):
         header, rows = table_rows(change.object, wide=wide, namespaces=all_namespaces and resource.namespaced)
         note = "   (deleted)" if change.type == "DELETED" else ""
-        click.echo(columns(header, rows)[1] + note)
+        lines = columns(header, rows)
+        if not headed:
+            click.echo(lines[0])
+            headed = True
+        click.echo(lines[1] + note)

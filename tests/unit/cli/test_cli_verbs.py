@@ -228,6 +228,17 @@ async def test_a_watch_prints_what_changes(veil: Veil, served: FakeNode, monkeyp
     assert [(row[1], row[-1]) for row in rows][1:] == [("Failed", rows[1][-1]), ("Failed", "(deleted)")]
 
 
+async def test_a_watch_that_begins_with_nothing_prints_the_header_before_the_first(veil: Veil, served: FakeNode) -> None:
+    watching = asyncio.create_task(veil("get", "inst", "-w"))
+    await asyncio.sleep(0.15)
+    served.store.put(an_instance(node="n1"))
+    served.store.put(an_instance(phase="Failed", node="n1"))
+    await asyncio.sleep(0.15)
+    await served.server.close()
+    _, out, _ = await watching
+    assert [line.split()[0] for line in out.splitlines()] == ["NAME", "hello-1-0", "hello-1-0"]
+
+
 async def test_explain_needs_no_node(veil: Veil, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VEIL_KUBECONFIG", "/nonexistent")
     out = (await veil("explain", "wl.spec.template.containers")).out
