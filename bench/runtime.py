@@ -232,6 +232,10 @@ async def measure(arguments: argparse.Namespace, say: Callable[[str], None]) -> 
     load_average = os.getloadavg()[0]
     directory = Path(tempfile.mkdtemp(prefix="veil-bench-"))
     machine = Machine(directory)
+    task = asyncio.current_task()
+    assert task is not None
+    # Its containerd outlives a bench that just ends.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         await machine.start()
         peers = Peers(machine)
