@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import trio
@@ -34,7 +35,7 @@ from veil.errors import ConfigInvalid, DeadlineExceeded, MeshUnavailable
 from veil.identity import parse_peer_id, peer_id_text
 from veil.mesh.capture import Capture
 from veil.mesh.door import Door
-from veil.mesh.muxer import BoundedYamux
+from veil.mesh.muxer import BoundedYamux, check_version
 from veil.mesh.readahead import ReadAhead, Session
 from veil.mesh.wire import Wire, libp2p_errors
 from veil.types import PeerId, Secret
@@ -127,9 +128,13 @@ class _ConnectionEvents(INotifee):
 
 
 class Host:
-    """One node's end of the mesh. Peers that ``allowed`` denies cannot connect, be dialled or open a stream."""
+    """One node's end of the mesh. Peers that ``allowed`` denies cannot connect, be dialled or open a stream.
+
+    Raises ConfigInvalid where another libp2p is installed than the one it was made for.
+    """
 
     def __init__(self, seed: Secret, allowed: Allowed, capture: Capture | None = None, limits: MeshLimits | None = None) -> None:
+        check_version(version("libp2p"))
         keys = ed25519_key_pair(seed.reveal())
         self.noise = GatedNoise(keys, noise_privkey=x25519_key_pair().private_key)
         self.noise.allowed = allowed

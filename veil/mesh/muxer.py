@@ -8,7 +8,8 @@ the first read. A frame of 64 KB does not fit into one Noise message, and the re
 given when half the window is used, as go-yamux does, not with each read.
 
 Four private methods of libp2p are replaced (`_write_frame`, `_read_data_body`, `_measure_rtt_loop`, and a stream's
-`_auto_tune_and_send_window_update`): its exact version is pinned, and `make test-interop` shows that others still understand it.
+`_auto_tune_and_send_window_update`): its exact version is pinned and looked at when a host is made, and `make test-interop` shows
+that others still understand it.
 """
 
 import logging
@@ -21,8 +22,12 @@ from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
 from veil.config import MeshLimits
+from veil.errors import ConfigInvalid
 
 logger = logging.getLogger(__name__)
+
+LIBP2P_VERSION = "0.8.1"
+"""Whose private methods are replaced here and in :mod:`veil.mesh.host`."""
 
 WINDOW_BYTES = 2 * 1024 * 1024
 """What a peer may send on a stream before it hears that some was read: a piece of a blob and the next."""
@@ -92,6 +97,15 @@ class BoundedYamux(Yamux):
         if len(data) < length:
             raise IncompleteReadError(f"a frame of {length} bytes ends after {len(data)}")
         return data
+
+
+def check_version(found: str) -> None:
+    """Raises ConfigInvalid for a libp2p of another version: what is replaced might not be there, or not be all."""
+    if found != LIBP2P_VERSION:
+        raise ConfigInvalid(
+            f"libp2p {found} is installed, and the mesh was made for {LIBP2P_VERSION}",
+            hint=f"pip install libp2p=={LIBP2P_VERSION}",
+        )
 
 
 async def _credit(stream: YamuxStream, *, bytes_read: int = 0) -> None:
