@@ -29,7 +29,11 @@ SETTLED_S = 2.0
 """A connection that ends sooner was refused by the other side, and counts as a failed dial."""
 
 DIALS_AT_ONCE = 2
-"""When everybody dials everybody, more at once only take longer each, until all of them are over their time and begin again."""
+"""First meetings. When everybody dials everybody, more at once only take longer each, until all of them are over their time and
+begin again."""
+
+MENDED_AT_ONCE = 4
+"""Connections that broke; those of peers that are gone without a word take DIAL_TIMEOUT_S each."""
 
 FIRST = 2
 """So many connections are made without a pause: who joins is known to all through one."""
@@ -57,7 +61,7 @@ class Links:
         self._dialling: dict[PeerId, trio.Lock] = {}
         self.on_unreachable: Callable[[PeerId], None] = lambda peer: None
         """Called when a peer could not be reached."""
-        self._limit = trio.CapacityLimiter(2 * DIALS_AT_ONCE)
+        self._mending = trio.CapacityLimiter(MENDED_AT_ONCE)
         self._turns = trio.CapacityLimiter(DIALS_AT_ONCE)
 
     def noticed(self, peer: PeerId) -> None:
@@ -86,7 +90,7 @@ class Links:
             self.noticed(peer)
 
     async def connect(self, peer: PeerId) -> None:
-        """Returns once ``peer`` is connected. Raises MeshUnavailable."""
+        """Returns once ``peer`` is connected; waits for nobody else's connection. Raises MeshUnavailable."""
         if self._host.connected(peer):
             return
         async with self._dialling.setdefault(peer, trio.Lock()):
@@ -95,9 +99,7 @@ class Links:
                 if self._host.connected(peer):
                     return
                 try:
-                    async with self._limit:
-                        if not self._host.connected(peer):
-                            await self._host.dial(peer, address)
+                    await self._host.dial(peer, address)
                     return
                 except MeshUnavailable as error:
                     reasons.append(error.message)
@@ -115,7 +117,7 @@ class Links:
                 await trio.sleep(COURTESY_S + COURTESY_PER_PEER_S * len(self._addresses))
             while True:
                 try:
-                    await (self.connect(peer) if met else self._meet(peer))
+                    await (self._mend(peer) if met else self._meet(peer))
                     began_s = trio.current_time()
                     await self._until_disconnected(peer)
                     if trio.current_time() - began_s > SETTLED_S:
@@ -128,7 +130,7 @@ class Links:
                 pause_s = min(RETRY_MAX_S, pause_s * 2)
 
     async def _meet(self, peer: PeerId) -> None:
-        """Makes a first connection, when it is its turn. What broke is mended without waiting: it would look like a death."""
+        """Makes a first connection, when it is its turn."""
         if self._host.connected(peer):
             return
         async with self._turns:
@@ -139,6 +141,11 @@ class Links:
                 met = self._host.connections()
                 if met > FIRST:
                     await trio.sleep(PAUSE_S if met > FEW else min(PAUSE_S, FEW_SHARE * (trio.current_time() - began_s)))
+
+    async def _mend(self, peer: PeerId) -> None:
+        """Makes a connection again, before others that were never made: its absence looks like a death."""
+        async with self._mending:
+            await self.connect(peer)
 
     async def _until_disconnected(self, peer: PeerId) -> None:
         while self._host.connected(peer):

@@ -18,10 +18,11 @@ DIAL_S = 0.02
 
 
 class Dialled:
-    """A host whose dials take DIAL_S and succeed, but for those ``down``."""
+    """A host whose dials take DIAL_S, or ``slow_s``, and succeed, but for those ``down``."""
 
     def __init__(self) -> None:
         self.down: set[PeerId] = set()
+        self.slow_s: dict[PeerId, float] = {}
         self.dials: list[tuple[float, PeerId]] = []
         self.links: Links | None = None
         self._connected: set[PeerId] = set()
@@ -34,7 +35,7 @@ class Dialled:
 
     async def dial(self, peer: PeerId, address: str) -> None:
         self.dials.append((trio.current_time(), peer))
-        await trio.sleep(DIAL_S)
+        await trio.sleep(self.slow_s.get(peer, DIAL_S))
         if peer in self.down:
             raise MeshUnavailable("down")
         self.set_connected(peer, True)
@@ -107,6 +108,29 @@ def test_what_broke_is_made_again_before_the_others_are_met(monkeypatch, mended)
 
     play(40, scenario)
     assert again == [mended]
+
+
+def test_who_is_asked_for_does_not_wait_for_those_that_are_gone():
+    gone, wanted = {peer(number) for number in range(1, 21)}, [peer(number) for number in range(21, 41)]
+    took_s = []
+
+    async def scenario(host):
+        await trio.sleep(20 * PAUSE_S)
+        assert host.connections() == 40
+        host.slow_s = dict.fromkeys(gone, 10.0)
+        host.down |= gone
+        for one in (*gone, *wanted):
+            host.set_connected(one, False)
+        await trio.sleep(1.0)
+        assert host.connections() < 20, "those that are gone hold up the others"
+        began_s = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for one in wanted:
+                nursery.start_soon(host.links.connect, one)
+        took_s.append(trio.current_time() - began_s)
+
+    play(40, scenario)
+    assert took_s[0] < 2 * DIAL_S
 
 
 def test_peers_that_are_down_are_reported_and_do_not_keep_the_others_waiting():
