@@ -80,6 +80,10 @@ async def meshed(count: int) -> AsyncIterator[tuple[list[Node], trio.Nursery, Ca
         async def connect() -> None:
             for node in nodes:
                 node.links.set_peers({other.peer: other.host.addresses() for other in nodes if other is not node}, nursery)
+            for node in nodes:
+                for other in nodes:
+                    if node is not other:
+                        await node.links.connect(other.peer)
             while not all(a.host.connected(b.peer) for a in nodes for b in nodes if a is not b):  # noqa: ASYNC110
                 await trio.sleep(0.1)
             await trio.sleep(QUIET_S)

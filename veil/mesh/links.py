@@ -43,7 +43,7 @@ FEW_SHARE = 10.0
 """Then after each dial a pause of so many dials: the busier the machines, the longer both. With eight each, a thousand
 members are in one piece whoever ends, and more than k can accuse."""
 
-PAUSE_S = 15.0
+PAUSE_S = 30.0
 """After each dial when there are so many: the others are met in time, two each PAUSE_S."""
 
 
@@ -131,9 +131,9 @@ class Links:
 
     async def _meet(self, peer: PeerId) -> None:
         """Makes a first connection, when it is its turn."""
-        if self._host.connected(peer):
-            return
         async with self._turns:
+            if self._host.connected(peer):
+                return
             began_s = trio.current_time()
             try:
                 await self.connect(peer)

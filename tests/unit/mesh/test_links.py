@@ -110,6 +110,17 @@ def test_what_broke_is_made_again_before_the_others_are_met(monkeypatch, mended)
     assert again == [mended]
 
 
+def test_those_who_connect_themselves_take_no_turn():
+    async def scenario(host):
+        await trio.sleep(3.0)
+        for number in range(1, 39):
+            host.set_connected(peer(number), True)
+        await trio.sleep(3 * PAUSE_S)
+        assert host.connections() == 40
+
+    play(40, scenario)
+
+
 def test_who_is_asked_for_does_not_wait_for_those_that_are_gone():
     gone, wanted = {peer(number) for number in range(1, 21)}, [peer(number) for number in range(21, 41)]
     took_s = []
