@@ -1,6 +1,6 @@
 """A connection to every registered peer, kept up: to a few at once, through whom this node hears of all, to the rest in time.
 
-A connection is 30 ms of CPU, both ends together, and a hundred nodes that start at the same time have 4,950 to make. Made as fast
+A connection is 25 ms of CPU, both ends together, and a hundred nodes that start at the same time have 4,950 to make. Made as fast
 as they can be, pings come too late, and everybody suspects everybody.
 
 Of two peers the one with the smaller ID dials at once and the other a moment later, if it still has to: so there is one

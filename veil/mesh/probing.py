@@ -21,7 +21,7 @@ NACK_SHARE = 0.8
 """A helper gives up after this share of the probe timeout, so that its nack comes in time (Lifeguard, section IV.A)."""
 
 MEETING_S = 30.0
-"""Nor is a member to which the first connection failed, for so long after it was registered: it may only be starting."""
+"""A member to which the first connection failed is not probed for so long after it was registered: it may only be starting."""
 
 RELAYS_MAX = 1024
 """Pings made for others at one time."""
